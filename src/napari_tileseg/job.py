@@ -1,0 +1,81 @@
+"""``SegmentOptions`` and ``Job``: what a widget, a command line and a saved provenance all hold."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from napari_tileseg.errors import OptionsError
+
+__all__ = ["Job", "SegmentOptions", "sentence"]
+
+
+class SegmentOptions(BaseModel):
+    """How to segment. Titles and descriptions become the labels and tooltips of every interface.
+
+    ``None`` means: as the model says.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    window: tuple[int, ...] | None = Field(None, title="Window", description="Tile size in pixels, one number per axis of the model.")
+    overlap: float | None = Field(None, ge=0, lt=1, title="Overlap", description="Share of a tile seen twice.")
+    blending: Literal["gaussian", "constant", "nnunet", "crop"] | None = Field(
+        None, title="Blending", description="How overlaps are averaged."
+    )
+    sigma: float = Field(0.125, gt=0, title="Sigma", description="Width of the Gaussian weights as a share of the window.")
+    precision: Literal["exact", "auto"] = Field("exact", title="Precision", description="Fast is kept only if labels agree.")
+    device: str = Field("auto", title="Device", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="Where the model runs.")
+    batch: int | None = Field(None, ge=1, title="Batch", description="Tiles at once; fitted to the device if empty.")
+    threshold: float = Field(0.5, ge=0, le=1, title="Threshold", description="Least score that counts.")
+    min_size: float = Field(0, ge=0, title="Min. size", description="Smaller objects go (pixels or voxels).")
+    tta: bool = Field(False, title="Average flips", description="Average the scores over flips of every axis.")
+    scores: bool = Field(False, title="Keep scores", description="To move the threshold later.")
+    memory_limit: int | None = Field(None, ge=1, title="Memory limit", description="Most bytes of host memory to use.")
+
+    @field_validator("window")
+    @classmethod
+    def _positive(cls, window: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if window is not None and (not 2 <= len(window) <= 3 or min(window) < 1):
+            raise ValueError("must be two or three positive numbers")
+        return window
+
+    @classmethod
+    def parse(cls, **values: Any) -> SegmentOptions:
+        """Build options from what a user typed.
+
+        Raises
+        ------
+        OptionsError
+            One sentence that names the option, the value and what is accepted.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise OptionsError(sentence(error)) from None
+
+
+class Job(BaseModel):
+    """One segmentation, frozen: which image, which model, how. It can be saved, sent and replayed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(description="What `load_model` takes.")
+    options: SegmentOptions = SegmentOptions()
+    input: str | None = Field(None, description="Path of the image; empty when the image came from a layer.")
+    output: str | None = Field(None, description="Path of the result; empty when it stays in memory.")
+    axes: str | None = Field(None, description="Axes of the image; what its reader says if empty.")
+    channels: tuple[int, ...] | None = Field(None, description="Index along C for each input channel of the model.")
+    region: tuple[tuple[int, int], ...] | None = Field(
+        None, description="Start and stop along each axis of the result (the image without C); the whole image if empty."
+    )
+    series: int = Field(0, ge=0)
+    level: int = Field(0, ge=0)
+
+
+def sentence(error: ValidationError) -> str:
+    """Say in one sentence what pydantic found wrong first."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "input"
+    return f"{where} = {first.get('input')!r} is not accepted: {first['msg'].removeprefix('Value error, ')}."

@@ -1,0 +1,141 @@
+"""``ModelSpec``: everything that must be known about a model to run it right, as data."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+__all__ = ["SCHEMA_VERSION", "ModelSpec", "Normalization", "OutputKind"]
+
+SCHEMA_VERSION = 1
+"""Version of `model.json`; a reader refuses newer ones with a sentence."""
+
+OutputKind = Literal["softmax", "sigmoid", "instances", "anomaly"]
+
+
+class Normalization(BaseModel):
+    """How intensities become the numbers the network was trained on.
+
+    ``percentile``: the `lower` percentile becomes 0, the `upper` one 1.
+    ``zscore``: mean 0 and standard deviation 1. ``range``: `low` becomes 0, `high` becomes 1.
+    The statistics are those of the whole image (of each time point), never of a tile.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["none", "percentile", "zscore", "range"] = "none"
+    lower: float = Field(1.0, ge=0, le=100, description="Percentile that becomes 0.")
+    upper: float = Field(99.8, ge=0, le=100, description="Percentile that becomes 1.")
+    low: float = Field(0.0, description="Intensity that becomes 0 (range only).")
+    high: float = Field(1.0, description="Intensity that becomes 1 (range only).")
+    joint: bool = Field(False, description="One statistic for all channels (keeps colours) instead of one per channel.")
+    clip: tuple[float, float] | None = Field(None, description="Limits of the normalised values.")
+    invert: Literal["never", "auto"] = Field(
+        "never", description="auto: x becomes 1 - x where the median brightness is above one half (dark objects on bright ground)."
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Normalization:
+        if not self.lower < self.upper:
+            raise ValueError(f"lower percentile {self.lower} must be below the upper one {self.upper}")
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low} must be below high {self.high}")
+        return self
+
+
+class ModelSpec(BaseModel):
+    """A model's card: what it takes, how it is tiled, what it returns, and where it comes from.
+
+    Sizes are in the order of the spatial letters of `axes`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = SCHEMA_VERSION
+    name: str = Field(description="Short identifier, as in file and layer names: nuclei-2d.")
+    title: str = Field("", description="Name for people: Nuclei 2D.")
+    description: str = Field("", description="One or two sentences.")
+    version: str = "1"
+
+    architecture: str = Field("", description="Name for `build_network`; empty for a module given by the user.")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the architecture.")
+
+    axes: Literal["CYX", "CZYX"] = Field(description="Axes of one input of the network.")
+    channels: list[str] = Field(description="Names of the input channels, or their number.")
+    grey: Literal["refuse", "repeat"] = Field("refuse", description="repeat: a one-channel image is repeated to all channels.")
+    normalization: Normalization = Normalization()
+    spacing: tuple[float, ...] | None = Field(None, description="Pixel size the network was trained at, in `spacing_unit`.")
+    spacing_unit: Literal["millimeter", "micrometer"] = "micrometer"
+
+    window: tuple[int, ...] = Field(description="Size of one tile.")
+    multiple_of: int = Field(1, ge=1, description="Every side of a tile must be a multiple of this.")
+    overlap: float = Field(0.5, ge=0, lt=1, description="Share of a window that its neighbour covers too.")
+    steps: Literal["fixed", "even"] = Field("fixed", description="fixed: MONAI's grid. even: nnU-Net's.")
+    blending: Literal["gaussian", "constant", "nnunet", "crop"] = "gaussian"
+    sigma: float = Field(0.125, gt=0, description="Width of the Gaussian weights as a share of the window.")
+    output_offset: tuple[int, ...] | None = Field(None, description="Pixels the output lacks at each side (valid convolutions).")
+
+    output: OutputKind = "softmax"
+    classes: list[str] = Field(description="Names; index 0 is the background for softmax and instances.")
+    colors: list[str] = Field(default_factory=list, description="#rrggbb of each class, background excluded.")
+    heads: list[str] = Field(default_factory=list, description="Names of the raw score channels; the classes if empty.")
+    decoder: str = Field("", description="Name of the decoder that turns scores into objects (instances).")
+    decoder_parameters: dict[str, float] = Field(default_factory=dict)
+
+    licence: str = Field("", description="SPDX expression for the weights.")
+    attribution: str = ""
+    citation: str = ""
+    training: dict[str, Any] = Field(default_factory=dict, description="Data, recipe, scores: how the weights came to be.")
+    weights_sha256: str = ""
+
+    @field_validator("channels", mode="before")
+    @classmethod
+    def _name_channels(cls, value: Any) -> Any:
+        return [f"channel {index + 1}" for index in range(value)] if isinstance(value, int) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelSpec:
+        if self.schema_version > SCHEMA_VERSION:
+            raise ValueError(
+                f"model.json has version {self.schema_version}; this program reads up to {SCHEMA_VERSION}. Update napari-tileseg"
+            )
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+            raise ValueError(f"model name {self.name!r} may hold letters, digits, '.', '_' and '-' only")
+        if not self.channels or not self.classes:
+            raise ValueError("a model needs at least one channel and one class")
+        ndim = self.spatial_ndim
+        for label in ("window", "spacing", "output_offset"):
+            sizes = getattr(self, label)
+            if sizes is not None and len(sizes) != ndim:
+                raise ValueError(f"{label} {sizes} must have one number for each of the axes {self.spatial_axes}")
+        if any(size < 1 or size % self.multiple_of for size in self.window):
+            raise ValueError(f"window {self.window} must be made of positive multiples of {self.multiple_of}")
+        if self.colors and len(self.colors) != len(self.foreground_classes):
+            raise ValueError(f"{len(self.colors)} colours were given for {len(self.foreground_classes)} classes")
+        return self
+
+    @property
+    def spatial_axes(self) -> str:
+        """``"YX"`` or ``"ZYX"``."""
+        return self.axes[1:]
+
+    @property
+    def spatial_ndim(self) -> int:
+        return len(self.spatial_axes)
+
+    @property
+    def score_names(self) -> list[str]:
+        """Names of the network's output channels."""
+        return self.heads or self.classes
+
+    @property
+    def foreground_classes(self) -> list[str]:
+        """Class names without the background."""
+        return self.classes if self.output == "sigmoid" else self.classes[1:]
+
+    @property
+    def label(self) -> str:
+        """The name to show to people."""
+        return self.title or self.name
