@@ -1,0 +1,240 @@
+"""Normalisation: one streamed pass measures the image, then every tile is scaled by the same numbers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+    from napari_tileseg.models.spec import Normalization
+
+__all__ = ["Accumulator", "Statistics", "measure", "normalize"]
+
+_KEY_BITS = 20
+"""Bits of a float32 that a histogram of floats keeps: sign, exponent and 11 of the mantissa (0.05 % of the value)."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What normalisation needs to know of an image; small enough for a journal and a provenance.
+
+    ``normalised = (x - offset) / scale``, per channel (one number for all channels if the normalisation is joint),
+    then ``1 - normalised`` if `inverted`.
+
+    Parameters
+    ----------
+    offset, scale : tuple of float
+        In the image's intensities; `scale` is 1 where the image is constant.
+    inverted : bool
+        The image shows dark objects on bright ground and is turned around.
+    nonfinite : int
+        Number of values that are NaN or infinite; they count as 0.
+    constant : bool
+        All finite values are equal.
+    """
+
+    offset: tuple[float, ...] = (0.0,)
+    scale: tuple[float, ...] = (1.0,)
+    inverted: bool = False
+    nonfinite: int = 0
+    constant: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able copy."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Statistics:
+        """Undo `to_dict`."""
+        pairs = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        return cls(**pairs)
+
+
+class _Histogram:
+    """Counts of values in a fixed number of bins, independent of the order in which blocks arrive.
+
+    Integers of at most 16 bits have one bin each, so their percentiles are exact. Other values are binned by
+    the leading bits of their float32 form, whose order is that of the numbers.
+    """
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self.exact = dtype.kind in "bui" and dtype.itemsize <= 2
+        self.low = -(1 << (8 * dtype.itemsize - 1)) if dtype.kind == "i" else 0
+        bits = 8 * dtype.itemsize if self.exact else _KEY_BITS
+        self.counts = np.zeros(1 << bits, np.int64)
+
+    def add(self, values: NDArray[Any]) -> None:
+        flat = values.reshape(-1)
+        keys = flat.astype(np.int64) - self.low if self.exact else _float_keys(flat)
+        self.counts += np.bincount(keys, minlength=len(self.counts))
+
+    def percentile(self, percent: float) -> float:
+        """Return numpy's linear percentile of everything added so far."""
+        cumulated = np.cumsum(self.counts)
+        position = (cumulated[-1] - 1) * percent / 100
+        below, above = (
+            self._value(int(np.searchsorted(cumulated, rank, side="right"))) for rank in (np.floor(position), np.ceil(position))
+        )
+        return below + (above - below) * float(position - np.floor(position))
+
+    def _value(self, index: int) -> float:
+        return float(index + self.low) if self.exact else _key_value(index)
+
+
+def _float_keys(values: NDArray[Any]) -> NDArray[np.int64]:
+    """Map numbers to bins whose order is the numbers' order (sign-magnitude turned into an unsigned integer)."""
+    with np.errstate(over="ignore"):
+        bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+    ordered = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
+    return (ordered >> np.uint32(32 - _KEY_BITS)).astype(np.int64)
+
+
+def _key_value(index: int) -> float:
+    """Return the number of a bin that lies closest to zero: exact for numbers with a short mantissa."""
+    dropped = 32 - _KEY_BITS
+    key = index << dropped
+    negative = not key >> 31
+    bits = ~(key | ((1 << dropped) - 1)) & 0xFFFFFFFF if negative else key & 0x7FFFFFFF
+    return float(np.array([bits], np.uint32).view(np.float32)[0])
+
+
+class Accumulator:
+    """Measures an image block by block, in memory that does not depend on its size.
+
+    Parameters
+    ----------
+    normalization : Normalization
+        The model's rule; only what it needs is measured.
+    channels : int
+        Number of channels C of the blocks.
+    dtype : dtype
+        Of the image as stored; decides how finely values are counted.
+    """
+
+    def __init__(self, normalization: Normalization, channels: int, dtype: np.dtype[Any]) -> None:
+        self._rule = normalization
+        self._groups = 1 if normalization.joint else channels
+        self._dtype = np.dtype(dtype).newbyteorder("=")
+        self._count = np.zeros(self._groups)
+        self._mean = np.zeros(self._groups)
+        self._squares = np.zeros(self._groups)
+        self._low = np.full(self._groups, np.inf)
+        self._high = np.full(self._groups, -np.inf)
+        self._nonfinite = 0
+        self._histograms = [_Histogram(self._dtype) for _ in range(self._groups)] if normalization.kind == "percentile" else []
+        # The brightness of a colour pixel is a mean of channels, hence no integer.
+        brightness = self._dtype if channels == 1 else np.dtype(np.float32)
+        self._brightness = _Histogram(brightness) if normalization.invert == "auto" else None
+
+    def add(self, block: NDArray[Any]) -> None:
+        """Add a block of intensities, shape (C, ...)."""
+        values, bad = _finite(block)
+        self._nonfinite += bad
+        for group, part in enumerate([values] if self._groups == 1 else values):
+            self._add_moments(group, part)
+            if self._histograms:
+                self._histograms[group].add(part)
+        if self._brightness is not None:
+            self._brightness.add(values[0] if len(values) == 1 else values.mean(axis=0, dtype=np.float32))
+
+    def _add_moments(self, group: int, part: NDArray[Any]) -> None:
+        # Chan's update of mean and squared deviations: exact to rounding for any split into blocks.
+        numbers = part.astype(np.float64)
+        count, mean = numbers.size, float(numbers.mean())
+        delta = mean - self._mean[group]
+        total = self._count[group] + count
+        self._squares[group] += float(((numbers - mean) ** 2).sum()) + delta**2 * self._count[group] * count / total
+        self._mean[group] += delta * count / total
+        self._count[group] = total
+        self._low[group] = min(self._low[group], float(numbers.min()))
+        self._high[group] = max(self._high[group], float(numbers.max()))
+
+    def finish(self) -> Statistics:
+        """Return the statistics of everything added so far."""
+        offset, scale = self._affine()
+        flat = scale <= 0
+        scale = np.where(flat, 1.0, scale)
+        inverted = False
+        if self._brightness is not None:
+            inverted = bool((self._brightness.percentile(50) - offset.mean()) / scale.mean() > 0.5)
+        return Statistics(
+            offset=tuple(float(value) for value in offset),
+            scale=tuple(float(value) for value in scale),
+            inverted=inverted,
+            nonfinite=self._nonfinite,
+            constant=bool((self._count > 0).all() and (self._low == self._high).all()),
+        )
+
+    def _affine(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        rule = self._rule
+        if rule.kind == "percentile":
+            lower = np.array([histogram.percentile(rule.lower) for histogram in self._histograms])
+            upper = np.array([histogram.percentile(rule.upper) for histogram in self._histograms])
+            # Sparse images (a few bright spots) have equal percentiles: their whole range is used instead.
+            equal = upper <= lower
+            return np.where(equal, self._low, lower), np.where(equal, self._high - self._low, upper - lower)
+        if rule.kind == "zscore":
+            return self._mean, np.sqrt(self._squares / np.maximum(self._count, 1))
+        if rule.kind == "range":
+            return np.full(self._groups, rule.low), np.full(self._groups, rule.high - rule.low)
+        return np.zeros(self._groups), np.ones(self._groups)
+
+
+def measure(blocks: Iterable[NDArray[Any]], normalization: Normalization, channels: int, dtype: np.dtype[Any]) -> Statistics:
+    """Measure an image given as blocks of shape (C, ...), in one pass."""
+    accumulator = Accumulator(normalization, channels, dtype)
+    for block in blocks:
+        accumulator.add(block)
+    return accumulator.finish()
+
+
+def normalize(block: NDArray[Any], statistics: Statistics, normalization: Normalization) -> NDArray[np.float32]:
+    """Scale intensities as the network expects them.
+
+    Parameters
+    ----------
+    block : ndarray, shape (C, ...)
+        Intensities of any dtype.
+    statistics : Statistics
+        Of the whole image.
+    normalization : Normalization
+        The model's rule.
+
+    Returns
+    -------
+    ndarray of float32, shape (C, ...)
+        ``(x - offset) / scale``, inverted if the statistics say so, then clipped. Always a new array.
+    """
+    values, _ = _finite(block)
+    per_channel = (-1, *(1,) * (values.ndim - 1))
+    offset = np.asarray(statistics.offset, np.float64).reshape(per_channel)
+    scale = np.asarray(statistics.scale, np.float64).reshape(per_channel)
+    if values.dtype.itemsize <= 2:
+        result = np.subtract(values, offset.astype(np.float32), dtype=np.float32)
+    else:
+        # Wide types lose digits in float32 before the offset is taken off.
+        result = np.subtract(values, offset, dtype=np.float64).astype(np.float32)
+    result *= (1 / scale).astype(np.float32)
+    if statistics.inverted:
+        np.subtract(1, result, out=result)
+    if normalization.clip is not None:
+        np.clip(result, *normalization.clip, out=result)
+    return result
+
+
+def _finite(block: NDArray[Any]) -> tuple[NDArray[Any], int]:
+    """Return the block in native byte order with NaN and infinities set to 0, and how many there were."""
+    block = np.asarray(block)
+    if not block.dtype.isnative:
+        block = block.astype(block.dtype.newbyteorder("="))
+    if block.dtype.kind != "f":
+        return block, 0
+    finite = np.isfinite(block)
+    bad = int(block.size - np.count_nonzero(finite))
+    return (np.where(finite, block, 0), bad) if bad else (block, 0)

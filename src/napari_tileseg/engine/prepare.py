@@ -1,0 +1,162 @@
+"""From a volume to what the network sees: one sample, its channels, normalised; read only where a tile lies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tileseg.engine.normalize import Accumulator, Statistics, normalize
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from napari_tileseg.engine.axes import AxisMap
+    from napari_tileseg.models.spec import Normalization
+    from napari_tileseg.volume import Volume
+
+__all__ = ["PreparedSource", "SampleReader", "measure_frame"]
+
+_BLOCK = 1 << 22
+"""Values read at once by the pass that measures the image."""
+
+
+class SampleReader:
+    """Reads raw intensities of one plane, frame or volume, channels first.
+
+    Parameters
+    ----------
+    volume : Volume
+        The image.
+    axis_map : AxisMap
+        How its axes meet the model's.
+    position : mapping of str to int
+        Index along each axis that is run one by one.
+    """
+
+    def __init__(self, volume: Volume, axis_map: AxisMap, position: Mapping[str, int]) -> None:
+        self._volume = volume
+        self._map = axis_map
+        self._position = position
+        self._unique = list(dict.fromkeys(axis_map.channels))
+        self._repeats = [self._unique.index(channel) for channel in axis_map.channels]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, *spatial) with each channel of the image once."""
+        return (len(self._unique), *self._map.spatial_shape)
+
+    @property
+    def model_channels(self) -> list[int]:
+        """For each input channel of the model the channel of `read` that feeds it."""
+        return self._repeats
+
+    def read(self, region: tuple[slice, ...]) -> NDArray[Any]:
+        """Return intensities of a region of space as stored, shape (C, *spatial)."""
+        spans = dict(zip(self._map.spatial, region, strict=True))
+        if "C" not in self._map.axes:
+            return self._oriented(self._index(spans, None))[None]
+        first, last = self._unique[0], self._unique[-1]
+        if first is not None and last is not None and self._unique == list(range(first, last + 1)):
+            block = self._oriented(self._index(spans, slice(first, last + 1)), channel=True)
+            return block
+        return np.stack([self._oriented(self._index(spans, channel)) for channel in self._unique])
+
+    def _index(self, spans: Mapping[str, slice], channel: int | slice | None) -> NDArray[Any]:
+        lookup: dict[str, Any] = {**self._position, **spans, "C": channel}
+        return np.asarray(self._volume.data[tuple(lookup[axis] for axis in self._map.axes)])
+
+    def _oriented(self, block: NDArray[Any], *, channel: bool = False) -> NDArray[Any]:
+        """Order axes as (C,) + spatial; the block has them in the image's order."""
+        have = [axis for axis in self._map.axes if axis in self._map.spatial or (channel and axis == "C")]
+        want = (["C"] if channel else []) + list(self._map.spatial)
+        return block.transpose([have.index(axis) for axis in want])
+
+
+class PreparedSource:
+    """One sample as the engine reads it: normalised float32, channels as the model wants them.
+
+    Parameters
+    ----------
+    reader : SampleReader
+        Raw intensities.
+    statistics : Statistics
+        Of the whole image (of this time point).
+    normalization : Normalization
+        The model's rule.
+    origin, stop : tuple of int
+        The part of the sample to run on; the whole one by default.
+    """
+
+    def __init__(
+        self,
+        reader: SampleReader,
+        statistics: Statistics,
+        normalization: Normalization,
+        *,
+        origin: tuple[int, ...] | None = None,
+        stop: tuple[int, ...] | None = None,
+    ) -> None:
+        self._reader = reader
+        self._statistics = statistics
+        self._rule = normalization
+        self._origin = origin or (0,) * (len(reader.shape) - 1)
+        self._stop = stop or reader.shape[1:]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, *spatial) of the part that is run, C as the model wants it."""
+        return (len(self._reader.model_channels), *(stop - start for start, stop in zip(self._origin, self._stop, strict=True)))
+
+    def read(self, region: tuple[slice, ...]) -> NDArray[np.float32]:
+        """Return normalised intensities of a region of the part, shape (C, *region)."""
+        moved = tuple(slice(span.start + start, span.stop + start) for span, start in zip(region, self._origin, strict=True))
+        block = normalize(self._reader.read(moved), self._statistics, self._rule)
+        repeats = self._reader.model_channels
+        return block if repeats == list(range(len(block))) else block[repeats]
+
+
+def measure_frame(
+    volume: Volume,
+    axis_map: AxisMap,
+    normalization: Normalization,
+    frame: int | None,
+    *,
+    check: Callable[[], None] = lambda: None,
+) -> Statistics:
+    """Measure an image, or one time point of it, in one pass over blocks.
+
+    The planes of a stack share one measurement, so that an empty plane stays empty; time points are measured
+    one by one, because light and bleaching change between them.
+
+    Parameters
+    ----------
+    frame : int or None
+        Index along T; None where there is no T.
+    check : callable
+        Called before every block; may raise to stop.
+    """
+    if normalization.kind in ("none", "range") and normalization.invert == "never":
+        channels = 1 if normalization.joint else len(set(axis_map.channels))
+        # Nothing depends on the image: no pass, and NaN are handled where tiles are normalised.
+        return Accumulator(normalization, channels, volume.dtype).finish()
+    readers = [
+        SampleReader(volume, axis_map, position) for position in axis_map.samples() if frame is None or position.get("T", frame) == frame
+    ]
+    accumulator = Accumulator(normalization, readers[0].shape[0], volume.dtype)
+    for reader in readers:
+        for region in _blocks(reader.shape):
+            check()
+            accumulator.add(reader.read(region))
+    return accumulator.finish()
+
+
+def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Cut (C, *spatial) into runs along the first axis of space of about `_BLOCK` values."""
+    row = int(np.prod(shape)) // shape[1]
+    step = max(1, _BLOCK // row)
+    rest = tuple(slice(0, size) for size in shape[2:])
+    for start in range(0, shape[1], step):
+        yield (slice(start, min(start + step, shape[1])), *rest)

@@ -1,0 +1,72 @@
+"""``GridSink``: finished labels of one sample, put into the array of the whole result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_tileseg.engine.axes import AxisMap
+    from napari_tileseg.engine.parts import Part, Region
+
+__all__ = ["GridSink"]
+
+
+class GridSink:
+    """Writes slabs of one part into arrays on the image's grid; what lies outside the wanted box is dropped.
+
+    Parameters
+    ----------
+    axis_map : AxisMap
+        Orders the axes.
+    part : Part
+        Where the sample's box lies.
+    labels : ndarray
+        Of `AxisMap.result_shape` and `AxisMap.result_dtype`.
+    scores : ndarray of float32 or None
+        Of shape (K, *grid).
+    """
+
+    def __init__(self, axis_map: AxisMap, part: Part, labels: NDArray[Any], scores: NDArray[np.float32] | None) -> None:
+        self._map = axis_map
+        self._part = part
+        self._labels = labels
+        self._scores = scores
+
+    def write(self, region: tuple[slice, ...], labels: NDArray[Any]) -> None:
+        """Put labels, shape (*region) or (K, *region), where they belong."""
+        self._put(self._labels, region, labels, leading=labels.ndim - len(region))
+
+    def write_scores(self, region: tuple[slice, ...], scores: NDArray[np.float32]) -> None:
+        """Put raw scores, shape (K, *region), where they belong."""
+        if self._scores is not None:
+            self._put(self._scores, region, scores, leading=1)
+
+    def grid_region(self, region: Region) -> Region | None:
+        """Return a slab's place along the axes of the result; None if nothing of it is wanted."""
+        spans = dict(zip(self._map.spatial, self._clip(region), strict=True))
+        if any(start >= stop for start, stop in spans.values()):
+            return None
+        full = {"C": (0, self._map.classes), **spans, **{axis: (index, index + 1) for axis, index in self._part.position.items()}}
+        return tuple(full[axis] for axis in self._map.result_axes)
+
+    def _clip(self, region: Region) -> Region:
+        moved = [(start + by, stop + by) for (start, stop), by in zip(region, self._part.start, strict=True)]
+        return tuple((max(start, low), min(stop, high)) for (start, stop), (low, high) in zip(moved, self._part.wanted, strict=True))
+
+    def _put(self, target: NDArray[Any], region: tuple[slice, ...], values: NDArray[Any], leading: int) -> None:
+        spans = self._clip(tuple((span.start, span.stop) for span in region))
+        if any(start >= stop for start, stop in spans):
+            return
+        inside = tuple(
+            slice(start - by - span.start, stop - by - span.start)
+            for (start, stop), by, span in zip(spans, self._part.start, region, strict=True)
+        )
+        block = values[(slice(None),) * leading + inside]
+        lookup: dict[str, Any] = {axis: slice(*span) for axis, span in zip(self._map.spatial, spans, strict=True)}
+        lookup.update(self._part.position)
+        order = [self._map.spatial.index(axis) for axis in self._map.grid_axes if axis in self._map.spatial]
+        block = block.transpose([*range(leading), *(leading + place for place in order)])
+        target[(slice(None),) * leading + tuple(lookup[axis] for axis in self._map.grid_axes)] = block
