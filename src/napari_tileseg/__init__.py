@@ -1,0 +1,69 @@
+"""napari-tileseg: any segmentation model, on any image, of any size, from one click in napari.
+
+The public names are loaded on first use, so that importing the package is instant and pulls in neither torch nor MONAI.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_ORIGINS = {
+    "ModelSpec": "models.spec",
+    "Segmentation": "segmentation",
+    "SegmentOptions": "job",
+    "TileSegError": "errors",
+    "Volume": "volume",
+    "build_network": "models.nets",
+    "estimate": "pipeline",
+    "from_module": "models.predictor",
+    "list_models": "models.registry",
+    "load_model": "models.predictor",
+    "read_volume": "io",
+    "save_segmentation": "pipeline",
+    "segment": "pipeline",
+}
+"""Module of each public name."""
+
+__all__ = [
+    "ModelSpec",
+    "SegmentOptions",
+    "Segmentation",
+    "TileSegError",
+    "Volume",
+    "__version__",
+    "build_network",
+    "estimate",
+    "from_module",
+    "list_models",
+    "load_model",
+    "read_volume",
+    "save_segmentation",
+    "segment",
+]
+
+if TYPE_CHECKING:
+    from napari_tileseg.errors import TileSegError
+    from napari_tileseg.io import read_volume
+    from napari_tileseg.job import SegmentOptions
+    from napari_tileseg.models.nets import build_network
+    from napari_tileseg.models.predictor import from_module, load_model
+    from napari_tileseg.models.registry import list_models
+    from napari_tileseg.models.spec import ModelSpec
+    from napari_tileseg.pipeline import estimate, save_segmentation, segment
+    from napari_tileseg.segmentation import Segmentation
+    from napari_tileseg.volume import Volume
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ORIGINS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_ORIGINS[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

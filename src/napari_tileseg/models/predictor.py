@@ -1,0 +1,121 @@
+"""``Predictor``: a loaded model behind the one small protocol that the engine knows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_tileseg.errors import DeviceMemoryError, OptionsError
+from napari_tileseg.models.registry import resolve
+
+if TYPE_CHECKING:
+    import torch
+
+    from napari_tileseg.models.spec import ModelSpec
+
+__all__ = ["Predictor", "from_module", "load_model", "pick_device"]
+
+
+class Predictor:
+    """A torch module on its device, with the spec that says how to feed it.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Maps float32 (N, C, *window) to raw scores (N, K, *out).
+    spec : ModelSpec
+        What the module takes and returns.
+    device : str
+        ``"cpu"``, ``"cuda:0"`` or ``"mps"``.
+    """
+
+    def __init__(self, module: Any, spec: ModelSpec, device: str) -> None:
+        self.spec = spec
+        self.device = device
+        self.module = module.to(device).eval()
+        for parameter in self.module.parameters():
+            parameter.requires_grad_(False)
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return raw scores.
+
+        Parameters
+        ----------
+        batch : Tensor of float32, shape (N, C, *window)
+            Normalised tiles.
+
+        Returns
+        -------
+        Tensor, shape (N, K, *out)
+            On the predictor's device.
+        """
+        scores: torch.Tensor = self.module(batch.to(self.device))
+        return scores
+
+    @property
+    def size(self) -> int:
+        """Bytes of the weights on the device."""
+        tensors = [*self.module.parameters(), *self.module.buffers()]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def load_model(ref: str, *, device: str = "auto") -> Predictor:
+    """Load a model.
+
+    Parameters
+    ----------
+    ref : str
+        Name of a bundled or own model, or path of a model package.
+    device : str
+        ``"auto"`` (the fastest there is), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
+
+    Raises
+    ------
+    ModelNotFoundError, WeightsError
+        If there is no such model, or its weights are missing, damaged or do not fit.
+    OptionsError
+        If the device is not there.
+    """
+    from napari_tileseg.models.package import build_module
+
+    place = pick_device(device)
+    spec, module = build_module(resolve(ref))
+    return from_module(module, spec, device=place)
+
+
+def from_module(module: Any, spec: ModelSpec, *, device: str = "auto") -> Predictor:
+    """Put any torch module that returns raw scores behind the engine's protocol.
+
+    Raises
+    ------
+    DeviceMemoryError
+        If the weights do not fit on the device.
+    """
+    import torch
+
+    place = pick_device(device)
+    try:
+        return Predictor(module, spec, place)
+    except torch.OutOfMemoryError as error:
+        raise DeviceMemoryError(
+            f"The weights of {spec.label} do not fit into the memory of {place}. Use the CPU or close other programs."
+        ) from error
+
+
+def pick_device(device: str = "auto") -> str:
+    """Return the torch device that a choice stands for.
+
+    Raises
+    ------
+    OptionsError
+        If it is not there; the sentence names the devices there are.
+    """
+    import torch
+
+    cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    there = [*cuda, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]  # the fastest first
+    if device == "auto":
+        return there[0]
+    name = "cuda:0" if device == "cuda" else device
+    if name not in there:
+        raise OptionsError(f'There is no device "{device}" here. Choose one of: auto, {", ".join(there)}.')
+    return name
