@@ -230,3 +230,20 @@ def test_a_lazy_image_gives_the_same_labels_and_is_never_read_whole(predictor: P
 
     np.testing.assert_array_equal(segment(Volume(Lazy(), "YX"), predictor).labels, image)
     assert largest < image.size / 4
+
+
+def test_thick_slices_are_resampled_to_the_models_pixels_and_labels_come_back() -> None:
+    spec = _spec("CZYX", spacing=(1, 1, 1), spacing_unit="millimeter")
+    model = from_module(Threshold(), spec, device="cpu")
+    image = np.zeros((6, 20, 20), np.float32)
+    image[2:5, 6:15, 3:9] = 1
+    volume = Volume.from_scale(image, "ZYX", (3000, 1000, 1000), units=("micrometer",) * 3)
+    slabs: list[SlabDone] = []
+    result = segment(volume, model, on_event=lambda event: slabs.append(event) if isinstance(event, SlabDone) else None)
+    assert result.provenance["settings"]["grid"] == [18, 20, 20]
+    np.testing.assert_array_equal(result.labels, image)
+    assert [slab.region[0] for slab in slabs][-1][1] == 6
+    assert estimate(volume, spec).tiles == estimate(np.zeros((18, 20, 20)), spec).tiles
+    plain = segment(volume, model, options=SegmentOptions(rescale=False))
+    assert plain.provenance["settings"]["grid"] == [6, 20, 20]
+    assert any("not resampled" in text for text in plain.warnings)

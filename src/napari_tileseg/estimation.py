@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_tileseg.engine.axes import map_axes
+from napari_tileseg.engine.grid import Grid
 from napari_tileseg.engine.memory import estimate as estimate_memory
 from napari_tileseg.engine.parts import Region, plan_parts
 from napari_tileseg.engine.recipe import resolve as resolve_recipe
-from napari_tileseg.engine.spacing import spacing_note
+from napari_tileseg.engine.spacing import spacing_note, spacing_ratios
 from napari_tileseg.image import as_volume, check_dtype
 from napari_tileseg.job import SegmentOptions
 from napari_tileseg.models.registry import find_spec
@@ -81,10 +82,11 @@ def estimate(
     axis_map = map_axes(image.axes, image.shape, spec, channels=channels)
     check_dtype(image)
     recipe = resolve_recipe(spec, options)
-    parts = list(plan_parts(axis_map, region, recipe.window))
-    plan = recipe.plan(parts[0].shape)
+    ratios = spacing_ratios(image, spec) if options.rescale else None
+    parts = list(plan_parts(axis_map, region, recipe.window, ratios))
+    plan = recipe.plan(Grid.match(parts[0].shape, ratios).model)
     needs = estimate_memory(plan, spec, batch=options.batch or 1, scores=options.scores)
-    note = spacing_note(image, spec)
+    note = spacing_note(image, spec, rescale=options.rescale)
     labels = math.prod(axis_map.result_shape) * axis_map.result_dtype.itemsize
     scores = 4 * len(spec.score_names) * math.prod(axis_map.grid_shape) if options.scores else 0
     return Estimate(

@@ -30,6 +30,7 @@ class SegmentOptions(BaseModel):
     batch: int | None = Field(None, ge=1, title="Batch", description="Tiles at once; fitted to the device if empty.")
     threshold: float = Field(0.5, ge=0, le=1, title="Threshold", description="Least score that counts.")
     min_size: float = Field(0, ge=0, title="Min. size", description="Smaller objects go (pixels or voxels).")
+    rescale: bool = Field(True, title="Match pixel size", description="Resample to the pixel size the model was trained at.")
     tta: bool = Field(False, title="Average flips", description="Average the scores over flips of every axis.")
     scores: bool = Field(False, title="Keep scores", description="To move the threshold later.")
     memory_limit: int | None = Field(None, ge=1, title="Memory limit", description="Most bytes of host memory to use.")

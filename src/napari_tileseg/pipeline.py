@@ -11,13 +11,14 @@ import numpy as np
 
 from napari_tileseg.engine.axes import AxisMap, map_axes
 from napari_tileseg.engine.events import Event, Finished, Planned, Progress, SlabDone, Warned
+from napari_tileseg.engine.grid import Grid, ResampledSink, ResampledSource
 from napari_tileseg.engine.memory import estimate as estimate_memory
 from napari_tileseg.engine.parts import Part, Region, plan_parts
 from napari_tileseg.engine.prepare import PreparedSource, SampleReader, measure_frame
 from napari_tileseg.engine.recipe import Recipe
 from napari_tileseg.engine.recipe import resolve as resolve_recipe
 from napari_tileseg.engine.sinks import GridSink
-from napari_tileseg.engine.spacing import spacing_note
+from napari_tileseg.engine.spacing import spacing_note, spacing_ratios
 from napari_tileseg.errors import Cancelled, OptionsError, OutputError, RunError
 from napari_tileseg.estimation import Estimate, estimate
 from napari_tileseg.image import as_volume, check_dtype
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_tileseg.engine.normalize import Statistics
+    from napari_tileseg.engine.protocols import Sink, Source
     from napari_tileseg.engine.tiles import TilePlan
     from napari_tileseg.models.predictor import Predictor
     from napari_tileseg.models.spec import ModelSpec
@@ -164,16 +166,19 @@ class _Run:
     objects: int = 0
     seconds: float = 0.0
     settings: dict[str, Any] = field(default_factory=dict)
+    grid: Grid = Grid((), ())
     slabs: int = 0
 
     def execute(self, labels: NDArray[Any], scores: NDArray[np.float32] | None) -> None:
         began = time.monotonic()
         recipe = resolve_recipe(self.predictor.spec, self.options)
-        parts = list(plan_parts(self.axis_map, self.region, recipe.window))
-        plan = recipe.plan(parts[0].shape)
+        ratios = spacing_ratios(self.image, self.predictor.spec) if self.options.rescale else None
+        parts = list(plan_parts(self.axis_map, self.region, recipe.window, ratios))
+        self.grid = Grid.match(parts[0].shape, ratios)
+        plan = recipe.plan(self.grid.model)
         clock = _Clock(len(plan) * len(parts))
         self._plan(recipe, plan, clock.total)
-        if (note := spacing_note(self.image, self.predictor.spec)) is not None:
+        if (note := spacing_note(self.image, self.predictor.spec, rescale=self.options.rescale)) is not None:
             self._warn(note)
         rows = self.axis_map.spatial_shape[0]
         # Objects cannot be taken up in the middle of a sample: the ones cut by the interruption are not in the labels.
@@ -195,12 +200,18 @@ class _Run:
 
         statistics = self._measured(part.position.get("T"))
         reader = SampleReader(self.image, self.axis_map, part.position)
-        source = PreparedSource(reader, statistics, self.predictor.spec.normalization, origin=part.start, stop=part.stop)
-        events = run(source, self.predictor, sink, options=self.options, cancel=self.cancel, first_id=self.objects + 1, skip_rows=skip_rows)
+        source: Source = PreparedSource(reader, statistics, self.predictor.spec.normalization, origin=part.start, stop=part.stop)
+        target: Sink = sink
+        if not self.grid.same:
+            source, target = ResampledSource(source, self.grid), ResampledSink(sink, self.grid)
+            skip_rows = self.grid.model_row(skip_rows)
+        events = run(
+            source, self.predictor, target, options=self.options, cancel=self.cancel, first_id=self.objects + 1, skip_rows=skip_rows
+        )
         for event in events:
             match event:
                 case SlabDone(region):
-                    if (moved := sink.grid_region(region)) is not None:
+                    if (moved := sink.grid_region(self.grid.image_region(region))) is not None:
                         self.slabs += 1
                         self.tell(SlabDone(moved))
                 case Progress(done, total, _):
@@ -214,7 +225,7 @@ class _Run:
                     self.settings.update(device=device, batch=batch)
 
     def _plan(self, recipe: Recipe, plan: TilePlan, tiles: int) -> None:
-        self.settings = asdict(recipe)
+        self.settings = {**asdict(recipe), "grid": self.grid.model}
         memory = estimate_memory(plan, self.predictor.spec).host_bytes
         self.tell(Planned(tiles, recipe.window, self.axis_map.spatial_shape, self.predictor.device, self.options.batch or 1, memory))
 

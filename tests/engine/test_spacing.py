@@ -25,10 +25,18 @@ def test_one_length_in_any_unit_suits_the_model(scale: tuple[float, ...], unit: 
     assert spacing_note(volume, SPEC) is None
 
 
-def test_thick_slices_are_named() -> None:
-    note = spacing_note(_volume(5, 1, 1, unit="mm"), SPEC)
+def test_thick_slices_are_resampled_without_a_word_and_named_when_they_are_not() -> None:
+    volume = _volume(3, 1, 1, unit="mm")
+    assert spacing_note(volume, SPEC) is None
+    note = spacing_note(volume, SPEC, rescale=False)
     assert note is not None
-    assert "5 x 1 x 1 mm" in note
+    assert "3 x 1 x 1 mm" in note
+
+
+def test_a_unit_that_cannot_be_right_is_questioned() -> None:
+    note = spacing_note(_volume(1, 1, 1, unit="µm"), SPEC)
+    assert note is not None
+    assert "Is the unit right?" in note
 
 
 def test_an_unknown_pixel_size_is_said() -> None:

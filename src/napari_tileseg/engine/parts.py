@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_tileseg.errors import OptionsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from napari_tileseg.engine.axes import AxisMap
 
@@ -42,7 +43,9 @@ class Part:
         return tuple(stop - start for start, stop in zip(self.start, self.stop, strict=True))
 
 
-def plan_parts(axis_map: AxisMap, region: Region | None, window: tuple[int, ...]) -> Iterator[Part]:
+def plan_parts(
+    axis_map: AxisMap, region: Region | None, window: tuple[int, ...], ratios: Mapping[str, float] | None = None
+) -> Iterator[Part]:
     """Yield every plane, frame or volume that a region touches, with half a window of context around it.
 
     Parameters
@@ -52,7 +55,9 @@ def plan_parts(axis_map: AxisMap, region: Region | None, window: tuple[int, ...]
     region : tuple of (start, stop), optional
         Along each axis of the image without C; the whole image if not given.
     window : tuple of int
-        The model's window.
+        The model's window, in its own pixels.
+    ratios : mapping of str to float, optional
+        The image's pixel size as a multiple of the model's, along each axis of space; 1 if not given.
 
     Raises
     ------
@@ -61,7 +66,8 @@ def plan_parts(axis_map: AxisMap, region: Region | None, window: tuple[int, ...]
     """
     spans = _spans(axis_map, region or tuple((0, size) for size in axis_map.grid_shape))
     wanted = tuple(spans[axis] for axis in axis_map.spatial)
-    margin = [size // 2 for size in window]
+    scales = [ratios[axis] if ratios else 1.0 for axis in axis_map.spatial]
+    margin = [math.ceil(size / 2 / scale) for size, scale in zip(window, scales, strict=True)]
     start = tuple(max(0, low - room) for (low, _), room in zip(wanted, margin, strict=True))
     stop = tuple(min(size, high + room) for (_, high), room, size in zip(wanted, margin, axis_map.spatial_shape, strict=True))
     for position in axis_map.samples():

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 from napari_tileseg.units import micrometers, unit_symbol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.volume import Volume
 
 __all__ = ["spacing_note", "spacing_ratios"]
 
-_TOLERANCE = 1.5
-"""Networks bear about this much difference in scale; their training covers more than it in 2D."""
+_IMPLAUSIBLE = 4.0
+"""Larger ratios are more often a wrong unit than a true one."""
 
 
 def spacing_ratios(volume: Volume, spec: ModelSpec) -> dict[str, float] | None:
@@ -30,16 +32,27 @@ def spacing_ratios(volume: Volume, spec: ModelSpec) -> dict[str, float] | None:
     return ratios
 
 
-def spacing_note(volume: Volume, spec: ModelSpec) -> str | None:
-    """Say in a sentence or two what to expect of the image's pixel size; None if it suits the model."""
+def spacing_note(volume: Volume, spec: ModelSpec, *, rescale: bool = True) -> str | None:
+    """Say what the user should know of the image's pixel size before a run; None if there is nothing to say.
+
+    Parameters
+    ----------
+    rescale : bool
+        Whether the image is going to be resampled to the model's pixel size.
+    """
     if spec.spacing is None:
         return None
-    symbol = unit_symbol(spec.spacing_unit)
-    trained = " x ".join(f"{size:g}" for size in spec.spacing) + f" {symbol}"
+    trained = _text(spec.spacing, spec.spacing_unit)
     ratios = spacing_ratios(volume, spec)
     if ratios is None:
         return f"The pixel size is unknown; {spec.label} expects {trained}. The image is taken as it is."
-    if all(1 / _TOLERANCE <= ratio <= _TOLERANCE for ratio in ratios.values()):
-        return None
-    given = " x ".join(f"{volume.spacing[axis]:g}" for axis in spec.spatial_axes) + f" {unit_symbol(volume.unit[spec.spatial_axes[0]])}"
-    return f"The pixel size is {given}; {spec.label} was trained at {trained}. Expect poor labels, or resample the image first."
+    given = _text([volume.spacing[axis] for axis in spec.spatial_axes], volume.unit[spec.spatial_axes[0]])
+    if any(not 1 / _IMPLAUSIBLE <= ratio <= _IMPLAUSIBLE for ratio in ratios.values()):
+        return f"The pixel size is {given}, but {spec.label} expects {trained}. Is the unit right?"
+    if not rescale and any(not 2 / 3 <= ratio <= 1.5 for ratio in ratios.values()):
+        return f"The pixel size is {given}, but {spec.label} expects {trained}, and the image is not resampled. Expect poor labels."
+    return None
+
+
+def _text(sizes: Sequence[float], unit: str) -> str:
+    return " x ".join(f"{size:.3g}" for size in sizes) + f" {unit_symbol(unit)}"

@@ -1,0 +1,170 @@
+"""``Grid``: an image resampled to the pixel size a model was trained at, tile by tile, and its labels brought back.
+
+Both grids cover the same box; pixels are little boxes, so index i of n pixels and index j of m pixels meet where
+``(i + 0.5) / n == (j + 0.5) / m``. ::
+
+    image   |   0   |   1   |   2   |      n = 3
+    model   | 0 | 1 | 2 | 3 | 4 | 5 |      m = 6
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from napari_tileseg.engine.parts import Region
+    from napari_tileseg.engine.protocols import Sink, Source
+
+__all__ = ["Grid", "ResampledSink", "ResampledSource"]
+
+_SAME = 0.1
+"""Pixel sizes that differ by less than this share are taken for equal: interpolation would cost more than it gains."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The size of a box in pixels of the image, and in pixels of the model.
+
+    Parameters
+    ----------
+    image, model : tuple of int
+        Pixels along each axis of space.
+    """
+
+    image: tuple[int, ...]
+    model: tuple[int, ...]
+
+    @classmethod
+    def match(cls, shape: tuple[int, ...], ratios: Mapping[str, float] | None) -> Grid:
+        """Choose the model's number of pixels for a box of the image.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            The box in pixels of the image.
+        ratios : mapping of str to float, optional
+            The image's pixel size as a multiple of the model's, along each axis in the order of `shape`; None if unknown.
+        """
+        if ratios is None or all(abs(ratio - 1) <= _SAME for ratio in ratios.values()):
+            return cls(shape, shape)
+        return cls(shape, tuple(max(1, round(size * ratio)) for size, ratio in zip(shape, ratios.values(), strict=True)))
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing needs to be resampled."""
+        return self.image == self.model
+
+    def model_row(self, row: int) -> int:
+        """Return the first row of the model's grid that rows of the image from `row` on take their labels from."""
+        return math.floor((row + 0.5) * self.model[0] / self.image[0]) if row else 0
+
+    def image_region(self, region: Region) -> Region:
+        """Return the pixels of the image whose centres lie in a box of the model's grid; possibly none."""
+        return tuple(
+            (self._first(start, axis), self._first(stop, axis)) for axis, (start, stop) in enumerate(region)
+        )
+
+    def nearest(self, axis: int, start: int, stop: int) -> NDArray[np.intp]:
+        """Return the pixel of the model that covers the centre of each pixel of the image from `start` to `stop`."""
+        centres = (np.arange(start, stop) + 0.5) * self.model[axis] / self.image[axis]
+        return np.minimum(np.floor(centres).astype(np.intp), self.model[axis] - 1)
+
+    def weights(self, axis: int, start: int, stop: int) -> tuple[int, NDArray[np.float32]]:
+        """Return how pixels of the image add up to those of the model from `start` to `stop`.
+
+        Linear interpolation where the model's pixels are smaller, a triangle as wide as two of them where they are larger
+        (so that fine texture does not turn into noise).
+
+        Returns
+        -------
+        first : int
+            The image's pixel that the first column stands for.
+        weights : ndarray of float32, shape (stop - start, pixels of the image)
+            Every row adds up to 1.
+        """
+        size = self.image[axis]
+        step = size / self.model[axis]
+        width = max(1.0, step)
+        centres = (np.arange(start, stop) + 0.5) * step - 0.5
+        first = max(0, math.floor(centres[0] - width))
+        last = min(size, math.ceil(centres[-1] + width) + 1)
+        distance = np.abs(np.arange(first, last)[None] - np.clip(centres, 0, size - 1)[:, None])
+        weights = np.maximum(0, 1 - distance / width)
+        return first, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+    def _first(self, row: int, axis: int) -> int:
+        # The smallest i with floor((i + 0.5) * m / n) >= row.
+        exact = row * self.image[axis] / self.model[axis] - 0.5
+        return min(self.image[axis], max(0, math.ceil(exact - 1e-9)))
+
+
+class ResampledSource:
+    """A source on the model's grid over one on the image's; reads only what a tile needs.
+
+    Parameters
+    ----------
+    source : Source
+        Normalised image on its own grid.
+    grid : Grid
+        Of the whole source.
+    """
+
+    def __init__(self, source: Source, grid: Grid) -> None:
+        self._source = source
+        self._grid = grid
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, *spatial) on the model's grid."""
+        return (self._source.shape[0], *self._grid.model)
+
+    def read(self, region: tuple[slice, ...]) -> NDArray[np.float32]:
+        """Return normalised intensities of a region of the model's grid, shape (C, *region)."""
+        mixes = [self._grid.weights(axis, span.start, span.stop) for axis, span in enumerate(region)]
+        block = self._source.read(tuple(slice(first, first + mix.shape[1]) for first, mix in mixes))
+        for axis, (_, mix) in enumerate(mixes, start=1):
+            block = np.moveaxis(np.tensordot(mix, block, axes=(1, axis)), 0, axis)
+        return np.ascontiguousarray(block)
+
+
+class ResampledSink:
+    """Takes labels on the model's grid and passes them on, each pixel of the image from the model's pixel at its centre.
+
+    Parameters
+    ----------
+    sink : Sink
+        Takes labels on the image's grid.
+    grid : Grid
+        Of the whole sink.
+    """
+
+    def __init__(self, sink: Sink, grid: Grid) -> None:
+        self._sink = sink
+        self._grid = grid
+
+    def write(self, region: tuple[slice, ...], labels: NDArray[Any]) -> None:
+        """Take labels, shape (*region) or (K, *region)."""
+        target, block = self._moved(region, labels)
+        if block.size:
+            self._sink.write(target, block)
+
+    def write_scores(self, region: tuple[slice, ...], scores: NDArray[np.float32]) -> None:
+        """Take raw scores, shape (K, *region)."""
+        target, block = self._moved(region, scores)
+        if block.size:
+            self._sink.write_scores(target, block)
+
+    def _moved(self, region: tuple[slice, ...], values: NDArray[Any]) -> tuple[tuple[slice, ...], NDArray[Any]]:
+        spans = self._grid.image_region(tuple((span.start, span.stop) for span in region))
+        leading = values.ndim - len(region)
+        for axis, ((start, stop), span) in enumerate(zip(spans, region, strict=True)):
+            values = values.take(self._grid.nearest(axis, start, stop) - span.start, axis=leading + axis)
+        return tuple(slice(*span) for span in spans), values
