@@ -52,6 +52,13 @@ def test_grey_feeds_all_channels_of_a_model_that_repeats_it() -> None:
     assert map_axes("CYX", (5, 8, 8), COLOUR, channels=[4]).channels == (4, 4, 4)
 
 
+def test_three_stains_are_no_colours_and_the_one_that_is_meant_is_asked_for() -> None:
+    with pytest.raises(InputError, match=r"Which of the 3 channels should colour look at\? Choose one \(0 to 2\), or all if they are"):
+        map_axes("CYX", (3, 8, 8), COLOUR)
+    assert map_axes("CYX", (3, 8, 8), COLOUR, channels=[1]).channels == (1, 1, 1)
+    assert map_axes("CYX", (3, 8, 8), COLOUR, channels=[0, 1, 2]).channels == (0, 1, 2)
+
+
 def test_alpha_is_no_channel() -> None:
     assert map_axes("YXC", (8, 8, 4), COLOUR).channels == (0, 1, 2)
 

@@ -182,7 +182,7 @@ def map_axes(axes: str, shape: Sequence[int], spec: ModelSpec, *, channels: Sequ
     return AxisMap(
         axes=letters,
         shape=shape,
-        channels=_map_channels(sizes.get("C"), spec, channels),
+        channels=_map_channels(sizes.get("C"), spec, channels, colour=letters.endswith("C")),
         spatial="".join(axis for axis in SPATIAL_AXES if axis in spec.spatial_axes),
         iterated="".join(axis for axis in letters if axis not in "C" + spec.spatial_axes),
         output=spec.output,
@@ -224,7 +224,7 @@ def guess_axes(shape: Sequence[int], *, rgb: bool = False, axis_labels: Sequence
     return "".join(known) + "YX"
 
 
-def _map_channels(available: int | None, spec: ModelSpec, chosen: Sequence[int] | None) -> tuple[int | None, ...]:
+def _map_channels(available: int | None, spec: ModelSpec, chosen: Sequence[int] | None, *, colour: bool) -> tuple[int | None, ...]:
     needed = len(spec.channels)
     if available is None:
         if needed > 1 and spec.grey == "refuse":
@@ -233,8 +233,14 @@ def _map_channels(available: int | None, spec: ModelSpec, chosen: Sequence[int] 
         return (None,) * needed
     if chosen is not None:
         return _check_channels(available, spec, chosen)
-    if available == needed or (available == 4 and needed == 3):
-        return tuple(range(needed))  # a fourth channel beside three is alpha
+    if spec.grey == "repeat" and 1 < available <= needed and not colour:
+        # Three stains, one plane each, are no colours: the model must be told which one to look at.
+        raise InputError(
+            f"Which of the {available} channels should {spec.label} look at? "
+            f"Choose one (0 to {available - 1}), or all if they are {', '.join(spec.channels)}."
+        )
+    if available == needed or (available == 4 and needed == 3 and colour):
+        return tuple(range(needed))  # a fourth channel beside three colours is alpha
     if available == 1 and (needed == 1 or spec.grey == "repeat"):
         return (0,) * needed
     takes = f"{needed} channel{'s' * (needed > 1)}" + (" or 1" if spec.grey == "repeat" and needed > 1 else "")
