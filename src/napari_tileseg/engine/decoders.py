@@ -1,0 +1,72 @@
+"""Which module turns the scores of an instance model into objects; found by name, imported on use."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from napari_tileseg.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["DECODERS", "GROUP", "ObjectDecoder", "find_decoder"]
+
+DECODERS = {"watershed": "napari_tileseg.engine.watershed"}
+"""Decoders of this package: name to module."""
+
+GROUP = "napari_tileseg.decoders"
+"""Entry-point group under which other packages offer decoders."""
+
+
+class ObjectDecoder(Protocol):
+    """A module, or any object, with three functions.
+
+    An object must lie in one connected component (corners count as connected) of `foreground`, and may depend on no score
+    outside that component and the pixels at most `margin` away from it: so it can be decoded before the rest is known.
+    """
+
+    def foreground(self, scores: NDArray[np.float32], parameters: Mapping[str, float], threshold: float = 0.5) -> NDArray[np.bool_]:
+        """Return where objects can be: scores of shape (K, *spatial) to a mask of shape (*spatial)."""
+        ...
+
+    def decode(
+        self, scores: NDArray[np.float32], parameters: Mapping[str, float], *, threshold: float = 0.5, min_size: float = 0
+    ) -> NDArray[Any]:
+        """Return objects as integers from 1, background 0, shape (*spatial)."""
+        ...
+
+    def margin(self, parameters: Mapping[str, float]) -> int:
+        """Return how many pixels around a component may change its objects."""
+        ...
+
+
+def find_decoder(name: str) -> ObjectDecoder:
+    """Return the decoder of that name.
+
+    Raises
+    ------
+    ModelError
+        If there is none, or if it cannot be imported or lacks a function.
+    """
+    offered = {entry.name: entry for entry in entry_points(group=GROUP)}
+    try:
+        if name in DECODERS:
+            found: Any = import_module(DECODERS[name])
+        elif name in offered:
+            found = offered[name].load()
+        else:
+            known = ", ".join(sorted({*DECODERS, *offered}))
+            raise ModelError(f'The model needs the decoder "{name}", which is not installed. Known decoders are {known}.')
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(f'The decoder "{name}" cannot be loaded ({error}). Reinstall the package that offers it.') from error
+    missing = [part for part in ("foreground", "decode", "margin") if not callable(getattr(found, part, None))]
+    if missing:
+        raise ModelError(f'The decoder "{name}" lacks {", ".join(missing)}(). Update the package that offers it.')
+    return cast("ObjectDecoder", found)

@@ -1,0 +1,143 @@
+"""What a run will need, and what the devices of this computer have."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_tileseg.engine.tiles import TilePlan
+    from napari_tileseg.models.spec import ModelSpec
+
+__all__ = ["Device", "Estimate", "default_batch", "devices", "estimate", "free_memory"]
+
+_FLOAT = 4
+_FEATURE_MAPS = 256
+"""Feature maps at full size that a network is assumed to hold at once, for a first guess of the batch."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one image needs.
+
+    Parameters
+    ----------
+    tiles : int
+        Number of tiles.
+    device_bytes : int
+        Scores that are open, their weights, and one batch in and out, without the network's own needs.
+    host_bytes : int
+        Pixels that are being read, and the labels of one slab.
+    disk_bytes : int
+        Labels (and scores, if they are kept) of the whole image.
+    """
+
+    tiles: int
+    device_bytes: int
+    host_bytes: int
+    disk_bytes: int
+
+
+def estimate(plan: TilePlan, spec: ModelSpec, *, batch: int = 1, scores: bool = False) -> Estimate:
+    """Add up the engine's buffers; nothing is allocated and nothing depends on the computer.
+
+    Parameters
+    ----------
+    plan : TilePlan
+        Where the tiles lie.
+    spec : ModelSpec
+        How many channels go in and out, and what becomes of them.
+    batch : int
+        Tiles at once.
+    scores : bool
+        Whether scores are kept.
+
+    Returns
+    -------
+    Estimate
+    """
+    channels, heads = len(spec.channels), len(spec.score_names)
+    rest = math.prod(plan.canvas.shape[1:])
+    slab = plan.depth * rest
+    averaged = (scores or spec.output != "softmax") and plan.blending != "crop"
+    device = heads * slab + (2 * slab if averaged else 0) + math.prod(plan.output)
+    device += batch * (channels * math.prod(plan.window) + heads * math.prod(plan.output))
+    fresh = max((low.finished[1] - low.finished[0] for low in plan.rows()), default=0)
+    feed = channels * (plan.window[0] + fresh) * math.prod(plan.seen.shape[1:])
+    pixel = {"softmax": 1 if heads <= 256 else 2, "sigmoid": heads}.get(spec.output, 4)
+    held = plan.depth * rest * (pixel + (heads * _FLOAT * 2 if spec.output == "instances" else 0))
+    disk = math.prod(plan.shape) * (pixel + (heads * _FLOAT if scores else 0))
+    return Estimate(len(plan), device * _FLOAT, feed * _FLOAT + held, disk)
+
+
+@dataclass(frozen=True)
+class Device:
+    """A place where a model can run.
+
+    Parameters
+    ----------
+    name : str
+        As torch and the options call it: ``"cpu"``, ``"cuda:0"``, ``"mps"``.
+    label : str
+        For people.
+    free, total : int
+        Bytes.
+    """
+
+    name: str
+    label: str
+    free: int
+    total: int
+
+
+def devices() -> list[Device]:
+    """Return what is really there, the fastest first; the CPU is always the last."""
+    import torch
+
+    found = []
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            name = f"cuda:{index}"
+            free, total = torch.cuda.mem_get_info(index)
+            found.append(Device(name, torch.cuda.get_device_name(index), free, total))
+    if torch.backends.mps.is_available():
+        free, total = _host_memory()
+        found.append(Device("mps", "Apple GPU", free, total))
+    free, total = _host_memory()
+    found.append(Device("cpu", f"CPU, {_cores()} cores", free, total))
+    return found
+
+
+def free_memory(device: str) -> int:
+    """Return the bytes that are free on a device; a GPU that shares the computer's memory has what the computer has."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(torch.device(device))[0])
+    return _host_memory()[0]
+
+
+def default_batch(plan: TilePlan, device: str) -> int:
+    """Return how many tiles to compute at once when nobody has said.
+
+    One where there is no GPU: more is not faster there. Otherwise what half of the free memory takes, at most 8, under a
+    cautious guess of what a network holds; a wrong guess costs a retry, not the run.
+    """
+    if not device.startswith("cuda"):
+        return 1
+    tile = _FEATURE_MAPS * _FLOAT * math.prod(plan.window)
+    return max(1, min(8, free_memory(device) // (2 * tile), plan.tiles_per_row))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _host_memory() -> tuple[int, int]:
+    """Return free and total bytes of the computer's memory."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    return int(memory.available), int(memory.total)

@@ -1,0 +1,162 @@
+"""One call of the network, made safe: device, flips, exact arithmetic, checks of what comes back."""
+
+from __future__ import annotations
+
+import math
+import re
+from contextlib import contextmanager
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from napari_tileseg.errors import DeviceMemoryError, PredictorError, TileSegError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from napari_tileseg.engine.protocols import Predictor
+    from napari_tileseg.engine.tiles import Tile
+
+__all__ = ["Network", "exact_arithmetic", "out_of_memory"]
+
+_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|alloc_failed|failed to allocate", re.IGNORECASE)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch (any device) or Python says that memory ran out."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and _MEMORY.search(str(error)) is not None
+
+
+@contextmanager
+def exact_arithmetic() -> Iterator[None]:
+    """Keep float32 what it is: no TF32, no bfloat16 inside products and convolutions; restored at the end."""
+    backends: Any = torch.backends
+    if hasattr(backends.cuda.matmul, "fp32_precision"):  # torch >= 2.9: reading the older switches can raise there
+        owners = [backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv]
+        name, exact = "fp32_precision", "ieee"  # type: str, Any
+    else:
+        owners, name, exact = [backends.cuda.matmul, backends.cudnn], "allow_tf32", False
+    before = [getattr(owner, name) for owner in owners]
+    for owner in owners:
+        setattr(owner, name, exact)
+    try:
+        yield
+    finally:
+        for owner, value in zip(owners, before, strict=True):
+            setattr(owner, name, value)
+
+
+class Network:
+    """A predictor whose every answer is checked.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The model.
+    output : tuple of int
+        Spatial size that it must return.
+    flips : bool
+        Average over the flips of every spatial axis.
+    check : callable
+        Called before each forward pass; may raise.
+    """
+
+    def __init__(
+        self, predictor: Predictor, output: tuple[int, ...], *, flips: bool = False, check: Callable[[], None] = lambda: None
+    ) -> None:
+        self._predictor = predictor
+        self._expected = (len(predictor.spec.score_names), *output)
+        axes = range(2, 2 + len(output))
+        self._flips = [axes_ for count in range(len(output) + 1) for axes_ in combinations(axes, count)] if flips else [()]
+        self.check = check
+        self.fast = False
+        """Whether to compute in bfloat16 where the device can."""
+
+    def __call__(self, batch: torch.Tensor, tiles: Sequence[Tile]) -> torch.Tensor:
+        """Return raw scores.
+
+        Parameters
+        ----------
+        batch : torch.Tensor of float32, shape (N, C, *window)
+            On the CPU.
+        tiles : sequence of Tile
+            Where each of them lies, for messages.
+
+        Returns
+        -------
+        torch.Tensor of float32, shape (N, K, *output)
+            On the predictor's device.
+
+        Raises
+        ------
+        DeviceMemoryError
+            If memory ran out; a smaller batch may help.
+        PredictorError
+            If the network raises, or returns another shape or NaN.
+        """
+        try:
+            with torch.inference_mode(), exact_arithmetic():
+                scores = self._average(batch)
+        except TileSegError:
+            raise
+        except Exception as error:
+            if out_of_memory(error):
+                raise DeviceMemoryError(
+                    f"{self._predictor.device} has no memory left for one tile of {_size(batch.shape[2:])}. "
+                    "Choose a smaller window, or the CPU as the device."
+                ) from None  # the traceback would keep the tensors of the failed call alive
+            reason = str(error).strip().split("\n")[0] or type(error).__name__
+            raise PredictorError(f"The network failed on {_place(tiles)}: {reason}") from error
+        self._verify(scores, len(batch), tiles)
+        return scores
+
+    def _average(self, batch: torch.Tensor) -> torch.Tensor:
+        batch = batch.to(self._predictor.device, non_blocking=True)
+        total: torch.Tensor | None = None
+        for axes in self._flips:
+            self.check()
+            scores = self._forward(batch.flip(axes)).flip(axes) if axes else self._forward(batch)
+            if len(self._flips) == 1:
+                return scores
+            total = scores.clone() if total is None else total.add_(scores)
+        assert total is not None  # there is always the unflipped pass
+        return total.div_(len(self._flips))
+
+    def _forward(self, batch: torch.Tensor) -> torch.Tensor:
+        if self.fast:
+            with torch.autocast(batch.device.type, dtype=torch.bfloat16):
+                scores = self._predictor(batch)
+        else:
+            scores = self._predictor(batch)
+        if not isinstance(scores, torch.Tensor) or not scores.is_floating_point():
+            raise TypeError(f"it returned {_kind(scores)} instead of a tensor of floating-point scores")
+        if tuple(scores.shape) != (len(batch), *self._expected):
+            raise ValueError(f"it returned scores of shape {tuple(scores.shape)} instead of {(len(batch), *self._expected)}")
+        return scores.float()
+
+    def _verify(self, scores: torch.Tensor, count: int, tiles: Sequence[Tile]) -> None:
+        # One sum finds any NaN; only when it is not finite (infinities, overflow) is a closer look worth its time.
+        if math.isfinite(scores.sum().item()):
+            return
+        for index in range(count):
+            if scores[index].isnan().any():
+                raise PredictorError(
+                    f"The network returned NaN on {_place(tiles[index : index + 1])}. "
+                    "Its weights, or the normalisation, do not fit the image."
+                )
+
+
+def _kind(value: object) -> str:
+    return f"a tensor of {str(value.dtype).removeprefix('torch.')}" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
+
+
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(str(size) for size in shape)
+
+
+def _place(tiles: Sequence[Tile]) -> str:
+    first = ", ".join(f"{start}:{stop}" for start, stop in tiles[0].bounds)
+    return f"the tile [{first}]" + (f" or the {len(tiles) - 1} after it" if len(tiles) > 1 else "")

@@ -1,0 +1,80 @@
+"""``Recipe``: how this run is tiled, decided from what the model says and what the user wants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from napari_tileseg.engine.tiles import TilePlan, plan_tiles
+from napari_tileseg.errors import OptionsError
+
+if TYPE_CHECKING:
+    from napari_tileseg.job import SegmentOptions
+    from napari_tileseg.models.spec import ModelSpec
+
+__all__ = ["Recipe", "resolve"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every setting of the tiling, with nothing left open. Made by `resolve`."""
+
+    window: tuple[int, ...]
+    overlap: float
+    steps: Literal["fixed", "even"]
+    blending: str
+    sigma: float
+    output_offset: tuple[int, ...] | None
+
+    def plan(self, shape: tuple[int, ...]) -> TilePlan:
+        """Lay the tiles over an image of that spatial shape."""
+        return plan_tiles(
+            shape,
+            self.window,
+            overlap=self.overlap,
+            steps=self.steps,
+            output_offset=self.output_offset,
+            blending=self.blending,
+        )
+
+
+def resolve(spec: ModelSpec, options: SegmentOptions) -> Recipe:
+    """Let the options that were given override the model's recipe.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        The model.
+    options : SegmentOptions
+        ``None``, or a sigma nobody has set, means: as the model says.
+
+    Returns
+    -------
+    Recipe
+
+    Raises
+    ------
+    OptionsError
+        If the window does not suit the model.
+    """
+    window = options.window or spec.window
+    if len(window) != spec.spatial_ndim:
+        raise OptionsError(
+            f"Window {_text(window)} has {len(window)} sizes, the model's axes are {spec.spatial_axes}. Give one size for each."
+        )
+    wrong = next((size for size in window if size % spec.multiple_of), None)
+    if wrong is not None:
+        better = -(-wrong // spec.multiple_of) * spec.multiple_of
+        raise OptionsError(f"Window {wrong} is no multiple of {spec.multiple_of}. Use {better}.")
+    return Recipe(
+        window=tuple(window),
+        overlap=spec.overlap if options.overlap is None else options.overlap,
+        steps=spec.steps,
+        blending=options.blending or spec.blending,
+        sigma=options.sigma if "sigma" in options.model_fields_set else spec.sigma,
+        output_offset=spec.output_offset,
+    )
+
+
+def _text(window: tuple[int, ...]) -> str:
+    return " x ".join(str(size) for size in window)

@@ -1,0 +1,359 @@
+"""Where the windows of a model lie on an image: pure geometry, no pixels.
+
+An image that is longer than the window is covered by overlapping windows (tiles). Tiles that start at the same place on
+the first axis form a *row*; rows are visited from the top, tiles of a row in scan order. ::
+
+    first axis
+      |    0                                  W        blended ("gaussian", "constant", "nnunet"):
+      v    +-------------+- - - - - - +-------+        every tile gives its whole window, overlaps are averaged
+      0    | tile 0      | tile 1     | ...   |  row 0
+           |             |            |       |
+      s    +- - - - - - -+- - - - - - +- - - -+  <- the second row starts here: what lies above can change no more,
+           | row 0 and 1 overlap              |     it is *finished* after row 0
+           +-------------+- - - - - - +-------+
+           |             |            |       |  row 1
+           +-------------+- - - - - - +-------+
+
+    "crop": the border (halo) of each tile is thrown away, the parts that are kept lie side by side
+
+           . . . . . . . . . .
+           .  +-----+-----+  .        . seen by the network; beyond the image it sees a mirror image
+           .  | kept| kept|  .        + kept: tiles the image exactly, the last part is cut where it would overlap
+           .  +-----+-----+  .
+           . . . . . . . . . .
+
+A network with valid convolutions returns less than it sees: ``output_offset`` pixels are missing at each side. Windows then
+reach that far beyond the image, and "window" above means what is returned.
+
+All coordinates are the image's own; they are negative, or beyond its end, where a window is larger than the image.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from napari_tileseg.errors import OptionsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+__all__ = ["Placed", "Row", "Step", "Tile", "TilePlan", "mirror", "plan_tiles", "steps_even", "steps_fixed"]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A box on the pixel grid: `start` belongs to it, `stop` does not."""
+
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(stop - start for start, stop in zip(self.start, self.stop, strict=True))
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        return tuple(slice(start, stop) for start, stop in zip(self.start, self.stop, strict=True))
+
+    @property
+    def bounds(self) -> tuple[tuple[int, int], ...]:
+        """``(start, stop)`` of each axis."""
+        return tuple(zip(self.start, self.stop, strict=True))
+
+    def overlaps(self, other: Tile) -> bool:
+        """Whether the two boxes share a pixel."""
+        return all(max(a, c) < min(b, d) for a, b, c, d in zip(self.start, self.stop, other.start, other.stop, strict=True))
+
+    def relative_to(self, origin: tuple[int, ...]) -> Tile:
+        """Return the same box in coordinates that start at `origin`."""
+        return Tile(
+            tuple(value - by for value, by in zip(self.start, origin, strict=True)),
+            tuple(value - by for value, by in zip(self.stop, origin, strict=True)),
+        )
+
+    def clipped(self, shape: tuple[int, ...]) -> Tile:
+        """Return the part inside an image of that shape."""
+        return Tile(
+            tuple(max(value, 0) for value in self.start),
+            tuple(min(value, size) for value, size in zip(self.stop, shape, strict=True)),
+        )
+
+
+@dataclass(frozen=True)
+class Step:
+    """One position of the window on one axis: where it starts, and which part of the axis its scores are for."""
+
+    start: int
+    keep: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A tile of a plan: `seen` is what the network gets, `kept` is where its scores go (inside `seen`)."""
+
+    seen: Tile
+    kept: Tile
+
+
+@dataclass(frozen=True)
+class Row:
+    """The tiles that start at the same place on the first axis.
+
+    Parameters
+    ----------
+    index : int
+        Number of the row, from 0.
+    seen : tuple of int
+        Start and stop, on the first axis, of what the network sees.
+    kept : tuple of int
+        Start and stop, on the first axis, of where the scores go.
+    finished : tuple of int
+        Start and stop, on the first axis, of what can change no more once this row is done (and could before).
+    """
+
+    index: int
+    seen: tuple[int, int]
+    kept: tuple[int, int]
+    finished: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """Where each tile lies. Made by `plan_tiles`.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Size of the image.
+    window : tuple of int
+        Size of what the network sees.
+    offset : tuple of int
+        Pixels that the network's output lacks at each side.
+    blending : str
+        How overlaps are joined.
+    steps : tuple of tuple of Step
+        Positions on each axis; the tiles are all their combinations.
+    """
+
+    shape: tuple[int, ...]
+    window: tuple[int, ...]
+    offset: tuple[int, ...]
+    blending: str
+    steps: tuple[tuple[Step, ...], ...]
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether the network sees a mirror image beyond the border (else zeros)."""
+        return self.blending == "crop" or any(self.offset)
+
+    @property
+    def output(self) -> tuple[int, ...]:
+        """Size of what the network returns for one window."""
+        return tuple(size - 2 * lost for size, lost in zip(self.window, self.offset, strict=True))
+
+    @cached_property
+    def canvas(self) -> Tile:
+        """The box that all kept parts fill: the image, or more where the image is smaller than the window."""
+        return Tile(tuple(axis[0].keep[0] for axis in self.steps), tuple(axis[-1].keep[1] for axis in self.steps))
+
+    @cached_property
+    def seen(self) -> Tile:
+        """The box that all windows fill."""
+        return Tile(
+            tuple(axis[0].start for axis in self.steps),
+            tuple(axis[-1].start + size for axis, size in zip(self.steps, self.window, strict=True)),
+        )
+
+    @property
+    def padding(self) -> tuple[tuple[int, int], ...]:
+        """Pixels before and after the image, on each axis, that the network sees but the image does not have."""
+        return tuple((-start, stop - size) for (start, stop), size in zip(self.seen.bounds, self.shape, strict=True))
+
+    @property
+    def depth(self) -> int:
+        """Most rows of pixels that one row of tiles gives scores for."""
+        return max(step.keep[1] - step.keep[0] for step in self.steps[0])
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.steps[0])
+
+    @property
+    def tiles_per_row(self) -> int:
+        return math.prod(len(axis) for axis in self.steps[1:])
+
+    def __len__(self) -> int:
+        return self.n_rows * self.tiles_per_row
+
+    def row(self, index: int) -> Row:
+        """Return where one row lies and what it finishes."""
+        step = self.steps[0][index]
+        stop = self.steps[0][index + 1].keep[0] if index + 1 < self.n_rows else step.keep[1]
+        return Row(index, (step.start, step.start + self.window[0]), step.keep, (step.keep[0], stop))
+
+    def rows(self, first: int = 0) -> Iterator[Row]:
+        """Yield the rows from number `first` on."""
+        return (self.row(index) for index in range(first, self.n_rows))
+
+    def tiles(self, row: int) -> Iterator[Placed]:
+        """Yield the tiles of one row in scan order."""
+        for steps in product((self.steps[0][row],), *self.steps[1:]):
+            start = tuple(step.start for step in steps)
+            seen = Tile(start, tuple(begin + size for begin, size in zip(start, self.window, strict=True)))
+            yield Placed(seen, Tile(tuple(step.keep[0] for step in steps), tuple(step.keep[1] for step in steps)))
+
+    def within(self, tile: Placed) -> Tile:
+        """Return the kept part of a tile in the coordinates of the network's output."""
+        origin = tuple(start + lost for start, lost in zip(tile.seen.start, self.offset, strict=True))
+        return tile.kept.relative_to(origin)
+
+    def first_row(self, skip: int) -> int:
+        """Return the first row of tiles that touches the image at `skip` or deeper (`n_rows` if none does)."""
+        touching = (index for index, step in enumerate(self.steps[0]) if min(step.keep[1], self.shape[0]) > skip)
+        return next(touching, self.n_rows)
+
+
+def steps_fixed(length: int, window: int, overlap: float) -> list[int]:
+    """Return the starts of windows at a fixed distance, the last one moved inside (MONAI's grid).
+
+    Parameters
+    ----------
+    length : int
+        Length of the axis, at least `window`.
+    window : int
+        Length of the window.
+    overlap : float
+        Share of the window that the next one covers too, in [0, 1); the distance is
+        ``int(window * (1 - overlap))``, at least 1.
+
+    Returns
+    -------
+    list of int
+        Starts in growing order; they cover the axis.
+    """
+    interval = max(1, int(window * (1 - overlap)))
+    last = length - window
+    return [*range(0, last, interval), last]
+
+
+def steps_even(length: int, window: int, overlap: float) -> list[int]:
+    """Return the starts of the fewest windows at most ``window * (1 - overlap)`` apart, evenly spread (nnU-Net's grid).
+
+    Parameters
+    ----------
+    length : int
+        Length of the axis, at least `window`.
+    window : int
+        Length of the window.
+    overlap : float
+        Share of the window that the next one covers at least, in [0, 1).
+
+    Returns
+    -------
+    list of int
+        Starts in growing order, rounded half to even; they cover the axis.
+    """
+    last = length - window
+    count = math.ceil(last / (window * (1 - overlap))) + 1
+    return [round(last / (count - 1) * index) for index in range(count)] if count > 1 else [0]
+
+
+def plan_tiles(
+    shape: tuple[int, ...],
+    window: tuple[int, ...],
+    *,
+    overlap: float,
+    steps: Literal["fixed", "even"] = "fixed",
+    output_offset: tuple[int, ...] | None = None,
+    blending: str = "gaussian",
+) -> TilePlan:
+    """Lay windows over an image.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Spatial size of the image, slowest axis first, one to three axes.
+    window : tuple of int
+        Size of what the network sees. Where the image is smaller, it lies in the middle of the window
+        (the odd pixel of padding comes after it).
+    overlap : float
+        Share of a window that its neighbour covers too, in [0, 1). With "crop", half of it is thrown away at each side.
+    steps : {"fixed", "even"}
+        See `steps_fixed` and `steps_even`.
+    output_offset : tuple of int, optional
+        Pixels that the network's output lacks at each side.
+    blending : {"gaussian", "constant", "nnunet", "crop"}
+        How overlaps are joined.
+
+    Returns
+    -------
+    TilePlan
+
+    Raises
+    ------
+    OptionsError
+        If the sizes do not fit each other.
+    """
+    offset = output_offset or (0,) * len(shape)
+    if not len(shape) == len(window) == len(offset) or not 1 <= len(shape) <= 3:
+        raise OptionsError(f"A window of {len(window)} axes was given for an image of {len(shape)}. Give one size for each axis.")
+    if min(shape) < 1 or not 0 <= overlap < 1:
+        raise OptionsError(f"An image of {shape} pixels with overlap {overlap} cannot be tiled. The overlap must be from 0 to below 1.")
+    if any(size - 2 * lost < 1 for size, lost in zip(window, offset, strict=True)):
+        raise OptionsError(f"Window {window} is too small: the network loses {offset} pixels at each side. Use a larger window.")
+    place = steps_fixed if steps == "fixed" else steps_even
+    axes = []
+    for length, size, lost in zip(shape, window, offset, strict=True):
+        output = size - 2 * lost
+        if blending == "crop":
+            halo = min(int(output * overlap) // 2, (output - 1) // 2)
+            axes.append(_crop_steps(length, output - 2 * halo, lost + halo, place))
+        else:
+            before = max(output - length, 0) // 2
+            starts = (start - before for start in place(max(length, output), output, overlap))
+            axes.append(tuple(Step(start - lost, (start, start + output)) for start in starts))
+    return TilePlan(tuple(shape), tuple(window), tuple(offset), blending, tuple(axes))
+
+
+def _crop_steps(length: int, core: int, border: int, place: Callable[[int, int, float], list[int]]) -> tuple[Step, ...]:
+    """Lay cores side by side; one that would overlap its forerunner, or reach out of the image, is cut."""
+    before = max(core - length, 0) // 2
+    steps: list[Step] = []
+    done = 0
+    for start in place(max(length, core), core, 0.0):
+        stop = min(start - before + core, length)
+        steps.append(Step(start - before - border, (done, stop)))
+        done = stop
+    return tuple(steps)
+
+
+def mirror(start: int, stop: int, length: int) -> NDArray[np.intp]:
+    """Return which pixel of an axis is seen at each place from `start` to `stop` when the axis is mirrored at its ends.
+
+    The pixel at the border is not repeated (``...2 1 0 1 2...``); an axis of one pixel repeats it.
+
+    Parameters
+    ----------
+    start, stop : int
+        Range of places, may lie outside the axis by any number of its lengths.
+    length : int
+        Length of the axis.
+
+    Returns
+    -------
+    ndarray of intp, shape (stop - start,)
+        Indices from 0 to ``length - 1``.
+    """
+    if length == 1:
+        return np.zeros(stop - start, dtype=np.intp)
+    period = 2 * (length - 1)
+    folded = np.arange(start, stop) % period
+    return np.minimum(folded, period - folded)

@@ -1,0 +1,48 @@
+"""Estimates do not depend on the computer, and say what the buffers really take."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from napari_tileseg.engine.memory import default_batch, devices, estimate, free_memory
+from napari_tileseg.engine.stitch import Slab
+from napari_tileseg.engine.tiles import plan_tiles
+from napari_tileseg.engine.weights import importance
+from napari_tileseg.models.spec import ModelSpec
+
+SPEC = ModelSpec(name="m", axes="CYX", channels=2, classes=["a", "b", "c"], window=(16, 16))
+
+
+@pytest.mark.parametrize("output", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("blending", ["gaussian", "crop"])
+def test_the_estimate_is_what_the_slab_takes(output: str, blending: str) -> None:
+    plan = plan_tiles((100, 70), (16, 16), overlap=0.5, blending=blending)
+    slab = Slab(plan, importance(plan.output, blending), 3, normalized=output == "sigmoid")
+    spec = SPEC.model_copy(update={"output": output})
+    batch = 2 * (2 * 16 * 16 + 3 * 16 * 16) * 4
+    assert estimate(plan, spec, batch=2).device_bytes == slab.nbytes + batch
+
+
+def test_only_the_result_grows_with_the_first_axis() -> None:
+    short, tall = (estimate(plan_tiles((length, 70), (16, 16), overlap=0.5), SPEC) for length in (100, 10_000))
+    assert (short.device_bytes, short.host_bytes) == (tall.device_bytes, tall.host_bytes)
+    assert tall.disk_bytes == 100 * short.disk_bytes
+    assert tall.tiles > 50 * short.tiles
+
+
+def test_kept_scores_need_room() -> None:
+    plan = plan_tiles((100, 70), (16, 16), overlap=0.5)
+    assert estimate(plan, SPEC, scores=True).disk_bytes == 100 * 70 * (1 + 3 * 4)
+
+
+def test_the_cpu_is_there_and_last() -> None:
+    found = devices()
+    assert found[-1].name == "cpu"
+    assert 0 < found[-1].free <= found[-1].total
+    assert len(found) == 1 + torch.cuda.device_count() + torch.backends.mps.is_available()
+    assert free_memory("cpu") > 0
+
+
+def test_one_tile_at_once_without_a_gpu() -> None:
+    assert default_batch(plan_tiles((100, 70), (16, 16), overlap=0.5), "cpu") == 1

@@ -1,0 +1,40 @@
+"""Options override the model's recipe, and only where they were given."""
+
+from __future__ import annotations
+
+import pytest
+
+from napari_tileseg.engine.recipe import resolve
+from napari_tileseg.errors import OptionsError
+from napari_tileseg.job import SegmentOptions
+from napari_tileseg.models.spec import ModelSpec
+
+SPEC = ModelSpec(
+    name="m",
+    axes="CYX",
+    channels=["grey"],
+    classes=["a", "b"],
+    window=(64, 64),
+    multiple_of=16,
+    overlap=0.3,
+    sigma=0.2,
+    steps="even",
+    blending="nnunet",
+)
+
+
+def test_nothing_given_means_the_models_recipe() -> None:
+    recipe = resolve(SPEC, SegmentOptions())
+    assert (recipe.window, recipe.overlap, recipe.steps, recipe.blending, recipe.sigma) == ((64, 64), 0.3, "even", "nnunet", 0.2)
+
+
+def test_what_is_given_counts() -> None:
+    recipe = resolve(SPEC, SegmentOptions(window=(32, 48), overlap=0.0, blending="constant", sigma=0.125))
+    assert (recipe.window, recipe.overlap, recipe.steps, recipe.blending, recipe.sigma) == ((32, 48), 0.0, "even", "constant", 0.125)
+
+
+def test_a_window_that_the_network_cannot_take_is_refused() -> None:
+    with pytest.raises(OptionsError, match=r"^Window 250 is no multiple of 16\. Use 256\.$"):
+        resolve(SPEC, SegmentOptions(window=(64, 250)))
+    with pytest.raises(OptionsError, match="Window 64 x 64 x 64 has 3 sizes, the model's axes are YX"):
+        resolve(SPEC, SegmentOptions(window=(64, 64, 64)))
