@@ -1,0 +1,60 @@
+"""``build_network``: architectures by name; each is imported when it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from napari_tileseg.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["NETWORKS", "build_network"]
+
+NETWORKS: dict[str, str] = {
+    "residual_unet": "napari_tileseg.models.nets.residual_unet:ResidualUNet",
+}
+"""Where each architecture lives, as ``module:class``."""
+
+
+def build_network(name: str, **arguments: Any) -> nn.Module:
+    """Build an untrained network.
+
+    Parameters
+    ----------
+    name : str
+        A key of `NETWORKS`, or ``"monai.X"`` for ``monai.networks.nets.X``.
+    **arguments
+        Keyword arguments of its class.
+
+    Returns
+    -------
+    torch module
+        Maps (B, C, *spatial) to raw scores (B, K, *spatial).
+
+    Raises
+    ------
+    ModelError
+        If there is no such network, or it does not take the arguments.
+    """
+    network = _find(name)
+    try:
+        module: nn.Module = network(**arguments)
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        given = ", ".join(f"{key}={value!r}" for key, value in arguments.items()) or "nothing"
+        raise ModelError(f'The network "{name}" cannot be built with {given}: {error}') from error
+    return module
+
+
+def _find(name: str) -> Any:
+    if name in NETWORKS:
+        module, _, attribute = NETWORKS[name].partition(":")
+        return getattr(import_module(module), attribute)
+    prefix, _, attribute = name.partition(".")
+    if prefix == "monai" and attribute and not attribute.startswith("_"):
+        found = getattr(import_module("monai.networks.nets"), attribute, None)
+        if isinstance(found, type):
+            return found
+        raise ModelError(f'MONAI has no network "{attribute}". Write its class name as in the documentation of monai.networks.nets.')
+    raise ModelError(f'There is no network "{name}". Use one of {", ".join(NETWORKS)}, or "monai.X" for a network X of MONAI.')
