@@ -1,0 +1,172 @@
+"""``Augmentation``: random crops, warps and intensity changes of an example, in 2D and 3D."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_tileseg.training.data import Example
+
+__all__ = ["Augmentation", "Crop", "cut", "random_matrix", "recolor"]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far a training crop may be from its image. Shares are probabilities, ranges are drawn from evenly (zooms in logarithms).
+
+    Parameters
+    ----------
+    size : tuple of int
+        Shape of a crop.
+    zoom, wide_zoom : (float, float)
+        Magnification; the wide range is used for `wide_share` of the crops.
+    rotation : float
+        Largest angle in degrees, about every axis.
+    rotation_share : float
+        Share of the crops that are rotated by any angle.
+    stretch : float
+        Largest relative difference of magnification between two axes.
+    right_angles : bool
+        Turn by a random multiple of 90 degrees in the plane (2D only).
+    flips : tuple of bool
+        Axes that may be mirrored.
+    clip : (float, float)
+        Limits of the result, as in the model's normalisation.
+    """
+
+    size: tuple[int, ...]
+    zoom: tuple[float, float] = (0.85, 1.18)
+    wide_zoom: tuple[float, float] = (0.5, 2.0)
+    wide_share: float = 0.0
+    rotation: float = 0.0
+    rotation_share: float = 0.0
+    stretch: float = 0.0
+    right_angles: bool = False
+    flips: tuple[bool, ...] = ()
+    gamma: float = 0.0
+    contrast: float = 0.0
+    brightness: float = 0.0
+    noise: float = 0.0
+    blur: float = 0.0
+    blur_share: float = 0.0
+    gradient: float = 0.0
+    inversion_share: float = 0.0
+    grey_share: float = 0.0
+    permute_share: float = 0.0
+    clip: tuple[float, float] = (-5.0, 5.0)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A crop of an example.
+
+    Parameters
+    ----------
+    image : Tensor of float32, shape (C, *size)
+    labels : Tensor of int64, shape (*size)
+    maps : Tensor of float32, shape (M, *size)
+    zoom : float
+        Magnification against the example (geometric mean over the axes).
+    """
+
+    image: Tensor
+    labels: Tensor
+    maps: Tensor
+    zoom: float
+
+
+def random_matrix(augmentation: Augmentation, generator: np.random.Generator) -> tuple[NDArray[np.float64], float]:
+    """Draw a matrix that maps offsets in the crop to offsets in the example, and the magnification it stands for."""
+    ndim = len(augmentation.size)
+    wide = generator.random() < augmentation.wide_share
+    zoom = float(np.exp(generator.uniform(*np.log(augmentation.wide_zoom if wide else augmentation.zoom))))
+    stretches = np.exp(generator.uniform(-augmentation.stretch, augmentation.stretch, ndim)) if augmentation.stretch else np.ones(ndim)
+    matrix = np.diag(stretches / zoom)
+    if generator.random() < augmentation.rotation_share:
+        for first in range(ndim):
+            for second in range(first + 1, ndim):
+                angle = np.deg2rad(generator.uniform(-augmentation.rotation, augmentation.rotation))
+                turn = np.eye(ndim)
+                plane = np.ix_([first, second], [first, second])
+                turn[plane] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+                matrix = matrix @ turn
+    if augmentation.right_angles and generator.random() < 0.5:
+        matrix = matrix[:, ::-1]
+    flips = [-1.0 if flip and generator.random() < 0.5 else 1.0 for flip in augmentation.flips or (False,) * ndim]
+    return matrix * np.asarray(flips), zoom
+
+
+def cut(example: Example, matrix: NDArray[np.float64], centre: NDArray[np.float64], size: tuple[int, ...], zoom: float = 1.0) -> Crop:
+    """Sample a crop from an example: linear for image and maps, nearest for labels, zero outside.
+
+    Parameters
+    ----------
+    matrix : ndarray, shape (D, D)
+        Maps offsets from the crop's centre to offsets from `centre`.
+    centre : ndarray, shape (D,)
+        Position in the example, in pixels, that comes to lie at ``(size - 1) / 2``.
+    """
+    shape = np.asarray(example.labels.shape)
+    reach = np.abs(matrix) @ ((np.asarray(size) - 1) / 2)
+    start = np.clip(np.floor(centre - reach).astype(int) - 1, 0, shape - 1)
+    stop = np.clip(np.ceil(centre + reach).astype(int) + 2, start + 1, shape)
+    window = tuple(slice(int(low), int(high)) for low, high in zip(start, stop, strict=True))
+    axes = [torch.arange(length, dtype=torch.float32) - (length - 1) / 2 for length in size]
+    offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+    positions = offsets @ torch.from_numpy(matrix.T.astype(np.float32)) + torch.from_numpy((centre - start).astype(np.float32))
+    # grid_sample wants x first and the centres of the first and last pixel at -1 and 1; a single pixel lies at 0.
+    lengths = torch.from_numpy(np.maximum(stop - start - 1, 1).astype(np.float32))
+    grid = (positions / lengths * 2 - 1).flip(-1)[None]
+    stacked = np.concatenate([example.image[(slice(None), *window)], example.maps[(slice(None), *window)]])
+    smooth = torch.from_numpy(stacked.astype(np.float32))
+    labels = torch.from_numpy(example.labels[window].astype(np.float32))
+    warped = F.grid_sample(smooth[None], grid, mode="bilinear", padding_mode="zeros", align_corners=True)[0]
+    nearest = F.grid_sample(labels[None, None], grid, mode="nearest", padding_mode="zeros", align_corners=True)[0, 0]
+    count = len(example.image)
+    return Crop(warped[:count], nearest.round().long(), warped[count:], zoom)
+
+
+def recolor(image: Tensor, augmentation: Augmentation, generator: np.random.Generator) -> Tensor:
+    """Change intensities at random: colour, gamma, contrast, brightness, slope, blur, noise, inversion.
+
+    Parameters
+    ----------
+    image : Tensor of float32, shape (C, *spatial)
+        Normalised; for gamma, intensities between 0 and 1 count.
+    """
+    a = augmentation
+    if len(image) == 3 and generator.random() < a.grey_share:
+        image = image.mean(dim=0, keepdim=True)
+    if len(image) == 3 and generator.random() < a.permute_share:
+        image = image[torch.from_numpy(generator.permutation(3))]
+    if a.blur and generator.random() < a.blur_share:
+        sigma = generator.uniform(0.4, a.blur)
+        image = torch.from_numpy(ndimage.gaussian_filter(image.numpy(), (0, *(sigma,) * (image.ndim - 1)), truncate=2.5))
+    if a.gamma and generator.random() < 0.5:
+        exponent = float(np.exp(generator.uniform(-a.gamma, a.gamma)))
+        image = torch.where(image > 0, image.clamp(min=0) ** exponent, image)
+    count = (len(image), *(1,) * (image.ndim - 1))
+    common = generator.uniform(-1, 1, 1), generator.uniform(-1, 1, 1)
+    own = 0.5 * generator.uniform(-1, 1, len(image)), 0.5 * generator.uniform(-1, 1, len(image))
+    slopes = torch.from_numpy(np.exp(a.contrast * (common[0] + own[0])).astype(np.float32)).reshape(count)
+    shifts = torch.from_numpy((a.brightness * (common[1] + own[1])).astype(np.float32)).reshape(count)
+    image = image * slopes + shifts
+    if a.gradient and generator.random() < 0.25:
+        for axis in range(1, image.ndim):
+            ramp = torch.linspace(-1, 1, image.shape[axis]) * float(generator.uniform(-a.gradient, a.gradient))
+            image = image + ramp.reshape([-1 if index == axis else 1 for index in range(image.ndim)])
+    if a.noise and generator.random() < 0.35:
+        sigma = generator.uniform(0, a.noise)
+        image = image + torch.from_numpy(generator.standard_normal(image.shape, dtype=np.float32)) * float(sigma)
+    if generator.random() < a.inversion_share:
+        image = 1 - image
+    return image.clamp(*a.clip)

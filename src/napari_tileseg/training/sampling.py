@@ -1,0 +1,120 @@
+"""``Sampler``: draws batches of crops; batch number n is the same in every run with the same seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_tileseg.errors import OptionsError
+from napari_tileseg.training.augment import Augmentation, Crop, cut, random_matrix, recolor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_tileseg.training.data import Example
+
+__all__ = ["Batch", "Sampler"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Crops stacked.
+
+    Parameters
+    ----------
+    image : Tensor of float32, shape (B, C, *size)
+    labels : Tensor of int64, shape (B, *size)
+    maps : Tensor of float32, shape (B, M, *size)
+    zoom : Tensor of float32, shape (B,)
+    """
+
+    image: Tensor
+    labels: Tensor
+    maps: Tensor
+    zoom: Tensor
+
+
+class Sampler:
+    """Draws crops from examples, groups by given shares, half of them centred on an object.
+
+    Parameters
+    ----------
+    examples : sequence of Example
+    augmentation : Augmentation
+    channels : int
+        Channels of the network's input; one-channel crops are repeated.
+    batch : int
+        Crops per batch.
+    shares : mapping of str to float, optional
+        Relative frequency of each group; as often as it has examples where missing altogether.
+    centred : float
+        Share of crops centred on a random pixel of a random object.
+    seed : int
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        augmentation: Augmentation,
+        *,
+        channels: int,
+        batch: int,
+        shares: Mapping[str, float] | None = None,
+        centred: float = 0.5,
+        seed: int = 0,
+    ) -> None:
+        if not examples:
+            raise OptionsError("There is nothing to train on: the list of examples is empty.")
+        counts: dict[str, int] = {}
+        for example in examples:
+            counts[example.group] = counts.get(example.group, 0) + 1
+        weights = np.array([(shares.get(example.group, 0.0) / counts[example.group]) if shares else 1.0 for example in examples])
+        if weights.sum() <= 0:
+            raise OptionsError(f"No group has a share above 0. The groups are {', '.join(sorted(counts))}.")
+        self.examples = list(examples)
+        self.augmentation = augmentation
+        self.channels = channels
+        self.batch_size = batch
+        self.centred = centred
+        self.seed = seed
+        self._probabilities = weights / weights.sum()
+
+    def batch(self, number: int) -> Batch:
+        """Draw batch `number`."""
+        generator = np.random.default_rng([self.seed, number])
+        crops = [self._crop(generator) for _ in range(self.batch_size)]
+        images = [crop.image.expand(self.channels, *crop.image.shape[1:]) for crop in crops]
+        return Batch(
+            torch.stack(images),
+            torch.stack([crop.labels for crop in crops]),
+            torch.stack([crop.maps for crop in crops]),
+            torch.tensor([crop.zoom for crop in crops], dtype=torch.float32),
+        )
+
+    def _crop(self, generator: np.random.Generator) -> Crop:
+        example = self.examples[generator.choice(len(self.examples), p=self._probabilities)]
+        matrix, zoom = random_matrix(self.augmentation, generator)
+        centre = self._centre(example, matrix, generator)
+        crop = cut(example, matrix, centre, self.augmentation.size, zoom)
+        return replace(crop, image=recolor(crop.image, self.augmentation, generator))
+
+    def _centre(self, example: Example, matrix: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
+        shape = np.asarray(example.labels.shape)
+        highest = int(example.labels.max())
+        target = generator.uniform(0, shape)
+        if highest and generator.random() < self.centred:
+            pixels = np.flatnonzero(example.labels == generator.integers(1, highest + 1))
+            if len(pixels):
+                target = np.array(np.unravel_index(generator.choice(pixels), example.labels.shape), dtype=float)
+        # Inside the image as far as the crop allows: nothing is learnt from the void around it.
+        reach = np.abs(matrix) @ ((np.asarray(self.augmentation.size) - 1) / 2)
+        middle = (shape - 1) / 2
+        low, high = np.minimum(reach, middle), np.maximum(shape - 1 - reach, middle)
+        # The centre of an even crop lies between two pixels; so unturned crops are not blurred.
+        return np.clip(np.floor(target) + (1 - np.asarray(self.augmentation.size) % 2) / 2, low, high)
