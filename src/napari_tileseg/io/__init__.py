@@ -1,0 +1,7 @@
+"""Image files in, label files out: formats by suffix, each imported on first use."""
+
+from __future__ import annotations
+
+from napari_tileseg.io.registry import Format, check_writable, formats, read_volume, suffix_of, write_labels, write_scores
+
+__all__ = ["Format", "check_writable", "formats", "read_volume", "suffix_of", "write_labels", "write_scores"]

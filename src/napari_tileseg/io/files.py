@@ -1,0 +1,71 @@
+"""Sentences about files that cannot be read, and the size a file should have."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from napari_tileseg.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["amount", "broken_off", "check_readable", "damaged", "too_short"]
+
+
+def check_readable(path: Path) -> None:
+    """Raise unless a file with at least one byte stands at `path` and may be read.
+
+    Raises
+    ------
+    InputError
+        One sentence: what stands there instead, and what to do.
+    """
+    if path.is_dir():
+        raise InputError(f'"{path.name}" is a folder. Give one of the images in it.')
+    if not path.exists():
+        raise InputError(f'There is no file "{path}". Check the name and the folder.')
+    if not os.access(path, os.R_OK):
+        raise InputError(f'"{path.name}" may not be read. Ask its owner for the permission, or copy it.')
+    if path.stat().st_size == 0:
+        raise InputError(f'"{path.name}" is empty: it has 0 bytes. Copy it again.')
+
+
+def amount(size: int, *, like: int | None = None) -> str:
+    """Write a number of bytes for people: ``"8.0 MB"``; the unit is that of `like` if given."""
+    scale, unit = next(((step, name) for step, name in _STEPS if (like or size) >= step), (1, "bytes"))
+    return f"{size / scale:.1f} {unit}" if scale > 1 else f"{size} {unit}"
+
+
+_STEPS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
+
+
+def too_short(path: Path, expected: int, *, exact: bool = True) -> InputError:
+    """Return the error for a file that ends before `expected` bytes (at least so many if not `exact`)."""
+    size = path.stat().st_size
+    there = amount(size, like=expected).split()[0]
+    least = "" if exact else "at least "
+    return InputError(f'"{path.name}" ends after {there} of {least}{amount(expected)}. Copy it again.')
+
+
+def broken_off(path: Path) -> InputError:
+    """Return the error for compressed data that stops in the middle."""
+    return InputError(f'"{path.name}" breaks off inside its compressed data, after {amount(path.stat().st_size)}. Copy it again.')
+
+
+def damaged(path: Path, kind: str) -> InputError:
+    """Return the error for a file that is not what its name says.
+
+    Parameters
+    ----------
+    kind : str
+        What it should be: ``"TIFF"``.
+    """
+    with path.open("rb") as stream:
+        start = stream.read(256)
+    if start and all(byte in _TEXT for byte in start):
+        return InputError(f'"{path.name}" holds text, not a {kind} image. Save the image itself under that name.')
+    return InputError(f'"{path.name}" is no {kind} image, or it is damaged. Open it in the program that made it and save it again.')
+
+
+_TEXT = frozenset(range(32, 127)) | {9, 10, 13}

@@ -1,0 +1,274 @@
+"""The formats, as data: suffixes, and where the functions stand that read and write them."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import warnings
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tileseg.errors import InputError, OutputError
+from napari_tileseg.io.output import check_place, put_in_place
+from napari_tileseg.volume import Volume
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from os import PathLike
+
+    from numpy.typing import NDArray
+
+__all__ = [
+    "BUILTIN",
+    "ENTRY_POINTS",
+    "Format",
+    "check_writable",
+    "find_format",
+    "formats",
+    "read_volume",
+    "suffix_of",
+    "write_labels",
+    "write_scores",
+]
+
+ENTRY_POINTS = "napari_tileseg.formats"
+"""Entry-point group of other packages; each entry names a `Format` or an iterable of them."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """One file format.
+
+    Parameters
+    ----------
+    title : str
+        Name for people.
+    suffixes : tuple of str
+        Ends of file names, lower case, with the dot; the longest that fits a name decides.
+    reader : str
+        ``"module:function"``; called as ``function(path, series=0, level=0)``, returns a `Volume`. Empty if it cannot be read.
+    writer : str
+        ``"module:function"``; called as ``function(labels, path, classes=(), colors=(), provenance=None)`` with a path that
+        does not exist yet. Empty if it cannot be written.
+    """
+
+    title: str
+    suffixes: tuple[str, ...]
+    reader: str = ""
+    writer: str = ""
+
+
+BUILTIN = (
+    Format(
+        "OME-TIFF",
+        (".ome.tif", ".ome.tiff", ".ome.btf", ".ome.tf8", ".ome.tf2"),
+        "napari_tileseg.io.tiff:read_tiff",
+        "napari_tileseg.io.tiff_labels:write_tiff",
+    ),
+    Format("TIFF", (".tif", ".tiff", ".btf"), "napari_tileseg.io.tiff:read_tiff", "napari_tileseg.io.tiff_labels:write_tiff"),
+    Format("NIfTI", (".nii", ".nii.gz"), "napari_tileseg.io.medical:read_nifti", "napari_tileseg.io.medical:write_nifti"),
+    Format("PNG", (".png",), "napari_tileseg.io.raster:read_raster", "napari_tileseg.io.raster:write_png"),
+    Format("JPEG", (".jpg", ".jpeg"), "napari_tileseg.io.raster:read_raster"),
+    Format("BMP", (".bmp",), "napari_tileseg.io.raster:read_raster"),
+)
+"""The formats that come with the package. Their modules are imported when the first such file is opened."""
+
+
+@functools.cache
+def formats() -> tuple[Format, ...]:
+    """Return all formats, those of other packages last; a broken extension is reported as a warning and left out."""
+    found = list(BUILTIN)
+    for entry in entry_points(group=ENTRY_POINTS):
+        try:
+            loaded = entry.load()
+            found += _checked([loaded] if isinstance(loaded, Format) else list(loaded))
+        except Exception as error:
+            package = entry.dist.name if entry.dist else entry.value
+            warnings.warn(f'The file formats of "{package}" were left out: {type(error).__name__}: {error}', stacklevel=2)
+    return tuple(found)
+
+
+def _checked(extension: Iterable[Any]) -> list[Format]:
+    items = list(extension)
+    for item in items:
+        if not isinstance(item, Format):
+            raise TypeError(f"{item!r} is no Format")
+        if not item.suffixes or not all(suffix.startswith(".") for suffix in item.suffixes):
+            raise ValueError(f"the suffixes {item.suffixes} must start with a dot")
+    return items
+
+
+def suffix_of(path: str | PathLike[str], *, purpose: str = "read") -> str:
+    """Return the longest known suffix of a file name, ``""`` if there is none.
+
+    Parameters
+    ----------
+    purpose : {"read", "write"}
+        Which suffixes count.
+    """
+    name = Path(path).name.lower()
+    known = [suffix for item in formats() if _function(item, purpose) for suffix in item.suffixes]
+    return max((suffix for suffix in known if name.endswith(suffix)), key=len, default="")
+
+
+def find_format(path: str | PathLike[str], *, purpose: str = "read") -> Format | None:
+    """Return the format of a file name; of two with the same suffix the package's own."""
+    suffix = suffix_of(path, purpose=purpose)
+    return next((item for item in formats() if suffix in item.suffixes and _function(item, purpose)), None)
+
+
+def _function(item: Format, purpose: str) -> str:
+    return item.reader if purpose == "read" else item.writer
+
+
+def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0) -> Volume:
+    """Open an image file.
+
+    Parameters
+    ----------
+    path : path-like
+        OME-TIFF, ImageJ or plain TIFF, NIfTI, PNG, JPEG, BMP, or a format of an installed extension.
+    series : int
+        Which image, in files that hold several.
+    level : int
+        Which resolution, 0 the finest, in files that hold several.
+
+    Returns
+    -------
+    Volume
+        With the axes, spacing and units that the file gives. Large images are read where they are indexed.
+
+    Raises
+    ------
+    InputError
+        One sentence: what is wrong with the file, what is accepted.
+    """
+    path = Path(path)
+    chosen = find_format(path)
+    if chosen is None:
+        if not path.exists():
+            raise InputError(f'There is no file "{path}". Check the name and the folder.')
+        raise InputError(f'"{path.name}" is of no known format. {_accepted("read")} can be opened.')
+    try:
+        volume: Volume = _load(chosen.reader)(path, series=series, level=level)
+    except (OSError, MemoryError) as error:
+        reason = "it does not fit in memory" if isinstance(error, MemoryError) else (error.strerror or str(error))
+        raise InputError(f'"{path.name}" could not be read: {reason}.') from error
+    return volume
+
+
+def write_labels(
+    labels: Volume,
+    path: str | PathLike[str],
+    *,
+    classes: Iterable[str] = (),
+    colors: Iterable[str] = (),
+    provenance: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Save labels; the suffix of `path` decides the format.
+
+    The file is written under a temporary name in the same folder and put in place when it is complete.
+
+    Parameters
+    ----------
+    labels : Volume
+        Whole numbers; the smallest type that holds them all is written.
+    path : path-like
+        ``.ome.tif``, ``.tif``, ``.nii``, ``.nii.gz``, ``.png``, or a format of an installed extension.
+    classes, colors : iterable of str
+        Names of the classes, and ``#rrggbb`` for each but the background.
+    provenance : mapping, optional
+        How the labels came to be; must be fit for JSON.
+    overwrite : bool
+        Whether a file that is already there may be replaced.
+
+    Returns
+    -------
+    Path
+        Where the labels are.
+
+    Raises
+    ------
+    OutputError
+        One sentence: why they could not be written there, what to do.
+    """
+    path = Path(path)
+    writer = _writer(path)
+    with put_in_place(path, overwrite=overwrite) as temporary:
+        writer(labels, temporary, classes=tuple(classes), colors=tuple(colors), provenance=provenance)
+    return path
+
+
+def write_scores(
+    scores: NDArray[Any],
+    volume: Volume,
+    names: Sequence[str],
+    path: str | PathLike[str],
+    *,
+    provenance: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Save raw scores as OME-TIFF (float32), one channel for each name.
+
+    Parameters
+    ----------
+    scores : ndarray of float32
+        Class first, then the axes of `volume` without C.
+    volume : Volume
+        The image that the scores belong to; gives spacing and units.
+    names : sequence of str
+        One for each channel.
+
+    Raises
+    ------
+    OutputError
+        One sentence: why they could not be written there, what to do.
+    """
+    path = Path(path)
+    if not path.name.lower().endswith((".tif", ".tiff")):
+        raise OutputError(f'Scores cannot be saved as "{path.name}". OME-TIFF (.ome.tif) is accepted.')
+    axes, affine, units = volume.drop("C")
+    grid = np.eye(len(affine) + 1)
+    grid[1:, 1:] = affine
+    image = Volume(scores, f"C{axes}", grid, ("pixel", *units), volume.name, tuple(names))
+    with put_in_place(path, overwrite=overwrite) as temporary:
+        _load("napari_tileseg.io.tiff_labels:write_scores_tiff")(image, temporary, provenance=provenance)
+    return path
+
+
+def check_writable(path: str | PathLike[str], *, overwrite: bool = True) -> Path:
+    """Say before a run whether labels could be saved at `path`.
+
+    Raises
+    ------
+    OutputError
+        The sentence that `write_labels` would raise.
+    """
+    path = Path(path)
+    _writer(path)
+    check_place(path, overwrite=overwrite)
+    return path
+
+
+def _writer(path: Path) -> Callable[..., None]:
+    chosen = find_format(path, purpose="write")
+    if chosen is None:
+        raise OutputError(f'Labels cannot be saved as "{path.name}". {_accepted("write")} are accepted.')
+    return _load(chosen.writer)
+
+
+def _accepted(purpose: str) -> str:
+    """List the formats: ``"OME-TIFF (.ome.tif) and PNG (.png)"``."""
+    names = [f"{item.title} ({item.suffixes[0]})" for item in formats() if _function(item, purpose)]
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _load(reference: str) -> Callable[..., Any]:
+    module, _, name = reference.partition(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return function
