@@ -1,0 +1,273 @@
+"""The child's side: takes jobs from the pipe, runs them with a model that stays loaded, reports, and never outlives its parent."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+import psutil
+
+import napari_tileseg
+from napari_tileseg import errors
+from napari_tileseg.engine.events import Progress
+from napari_tileseg.errors import Cancelled, TileSegError
+from napari_tileseg.job import Job
+from napari_tileseg.volume import Volume
+from napari_tileseg.worker.messages import (
+    Begin,
+    Block,
+    BlockError,
+    CancelledRun,
+    Done,
+    Evented,
+    Failed,
+    Loaded,
+    Loading,
+    Ready,
+    Stop,
+    from_line,
+    to_line,
+)
+from napari_tileseg.worker.remote import RemoteArray, RemoteReadError
+from napari_tileseg.worker.streams import shorten_log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_tileseg.engine.events import Event
+
+__all__ = ["Service", "failure", "serve"]
+
+_NICE = 10
+_OOM_SCORE = "500"
+
+
+def serve(incoming: BinaryIO, outgoing: BinaryIO) -> None:
+    """Serve one parent; returns never, the process ends with `incoming`."""
+    yield_to_others()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C in the terminal reaches the whole group; the parent decides
+    service = Service(outgoing)
+    threading.Thread(target=service.listen, args=(incoming,), name="tileseg-listen", daemon=True).start()
+    threading.Thread(target=_watch, args=(os.getppid(),), name="tileseg-watch", daemon=True).start()
+    service.send(Ready(os.getpid(), napari_tileseg.__version__, str(Path(napari_tileseg.__file__).parent)))
+    service.work()
+
+
+def yield_to_others() -> None:
+    """Lower this process's claim on the processor, and offer it first when the system runs out of memory.
+
+    On Windows the parent has set the priority when it started the process.
+    """
+    if sys.platform != "win32":
+        with contextlib.suppress(OSError):
+            os.nice(_NICE)
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # better the model than the viewer
+            Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
+
+
+class Service:
+    """Runs jobs one after the other on the main thread; a second thread listens meanwhile.
+
+    Parameters
+    ----------
+    outgoing : binary stream
+        Messages to the parent go here.
+    """
+
+    def __init__(self, outgoing: BinaryIO) -> None:
+        self._outgoing = outgoing
+        self._sending = threading.Lock()
+        self._jobs: queue.SimpleQueue[tuple[int, Begin]] = queue.SimpleQueue()
+        self._stopped: set[int] = set()
+        self._reading: RemoteArray | None = None
+        self._model = _LoadedModel()
+
+    def send(self, body: Any, run: int = 0) -> None:
+        """Send a message; ends the process where nobody listens any more."""
+        line = to_line(body, run)
+        try:
+            with self._sending:
+                self._outgoing.write(line)
+                self._outgoing.flush()
+        except OSError:
+            _exit()
+
+    def listen(self, incoming: BinaryIO) -> None:
+        """Take the parent's messages until it closes the pipe; then end the process at once, even amid a tile."""
+        try:
+            for line in incoming:
+                self._take(line)
+        finally:
+            _exit()
+
+    def work(self) -> None:
+        """Run jobs as they come."""
+        while True:
+            number, begin = self._jobs.get()
+            self.run(number, begin)
+            self._reading = None
+            gc.collect()  # tracebacks hold the maps of the result, and Windows deletes no mapped file
+
+    def run(self, number: int, begin: Begin) -> None:
+        """Run one job and report how it ended."""
+        progress = Progress(0, 0)
+
+        def tell(event: Event) -> None:
+            nonlocal progress
+            if isinstance(event, Progress):
+                progress = event
+            self.send(Evented(event), number)
+
+        ending: Done | CancelledRun | Failed
+        try:
+            ending = self._execute(number, begin, tell)
+        except BaseException as error:
+            ending = CancelledRun(progress.done, progress.total) if _means_cancelled(error) else failure(error)
+        self.send(ending, number)
+
+    def _take(self, line: bytes) -> None:
+        envelope = from_line(line)
+        match envelope.body:
+            case Begin():
+                self._jobs.put((envelope.run, envelope.body))
+            case Stop():
+                self._stopped.add(envelope.run)
+                if self._reading is not None:
+                    self._reading.wake()
+            case Block() | BlockError() if self._reading is not None:
+                self._reading.answer(envelope.body)
+
+    def _execute(self, number: int, begin: Begin, tell: Callable[[Event], None]) -> Done | CancelledRun:
+        job = Job.model_validate(begin.job)
+        segment, load_model = _backend(begin.backend)
+        self.send(Loading(self._model.label(begin.model)), number)
+        predictor = self._model.get(begin.model, job.options.device, load_model)
+        self.send(Loaded(predictor.spec.label, predictor.device, footprint(predictor.device)), number)
+        if number in self._stopped:
+            return CancelledRun(0, 0)
+        volume = self._volume(number, begin)
+        result = segment(
+            volume,
+            predictor,
+            options=job.options,
+            axes=job.axes,
+            channels=job.channels,
+            region=job.region,
+            out=np.load(begin.labels, mmap_mode="r+"),
+            scores_out=np.load(begin.scores, mmap_mode="r+") if begin.scores else None,
+            skip=begin.skip,
+            on_event=tell,
+            cancel=lambda: number in self._stopped,
+        )
+        return Done(dict(result.provenance), dict(result.counts), result.seconds, tuple(result.warnings))
+
+    def _volume(self, number: int, begin: Begin) -> Volume:
+        array = RemoteArray(
+            begin.shape, begin.dtype, ask=lambda read: self.send(read, number), cancelled=lambda: number in self._stopped
+        )
+        self._reading = array
+        return Volume(array, begin.axes, np.array(begin.affine), begin.units, begin.name, begin.channel_names, begin.metadata)
+
+
+class _LoadedModel:
+    """The one model in memory, and what it was loaded from."""
+
+    def __init__(self) -> None:
+        self._key: tuple[Any, ...] | None = None
+        self._predictor: Any = None
+
+    def label(self, ref: str) -> str:
+        from napari_tileseg.models.registry import find_spec
+
+        return find_spec(ref).label
+
+    def get(self, ref: str, device: str, load_model: Callable[..., Any]) -> Any:
+        """Return the predictor, loaded anew where the model's files, or the device, are others than before."""
+        from napari_tileseg.models.registry import find_spec, resolve
+
+        path = resolve(ref).absolute()
+        card = path / "model.json" if path.is_dir() else path
+        key = (str(path), find_spec(ref).weights_sha256, card.stat().st_mtime_ns, device)
+        if key != self._key:
+            self._forget()
+            self._predictor = load_model(ref, device=device)
+            self._key = key
+        return self._predictor
+
+    def _forget(self) -> None:
+        """Free the old model first: two might not fit."""
+        self._key = self._predictor = None
+        gc.collect()
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+
+def footprint(device: str) -> int:
+    """Return the bytes that ending this process gives back: of the device, or of the computer's memory for the CPU."""
+    torch = sys.modules.get("torch")
+    if torch is not None and device.startswith("cuda"):
+        return int(torch.cuda.memory_reserved(device))
+    if torch is not None and device.startswith("mps"):
+        return int(torch.mps.driver_allocated_memory())
+    return int(psutil.Process().memory_info().rss)
+
+
+def failure(error: BaseException) -> Failed:
+    """Say what went wrong: our own errors by their sentence, others as what they are."""
+    details = "".join(traceback.format_exception(error))
+    if isinstance(error, RemoteReadError):
+        details += f"\nIn napari's process:\n{error.details}"
+    if isinstance(error, TileSegError):
+        kind = next(base.__name__ for base in type(error).__mro__ if base.__module__ == errors.__name__)
+        return Failed(kind, str(error), details)
+    if isinstance(error, MemoryError):
+        text = "The computer has no memory left for the next tile. Choose a smaller window or close other programs."
+        return Failed("DeviceMemoryError", text, details)
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return Failed(type(error).__name__, f"The model stopped with an unexpected error: {text.rstrip('.')}. The details say where.", details)
+
+
+def _means_cancelled(error: BaseException | None) -> bool:
+    """Tell whether an error is, or comes from, a cancelled run."""
+    while error is not None:
+        if isinstance(error, Cancelled):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _backend(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    if name:
+        module = importlib.import_module(name)
+        return module.segment, module.load_model
+    from napari_tileseg.models.predictor import load_model
+    from napari_tileseg.pipeline import segment
+
+    return segment, load_model
+
+
+def _watch(parent: int) -> None:
+    """End with the parent even where a copy of its pipe lives on in another process; keep the log short."""
+    while True:
+        time.sleep(0.5)
+        if sys.platform != "win32" and os.getppid() != parent:
+            _exit()
+        shorten_log()
+
+
+def _exit() -> None:
+    """End now. What was written to mapped files is the system's already and needs no flush."""
+    os._exit(0)

@@ -1,0 +1,280 @@
+"""What napari's process and the model's process tell each other: frozen records, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+
+from napari_tileseg.engine.events import Event, from_dict
+
+__all__ = [
+    "Begin",
+    "Block",
+    "BlockError",
+    "CancelledRun",
+    "Died",
+    "Done",
+    "Envelope",
+    "Evented",
+    "Failed",
+    "Loaded",
+    "Loading",
+    "Message",
+    "Queued",
+    "Read",
+    "Ready",
+    "Stop",
+    "from_line",
+    "to_line",
+]
+
+
+@dataclass(frozen=True)
+class Queued:
+    """The run waits; `position` runs go before it, the one that is running counted."""
+
+    position: int
+
+
+@dataclass(frozen=True)
+class Loading:
+    """The model is being loaded."""
+
+    model: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The model is in memory.
+
+    Parameters
+    ----------
+    model : str
+        Its name for people.
+    device : str
+        Where it is: ``"cpu"``, ``"cuda:0"`` or ``"mps"``.
+    bytes : int
+        What unloading it gives back: memory of the device, or of the process where the device is the CPU.
+    """
+
+    model: str
+    device: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Evented:
+    """The engine reported something."""
+
+    event: Event
+
+
+@dataclass(frozen=True)
+class Done:
+    """The whole result is in the labels.
+
+    Parameters
+    ----------
+    provenance : dict
+        What can be stored beside the labels.
+    counts : dict of str to int
+        Number of objects, or of pixels per class.
+    seconds : float
+        Wall time of the run, without the loading of the model.
+    warnings : tuple of str
+        Sentences.
+    """
+
+    provenance: dict[str, Any]
+    counts: dict[str, int]
+    seconds: float
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CancelledRun:
+    """The run has stopped because somebody asked; `done` of `total` tiles were computed (0 of 0 before the first)."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The run has stopped at an error; the model's process goes on.
+
+    Parameters
+    ----------
+    kind : str
+        Name of the error's class.
+    message : str
+        A sentence to show.
+    details : str
+        Traceback and the end of the process's log.
+    """
+
+    kind: str
+    message: str
+    details: str = ""
+
+
+@dataclass(frozen=True)
+class Died:
+    """The model's process has ended by itself in the middle of the run.
+
+    Parameters
+    ----------
+    message : str
+        Sentences to show.
+    done, total : int
+        Tiles whose labels are kept, and tiles of the run.
+    details : str
+        Exit status and the end of the process's log.
+    """
+
+    message: str
+    done: int
+    total: int
+    details: str = ""
+
+
+Message = Queued | Loading | Loaded | Evented | Done | CancelledRun | Failed | Died
+"""What the supervisor's callback gets."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Child to parent, once: the process listens; `version` and `root` say which napari-tileseg it runs."""
+
+    pid: int
+    version: str
+    root: str
+
+
+@dataclass(frozen=True)
+class Read:
+    """Child to parent: please put a box of the image into the exchange file; one (start, stop, step) per axis, steps positive."""
+
+    request: int
+    box: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Parent to child: run this job.
+
+    Parameters
+    ----------
+    job : dict
+        A ``Job`` as JSON.
+    model : str
+        What ``load_model`` takes; paths are absolute, since the child stands in another folder.
+    axes, shape, dtype, affine, units, name, channel_names, metadata
+        The volume, without its data.
+    labels, scores : str
+        Files (``.npy``) that are to be filled; `scores` is empty where none are wanted.
+    skip : int
+        Rows of the labels that are finished already.
+    backend : str
+        Module with ``segment`` and ``load_model`` to use instead of the program's own; for tests.
+    """
+
+    job: dict[str, Any]
+    model: str
+    axes: str
+    shape: tuple[int, ...]
+    dtype: str
+    affine: tuple[tuple[float, ...], ...]
+    units: tuple[str, ...]
+    name: str
+    channel_names: tuple[str, ...]
+    metadata: dict[str, Any]
+    labels: str
+    scores: str = ""
+    skip: int = 0
+    backend: str = ""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Parent to child: stop the run after the current tile."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Parent to child: the box that was asked for lies at the start of this file, in C order."""
+
+    request: int
+    path: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class BlockError:
+    """Parent to child: the box could not be read; `message` is a sentence, `details` the traceback."""
+
+    request: int
+    message: str
+    details: str = ""
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """A message and the number of the run it belongs to (0: none)."""
+
+    body: Any
+    run: int = field(default=0)
+
+
+_KINDS: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (Queued, Loading, Loaded, Evented, Done, CancelledRun, Failed, Died, Ready, Read, Begin, Stop, Block, BlockError)
+}
+
+
+def to_line(body: Any, run: int = 0) -> bytes:
+    """Return a message as one line of JSON, UTF-8, newline included."""
+    content = {item.name: getattr(body, item.name) for item in fields(body)}
+    if isinstance(body, Evented):
+        content["event"] = body.event.to_dict()
+    # ASCII keeps every newline inside strings escaped, so that a line is a message.
+    return json.dumps({"message": type(body).__name__, "run": run, "content": content}, default=_plain).encode("ascii") + b"\n"
+
+
+def from_line(line: bytes) -> Envelope:
+    """Return the message that `to_line` made.
+
+    Raises
+    ------
+    ValueError
+        If the line is no message.
+    """
+    try:
+        record = json.loads(line)
+        kind, run, content = _KINDS[record["message"]], int(record["run"]), record["content"]
+        if kind is Evented:
+            return Envelope(Evented(from_dict(content["event"])), run)
+        return Envelope(kind(**{name: _frozen(value) for name, value in content.items()}), run)
+    except Exception as error:
+        raise ValueError(f"no message: {line[:200]!r}") from error
+
+
+def _frozen(value: Any) -> Any:
+    """Turn lists into tuples; what is inside of dictionaries stays as JSON has it."""
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
+
+
+def _plain(value: Any) -> Any:
+    """Say in JSON's words what provenance and metadata may hold besides."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=str)
+    if isinstance(value, PurePath):
+        return value.name
+    return str(value)

@@ -1,0 +1,194 @@
+"""``RemoteArray``: an array that lives in napari's process, read from the model's process box by box."""
+
+from __future__ import annotations
+
+import math
+import operator
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tileseg.errors import Cancelled, InputError
+from napari_tileseg.worker.messages import Block, BlockError, Read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+__all__ = ["BLOCK_BYTES", "RemoteArray", "RemoteReadError"]
+
+BLOCK_BYTES = 1 << 26
+"""A read is cut along its first axis into pieces of at most this size where it can be, so that the exchange file stays small."""
+
+Box = tuple[tuple[int, int, int], ...]
+
+
+class RemoteReadError(InputError):
+    """The other process could not read the box; `details` is its traceback."""
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
+
+
+class RemoteArray:
+    """An array of the other process: shape, dtype and basic slicing.
+
+    Threads may read at once; they take turns.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the array.
+    dtype : str or dtype
+        Its type, byte order included.
+    ask : callable
+        Sends a `Read`; the answer comes to `answer`.
+    cancelled : callable
+        Tells whether to give up waiting.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], dtype: Any, *, ask: Callable[[Read], None], cancelled: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.shape: tuple[int, ...] = tuple(int(size) for size in shape)
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self._ask = ask
+        self._cancelled = cancelled
+        self._turn = threading.Lock()
+        self._arrived = threading.Condition()
+        self._request = 0
+        self._answer: Block | BlockError | None = None
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError("an array of another process cannot be had without a copy")
+        block = self[...]
+        return block if dtype is None else block.astype(dtype, copy=False)
+
+    def __getitem__(self, key: Any, /) -> NDArray[Any]:
+        """Return a box.
+
+        Parameters
+        ----------
+        key : int, slice, Ellipsis, or a tuple of them
+            Basic indexing as NumPy's, without new axes.
+
+        Raises
+        ------
+        RemoteReadError
+            If the other process could not read it.
+        Cancelled
+            If the run is cancelled while the read is waited for.
+        """
+        box, finish = _plan(key, self.shape)
+        shape = tuple(len(range(*span)) for span in box)
+        if 0 in shape:
+            return np.empty(shape, self.dtype)[finish]
+        with self._turn:
+            pieces = [self._fetch(piece) for piece in _cut(box, shape, self.dtype.itemsize)]
+        block = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        return block[finish]
+
+    def answer(self, answer: Block | BlockError) -> None:
+        """Take what the other process sent; an answer to a read that was given up is ignored."""
+        with self._arrived:
+            if answer.request == self._request:
+                self._answer = answer
+                self._arrived.notify()
+
+    def wake(self) -> None:
+        """Look again at `cancelled` now."""
+        with self._arrived:
+            self._arrived.notify()
+
+    def _fetch(self, box: Box) -> NDArray[Any]:
+        with self._arrived:
+            if self._cancelled():
+                raise Cancelled("The run was cancelled.")
+            self._request += 1
+            self._answer = None
+            self._ask(Read(self._request, box))
+            self._arrived.wait_for(lambda: self._answer is not None or self._cancelled())
+            answer = self._taken()
+        if isinstance(answer, Block):
+            # A copy, because the next box goes into the same file.
+            return np.array(np.memmap(answer.path, dtype=np.dtype(answer.dtype), mode="r", shape=answer.shape))
+        if isinstance(answer, BlockError):
+            raise RemoteReadError(answer.message, answer.details)
+        raise Cancelled("The run was cancelled.")
+
+    def _taken(self) -> Block | BlockError | None:
+        answer, self._answer = self._answer, None
+        return answer
+
+
+def _plan(key: Any, shape: tuple[int, ...]) -> tuple[Box, tuple[int | slice, ...]]:
+    """Split an index into a box with positive steps and what is to be done with the box once it is here."""
+    box: list[tuple[int, int, int]] = []
+    finish: list[int | slice] = []
+    for part, size in zip(_expanded(key, len(shape)), shape, strict=True):
+        if isinstance(part, slice):
+            chosen = range(*part.indices(size))
+            if chosen.step < 0:  # files and Zarr arrays read forwards only
+                chosen = chosen[::-1]
+                finish.append(slice(None, None, -1))
+            else:
+                finish.append(slice(None))
+            box.append((chosen.start, max(chosen.stop, chosen.start), chosen.step))
+        else:
+            index = _position(part, size)
+            box.append((index, index + 1, 1))
+            finish.append(0)
+    return tuple(box), tuple(finish)
+
+
+def _expanded(key: Any, ndim: int) -> list[Any]:
+    """Return one index per axis."""
+    parts = list(key) if isinstance(key, tuple) else [key]
+    dots = [place for place, part in enumerate(parts) if part is Ellipsis]
+    if len(dots) > 1:
+        raise IndexError("an index can only have a single ellipsis ('...')")
+    if dots:
+        parts[dots[0] : dots[0] + 1] = [slice(None)] * (ndim - len(parts) + 1)
+    if len(parts) > ndim:
+        raise IndexError(f"too many indices: the array has {ndim} dimensions, {len(parts)} were indexed")
+    return parts + [slice(None)] * (ndim - len(parts))
+
+
+def _position(part: Any, size: int) -> int:
+    try:
+        if isinstance(part, bool | np.bool_):
+            raise TypeError
+        index = operator.index(part)
+    except TypeError:
+        raise IndexError(f"only integers, slices and '...' can index an array of another process, not {part!r}") from None
+    if not -size <= index < size:
+        raise IndexError(f"index {index} is out of bounds for an axis of size {size}")
+    return index % size
+
+
+def _cut(box: Box, shape: tuple[int, ...], itemsize: int) -> list[Box]:
+    """Cut a box along its first axis into pieces of at most `BLOCK_BYTES`, or of one row."""
+    row = math.prod(shape[1:]) * itemsize
+    rows = range(*box[0])
+    step = max(1, BLOCK_BYTES // max(row, 1))
+    parts = [rows[start : start + step] for start in range(0, len(rows), step)]
+    return [((part.start, part.stop, part.step), *box[1:]) for part in parts]

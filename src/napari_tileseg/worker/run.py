@@ -1,0 +1,253 @@
+"""``Run``: one job in the hands of the supervisor, and the arrays that it fills."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from napari_tileseg.engine.events import Progress, SlabDone
+from napari_tileseg.errors import OptionsError, OutputError
+from napari_tileseg.worker.messages import CancelledRun, Died, Done, Evented, Failed, Loaded, Loading, Message
+from napari_tileseg.worker.remote import BLOCK_BYTES
+from napari_tileseg.worker.scratch import allocate, check_space
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from napari_tileseg.engine.axes import AxisMap
+    from napari_tileseg.job import Job
+    from napari_tileseg.models.spec import ModelSpec
+    from napari_tileseg.volume import Volume
+    from napari_tileseg.worker.process import ModelProcess
+    from napari_tileseg.worker.scratch import Scratch
+
+__all__ = ["OVER", "Run", "RunState", "Store"]
+
+RunState = Literal["queued", "loading", "running", "cancelling", "cancelled", "done", "failed", "died"]
+
+OVER: frozenset[RunState] = frozenset({"cancelled", "done", "failed", "died"})
+"""States in which nothing happens to a run any more."""
+
+
+@dataclass
+class Store:
+    """The files behind a result; it belongs to the last run that fills it.
+
+    Parameters
+    ----------
+    scratch : Scratch
+        Whose folder it is in.
+    folder : Path
+        Of this result alone.
+    labels : memmap
+        Of the axis map's result shape and dtype.
+    scores : memmap of float32 or None
+        Shape (K, *grid).
+    """
+
+    scratch: Scratch
+    folder: Path
+    labels: np.memmap[Any, np.dtype[Any]]
+    scores: np.memmap[Any, np.dtype[Any]] | None
+
+    @classmethod
+    def make(cls, scratch: Scratch, axis_map: AxisMap, spec: ModelSpec, volume: Volume, *, scores: bool) -> Store:
+        """Allocate the arrays of a run.
+
+        Raises
+        ------
+        OutputError
+            If the disk has no room.
+        """
+        wanted = (len(spec.score_names), *axis_map.grid_shape)
+        needed = _bytes(axis_map.result_shape, axis_map.result_dtype) + (_bytes(wanted, np.dtype(np.float32)) if scores else 0)
+        exchange = min(BLOCK_BYTES, _bytes(volume.shape, volume.dtype))
+        check_space(scratch.path, needed + exchange)
+        folder = scratch.folder("run")
+        try:
+            return cls(
+                scratch,
+                folder,
+                allocate(folder / "labels.npy", axis_map.result_shape, axis_map.result_dtype),
+                allocate(folder / "scores.npy", wanted, np.dtype(np.float32)) if scores else None,
+            )
+        except OutputError:
+            scratch.discard(folder)
+            raise
+
+
+class Run:
+    """One job: queued, running or over. The supervisor makes it and moves it on.
+
+    Attributes
+    ----------
+    job : Job
+    volume : Volume
+        The image.
+    map : AxisMap
+        How its axes meet the model's.
+    number : int
+        Grows with every run of a supervisor.
+    state : str
+        One of `RunState`.
+    finished_rows : int
+        Rows of the labels that are final, as ``AxisMap.rows_until`` counts them.
+    total_rows : int
+        Rows there are.
+    process : ModelProcess or None
+        Where it runs or ran.
+    announced : int
+        The place in the queue that its callback knows of.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        job: Job,
+        volume: Volume,
+        axis_map: AxisMap,
+        store: Store,
+        *,
+        on_message: Callable[[Message], None],
+        on_cancel: Callable[[Run], None],
+        finished_rows: int = 0,
+        tiles: tuple[int, int] = (0, 0),
+    ) -> None:
+        self.number = number
+        self.job = job
+        self.volume = volume
+        self.map = axis_map
+        self.state: RunState = "queued"
+        self.finished_rows = finished_rows
+        self.total_rows = axis_map.count * axis_map.spatial_shape[0]
+        self.on_message = on_message
+        self.process: ModelProcess | None = None
+        self.announced = 0
+        self._on_cancel = on_cancel
+        self._store: Store | None = store
+        self._over = threading.Event()
+        self._safe, total = tiles
+        self._progress = Progress(self._safe, total)
+
+    def __repr__(self) -> str:
+        return f"<Run {self.number} of {self.job.model}: {self.state}, {self.finished_rows} of {self.total_rows} rows>"
+
+    @property
+    def labels(self) -> np.memmap[Any, np.dtype[Any]]:
+        """The result, of ``map.result_shape`` and ``map.result_dtype``; it fills while the run goes on.
+
+        Raises
+        ------
+        OutputError
+            After `remove`.
+        """
+        return self.store.labels
+
+    @property
+    def scores(self) -> np.memmap[Any, np.dtype[Any]] | None:
+        """Raw scores, float32 of shape (K, *grid), if the job asks for them.
+
+        Raises
+        ------
+        OutputError
+            After `remove`.
+        """
+        return self.store.scores
+
+    @property
+    def store(self) -> Store:
+        """The files behind `labels` and `scores`."""
+        if self._store is None:
+            raise OutputError("The result of this run was removed, or another run continues it.")
+        return self._store
+
+    @property
+    def removed(self) -> bool:
+        """Whether the result is gone from here."""
+        return self._store is None
+
+    @property
+    def tiles(self) -> tuple[int, int]:
+        """Tiles whose labels are in the result so far, and tiles of the run; (0, 0) before the plan."""
+        return self._safe, self._progress.total
+
+    def cancel(self) -> None:
+        """Stop within one tile and keep what is finished; a second call ends the model's process at once."""
+        self._on_cancel(self)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the run is over and its last message delivered; return whether it is. Not for callbacks."""
+        return self._over.wait(timeout)
+
+    def remove(self) -> None:
+        """Forget the result and delete its files; a run that goes on is cancelled first.
+
+        Layers that show the arrays keep them: on Windows the files then stay until those are gone.
+        """
+        if self.state not in OVER and self.state != "cancelling":
+            self.cancel()
+        store, self._store = self._store, None
+        if store is not None:
+            scratch, folder = store.scratch, store.folder
+            del store
+            scratch.discard(folder)
+
+    def hand_over(self, job: Job, axis_map: AxisMap) -> tuple[Store, int, tuple[int, int]]:
+        """Give the arrays to a run that continues this one.
+
+        Returns
+        -------
+        Store, int, (int, int)
+            The arrays, the rows in them that need not be computed again, and `tiles` as the next run begins with them.
+
+        Raises
+        ------
+        OptionsError
+            If this run is not over yet, or is another job on another image.
+        OutputError
+            If the result was removed.
+        """
+        if self.state not in OVER:
+            raise OptionsError("This run is still going on. Cancel it before you continue it.")
+        if job != self.job or axis_map != self.map:
+            raise OptionsError("Only the same job on the same image can be continued. Start a new run instead.")
+        store, self._store = self.store, None
+        if axis_map.output != "instances":
+            return store, self.finished_rows, self.tiles
+        # Objects cannot be taken up in the middle of a sample: those cut by the interruption are not in the labels.
+        rows = axis_map.spatial_shape[0]
+        samples, total = self.finished_rows // rows, self.tiles[1]
+        return store, samples * rows, (total // axis_map.count * samples, total)
+
+    def note(self, message: Message) -> None:
+        """Take over what a message says about the run."""
+        match message:
+            case Loading() if self.state != "cancelling":
+                self.state = "loading"
+            case Loaded() if self.state != "cancelling":
+                self.state = "running"
+            case Evented(SlabDone(region)):
+                self.finished_rows = max(self.finished_rows, self.map.rows_until(region))
+                self._safe = max(self._safe, self._progress.done)
+            case Evented(Progress() as progress):
+                self._progress = progress
+            case Done():
+                self.state = "done"
+            case CancelledRun():
+                self.state = "cancelled"
+            case Failed():
+                self.state = "failed"
+            case Died():
+                self.state = "died"
+
+    def finish(self) -> None:
+        """Wake whoever waits."""
+        self._over.set()
+
+
+def _bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    return int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
