@@ -1,0 +1,199 @@
+"""Takes the pictures of the documentation: every state of the Segment dock, from real runs, in both themes.
+
+Run it where there is a screen, or under a virtual one::
+
+    xvfb-run -a -s "-screen 0 1366x768x24" python scripts/screenshots.py
+
+The pictures go to ``docs/images``; ``--out`` and ``--only`` choose otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import napari
+import numpy as np
+from napari.settings import get_settings
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication, QScrollArea
+
+from napari_tileseg.io.samples import sample
+from napari_tileseg.widgets.bridge import close_supervisor, supervisor
+from napari_tileseg.widgets.segment import SegmentWidget
+from napari_tileseg.widgets.states import Action, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WIDTH, HEIGHT = 1366, 768
+THEMES = ("dark", "light")
+PATIENCE = 600.0
+
+
+class Studio:
+    """One viewer with the dock, and a camera."""
+
+    def __init__(self, out: Path, only: str = "") -> None:
+        self.out = out
+        self.only = only
+        get_settings().application.save_window_geometry = False
+        get_settings().application.confirm_close_window = False
+        self.viewer = napari.Viewer(show=False, show_welcome_screen=False)
+        self.dock = SegmentWidget(self.viewer)
+        self.viewer.window.add_dock_widget(self.dock, name="Segment (TileSeg)", area="right")
+        self.viewer.window.show()
+        self.viewer.window.resize(WIDTH, HEIGHT)
+        self.pause(0.5)
+
+    def pause(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            QApplication.processEvents()
+            time.sleep(0.005)
+
+    def wait(self, until: Callable[[], bool]) -> None:
+        end = time.monotonic() + PATIENCE
+        while not until():
+            if time.monotonic() > end:
+                raise TimeoutError(f"the dock still says {self.dock.session.state}")
+            self.pause(0.02)
+
+    def shoot(self, name: str) -> None:
+        if self.only and self.only not in name:
+            return
+        for theme in THEMES:
+            self.viewer.theme = theme
+            self.pause(0.3)
+            self.viewer.window.screenshot(str(self.out / f"segment_{name}_{theme}.png"), canvas_only=False, flash=False)
+        self.viewer.theme = THEMES[0]
+        print(f"{name}: {self.dock.box.label.text()!r} | {self.dock.button.text()} | {self.dock.message.text.text()!r}")
+
+    def click(self) -> None:
+        QTest.mouseClick(self.dock.button, Qt.MouseButton.LeftButton)
+
+    def phase(self, *phases: Phase) -> bool:
+        return self.dock.session.state.phase in phases
+
+    def clear(self) -> None:
+        self.dock.session.forget()
+        self.viewer.layers.clear()
+        self.pause(0.3)
+
+
+def take(studio: Studio) -> None:
+    dock, viewer = studio.dock, studio.viewer
+    studio.shoot("empty")
+    viewer.open_sample("napari-tileseg", "nuclei-fluorescence")
+    studio.wait(lambda: "tiles of" in dock.box.label.text())
+    studio.pause(0.3)
+    studio.shoot("ready")
+    studio.click()
+    studio.wait(lambda: studio.phase(Phase.RUNNING) and dock.session.state.done > 0)
+    studio.shoot("running")
+    studio.wait(lambda: studio.phase(Phase.DONE))
+    studio.wait(lambda: "About" in dock.box.label.text())
+    studio.shoot("done")
+    unfold(studio)
+    interrupted(studio)
+    questions(studio)
+    volume(studio)
+
+
+def unfold(studio: Studio) -> None:
+    """Open all folds: the dock scrolls."""
+    folds = (studio.dock.form.where_fold, studio.dock.form.options_fold, studio.dock.form.results_fold)
+    for fold in folds:
+        fold.open()
+    studio.pause(0.2)
+    studio.shoot("unfolded")
+    scroll = studio.dock.findChild(QScrollArea)
+    scroll.verticalScrollBar().setValue(scroll.verticalScrollBar().maximum())
+    studio.pause(0.2)
+    studio.shoot("unfolded_end")
+    for fold in folds:
+        fold.open(False)
+
+
+def interrupted(studio: Studio) -> None:
+    """Cancel a run of several frames, carry it on, and kill its process."""
+    dock, viewer = studio.dock, studio.viewer
+    studio.clear()
+    image, _ = sample("nuclei-fluorescence")
+    frames = np.stack([np.asarray(image.data)] * 4)
+    viewer.add_image(frames, name="time_lapse", axis_labels=("t", "y", "x"))
+    studio.pause(0.5)
+    studio.click()
+    studio.wait(lambda: dock.session.result is not None and dock.session.result.shown)
+    studio.shoot("filling")
+    studio.click()
+    studio.pause(0.05)
+    studio.shoot("cancelling")
+    studio.wait(lambda: studio.phase(Phase.CANCELLED))
+    studio.shoot("cancelled")
+    studio.click()
+    studio.wait(lambda: studio.phase(Phase.RUNNING) and dock.session.state.done > 0)
+    os.kill(supervisor().pid, signal.SIGKILL)
+    studio.wait(lambda: studio.phase(Phase.DIED))
+    studio.shoot("died")
+    dock.act(Action.AGAIN)
+    studio.wait(lambda: dock.session.result is not None and dock.session.result.shown)
+    viewer.layers.remove("time_lapse_nuclei-2d")
+    studio.wait(lambda: studio.phase(Phase.REMOVED))
+    studio.pause(0.3)
+    studio.shoot("removed")
+
+
+def questions(studio: Studio) -> None:
+    """Ask about an axis; refuse a window; name what is no image."""
+    dock, viewer = studio.dock, studio.viewer
+    studio.clear()
+    viewer.add_image(np.random.default_rng(0).random((12, 300, 400)).astype(np.float32), name="a stack with a rather long name, 2026-11-20")
+    dock.form.model.choose("nuclei-2d")
+    studio.pause(0.5)
+    studio.shoot("ambiguous")
+    dock.act(Action.TIME)
+    dock.form.options.window_edit.setText("250")
+    dock.form.options.changed.emit()
+    studio.pause(0.5)
+    studio.shoot("refused")
+    dock.form.options.reset()
+    studio.clear()
+    viewer.add_points(np.zeros((1, 2)), name="spots")
+    studio.pause(0.3)
+    studio.shoot("points")
+
+
+def volume(studio: Studio) -> None:
+    """Segment the MRI, in three dimensions."""
+    viewer = studio.viewer
+    studio.clear()
+    viewer.open_sample("napari-tileseg", "hippocampus-mri")
+    studio.pause(0.5)
+    studio.click()
+    studio.wait(lambda: studio.phase(Phase.DONE, Phase.FAILED))
+    studio.pause(0.5)
+    studio.shoot("volume")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "docs" / "images")
+    parser.add_argument("--only", default="", help="take only pictures with this in their name")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    studio = Studio(arguments.out, arguments.only)
+    try:
+        take(studio)
+    finally:
+        close_supervisor()
+        studio.viewer.close()
+
+
+if __name__ == "__main__":
+    main()

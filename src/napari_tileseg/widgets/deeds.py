@@ -1,0 +1,123 @@
+"""What the links of the Segment dock do: save, tell details, help, copy."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from qtpy.QtCore import QObject, Signal
+from qtpy.QtWidgets import QFileDialog, QWidget
+
+from napari_tileseg.errors import TileSegError
+from napari_tileseg.models.registry import card
+from napari_tileseg.widgets import save as saving
+from napari_tileseg.widgets.bridge import Bridge
+from napari_tileseg.widgets.details import DEEDS, command_line, details_text, help_text
+from napari_tileseg.widgets.dialogs import KEYS, TextDialog, copy_text
+from napari_tileseg.widgets.states import Action, Message
+
+if TYPE_CHECKING:
+    from napari_tileseg.models.spec import ModelSpec
+    from napari_tileseg.widgets.session import Order, Session
+
+__all__ = ["Deeds"]
+
+_COPIED = 1 << 30
+"""Labels up to this many bytes are copied before they are saved, so that painting may go on meanwhile."""
+
+
+class Deeds(QObject):
+    """Windows and files beside the dock.
+
+    Signals
+    -------
+    told
+        A `Message` to show, or None.
+    """
+
+    told = Signal(object)
+
+    def __init__(self, session: Session, dock: QWidget) -> None:
+        super().__init__(dock)
+        self._session = session
+        self._bridge = Bridge(self)
+
+    @property
+    def _dock(self) -> QWidget:
+        return cast("QWidget", self.parent())
+
+    def save(self) -> None:
+        """Ask for a file and write the labels there, in another thread."""
+        result, order = self._session.result, self._session.order
+        if result is None or order is None or not result.shown:
+            return
+        path = saving.ask_path(self._dock, saving.default_name(result.volume, result.name))
+        if path is None or (path.is_file() and not saving.confirm_overwrite(self._dock, path)):
+            return
+        volume = result.labels_volume()
+        data = np.asarray(volume.data)
+        if data.nbytes <= _COPIED:
+            volume = volume.with_data(data.copy())
+        provenance, spec = dict(self._session.provenance), order.spec
+        self.told.emit(Message("info", f"Saving {path.name}"))
+        self._bridge.background(lambda: saving.save(volume, path, spec, provenance, overwrite=True), self._on_saved)
+
+    def _on_saved(self, answer: Any) -> None:
+        if isinstance(answer, TileSegError):
+            self.told.emit(Message("error", str(answer), (Action.SAVE,)))
+        elif isinstance(answer, Exception):
+            self.told.emit(Message("error", f"The labels could not be saved: {answer}. Choose another place.", (Action.SAVE,)))
+        else:
+            self.told.emit(Message("done", f"Saved as {answer.name}.", (Action.SAVE, Action.DETAILS)))
+
+    def show_card(self, spec: ModelSpec) -> None:
+        """Show a model's card."""
+        TextDialog(spec.label, card(spec.name), markdown=True, parent=self._dock).show()
+
+    def show_details(self) -> None:
+        """Show what the run was."""
+        dialog = TextDialog("Details", details_text(self._session.provenance), deeds=DEEDS, parent=self._dock)
+        dialog.chosen.connect(self._on_deed)
+        dialog.show()
+
+    def show_help(self, sentence: str) -> None:
+        """Say what can be done about a failure."""
+        TextDialog("How to fix", help_text(sentence), parent=self._dock).show()
+
+    def show_keys(self) -> None:
+        """Show the keys of the dock."""
+        TextDialog("Keys", "\n".join(f"{keys:<14} {deed}" for keys, deed in KEYS), parent=self._dock).show()
+
+    def copy_details(self) -> None:
+        """Put what a bug report needs on the clipboard."""
+        state = self._session.state
+        copy_text(f"{state.sentence}\n\n{state.details}".strip())
+
+    def _on_deed(self, deed: str) -> None:
+        order = self._session.order
+        if order is None:
+            return
+        if deed == "Copy as command":
+            copy_text(command_line(order.job, order.spec, saving.default_name(order.volume, f"{order.volume.name}_{order.spec.name}")))
+        elif deed == "Export job":
+            self._export(order)
+        elif deed == "Run again":
+            try:
+                self._session.start(order)
+            except TileSegError as error:
+                self.told.emit(Message("error", str(error), (Action.HELP,)))
+
+    def _export(self, order: Order) -> None:
+        start = f"{order.volume.name}_{order.spec.name}.json"
+        chosen, _ = QFileDialog.getSaveFileName(self._dock, "Export job", start, "Job (*.json)")
+        if not chosen:
+            return
+        path = Path(chosen)
+        temporary = path.with_name(f".{path.name}.part")
+        try:
+            temporary.write_text(order.job.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            os.replace(temporary, path)
+        except OSError as error:
+            self.told.emit(Message("error", f"The job could not be written: {error.strerror or error}. Choose another place."))

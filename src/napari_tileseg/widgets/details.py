@@ -1,0 +1,68 @@
+"""What a run was: its provenance to read, a command that repeats it, a job file."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from napari_tileseg.job import Job
+    from napari_tileseg.models.spec import ModelSpec
+
+__all__ = ["DEEDS", "command_line", "details_text", "help_text"]
+
+DEEDS = ("Copy as command", "Export job", "Run again")
+"""Buttons below the details."""
+
+
+def details_text(provenance: Mapping[str, object]) -> str:
+    """Write the provenance as people can read it."""
+    return json.dumps(provenance, indent=2, ensure_ascii=False)
+
+
+def command_line(job: Job, spec: ModelSpec, output: str) -> str:
+    """Return the command that repeats a run.
+
+    Parameters
+    ----------
+    job : Job
+        With `input` set where the image came from a file; the word ``IMAGE`` stands for it otherwise.
+    spec : ModelSpec
+    output : str
+        File name of the result.
+    """
+    options = job.options
+    words = ["tileseg", "segment", job.input or "IMAGE", "-o", output, "--model", job.model]
+    words += ["--axes", job.axes] if job.axes else []
+    words += ["--channels", _list(job.channels)] if job.channels else []
+    words += ["--window", _list(options.window)] if options.window else []
+    words += ["--overlap", f"{options.overlap:g}"] if options.overlap is not None else []
+    words += ["--blending", options.blending] if options.blending else []
+    words += ["--precision", options.precision] if options.precision != "exact" else []
+    words += ["--threshold", f"{options.threshold:g}"] if options.threshold != 0.5 and spec.output != "softmax" else []
+    words += ["--min-size", f"{options.min_size:g}"] if options.min_size else []
+    words += ["--device", options.device] if options.device != "auto" else []
+    words += ["--tta"] if options.tta else []
+    words += ["--scores"] if options.scores else []
+    words += ["--region", ",".join(f"{start}:{stop}" for start, stop in job.region)] if job.region else []
+    return shlex.join(words)
+
+
+def _list(values: tuple[int, ...]) -> str:
+    return ",".join(str(value) for value in values)
+
+
+def help_text(sentence: str) -> str:
+    """Say what can be done about a failure, going by the words of its sentence."""
+    advice = [
+        (("weights", "model"), "Look at the model with `tileseg models show NAME`. If its files are damaged, install the package again."),
+        (("memory",), "Use a smaller window under Options, or choose CPU under Device. Closing other programs frees memory too."),
+        (("disk", "scratch", "space"), "Free some space, or start napari with TMPDIR pointing to a larger disk."),
+        (("axes", "axis", "channel", "dimension"), "Name the axes under Axes, one letter per dimension, or choose another model."),
+    ]
+    found = [text for words, text in advice if any(word in sentence.lower() for word in words)]
+    steps = found or ["Copy the details into a bug report; the image and its layer are unchanged."]
+    return "\n\n".join([sentence, *steps])

@@ -1,0 +1,42 @@
+"""Keys: one for the whole viewer, a few inside a dock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QKeySequence
+from qtpy.QtWidgets import QShortcut, QWidget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import napari
+
+__all__ = ["SEGMENT_KEY", "bind_segment", "dock_shortcut"]
+
+SEGMENT_KEY = "Control-Shift-G"
+"""As napari spells it; free on every kind of layer in napari 0.9."""
+
+
+def bind_segment(viewer: napari.viewer.Viewer) -> None:
+    """Bind the key that segments the active image; it works while no dock has the focus too.
+
+    napari registers a manifest's key bindings without a function, so that they are bound here.
+    """
+    viewer.bind_key(SEGMENT_KEY, _segment_active, overwrite=True)
+
+
+def _segment_active(viewer: napari.viewer.Viewer) -> None:
+    """Segment the active image with TileSeg."""
+    from napari_tileseg.widgets.segment import dock_of
+
+    dock_of(viewer).segment_active()
+
+
+def dock_shortcut(dock: QWidget, keys: str, deed: Callable[[], None]) -> QShortcut:
+    """Bind a key inside a dock: its fields take most keys before the viewer sees them."""
+    shortcut = QShortcut(QKeySequence(keys), dock)
+    shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+    shortcut.activated.connect(deed)
+    return shortcut

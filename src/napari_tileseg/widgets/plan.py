@@ -1,0 +1,161 @@
+"""A run that is ready to start: made of the fields, checked, and able to say what it will need."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari_tileseg.engine.axes import map_axes
+from napari_tileseg.engine.recipe import resolve as resolve_recipe
+from napari_tileseg.errors import InputError, OptionsError
+from napari_tileseg.estimation import Estimate, estimate
+from napari_tileseg.image import check_dtype
+from napari_tileseg.job import Job
+from napari_tileseg.volume import check_ndim
+from napari_tileseg.widgets.choices import options_from
+from napari_tileseg.widgets.layers import array_of, facts_of, stack, topmost_shapes, volume_from_layer
+from napari_tileseg.widgets.regions import rectangles, visible_part, words
+from napari_tileseg.widgets.states import duration
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import napari
+    from napari.layers import Image
+
+    from napari_tileseg.engine.axes import AxisMap
+    from napari_tileseg.models.spec import ModelSpec
+    from napari_tileseg.volume import Volume
+    from napari_tileseg.widgets.choices import Choices
+    from napari_tileseg.widgets.devices import Device
+    from napari_tileseg.widgets.regions import Region
+
+__all__ = ["SPEEDS", "Plan", "RegionError", "Speeds", "estimate_words", "make_plan"]
+
+
+class RegionError(OptionsError):
+    """The region cannot be used; its sentence belongs to the fold Where."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything the fields say, checked and frozen."""
+
+    layer: Image
+    volume: Volume
+    spec: ModelSpec
+    axis_map: AxisMap
+    job: Job
+    unit: str
+    region_words: str = ""
+
+    def estimate(self) -> Estimate:
+        """Say what the run will need; pure geometry, but there may be many tiles."""
+        job = self.job
+        return estimate(self.volume, self.spec, options=job.options, channels=job.channels, region=job.region)
+
+
+def make_plan(viewer: napari.viewer.Viewer, layer: Image, spec: ModelSpec, choices: Choices, inputs: Sequence[Image] = ()) -> Plan:
+    """Check the fields in the order in which they stand and freeze them.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+        Tells what is visible and which rectangles are meant.
+    layer : napari.layers.Image
+    spec : ModelSpec
+    choices : Choices
+    inputs : sequence of napari.layers.Image
+        A layer for each channel of the model, where they lie in several layers.
+
+    Raises
+    ------
+    AxesError, InputError
+        About the image, its axes and channels.
+    OptionsError
+        About an option; `RegionError` about the region.
+    """
+    facts = facts_of(layer)
+    shape = array_of(layer).shape
+    if 0 in shape:
+        raise InputError(f'"{layer.name}" is empty: its shape is {tuple(shape)}. Choose an image with at least one pixel.')
+    check_ndim(len(shape))
+    axes = choices.axes.replace(" ", "").replace(",", "").upper()
+    if "?" in axes:
+        map_axes(axes, shape, spec)  # asks
+    volume = volume_from_layer(layer, axes)
+    if inputs:
+        volume = stack([volume_from_layer(item, axes) for item in inputs], layer.name)
+    axis_map = map_axes(volume.axes, volume.shape, spec, channels=choices.channels)
+    check_dtype(volume)
+    pixel, unit = facts.pixel(axes, spec.spatial_axes)
+    options = options_from(choices, spec, pixel)
+    resolve_recipe(spec, options)
+    region, told = _region(viewer, layer, axis_map, choices.region)
+    path = getattr(layer.source, "path", None)
+    job = Job(
+        model=spec.name,
+        options=options,
+        input=str(path) if path else None,
+        axes=volume.axes,
+        channels=choices.channels,
+        region=region,
+    )
+    return Plan(layer, volume, spec, axis_map, job, unit, told)
+
+
+def estimate_words(need: Estimate, device: Device | None, seconds: float | None) -> str:
+    """Say what will happen: ``"12 tiles of 256 × 256. About 3 s."`` and what memory that takes."""
+    window = " × ".join(str(size) for size in need.window)
+    tiles = f"{need.tiles} tile{'s' * (need.tiles != 1)} of {window}."
+    time = f" About {duration(max(seconds, 1.0) if seconds >= 1 else seconds)}." if seconds is not None else ""
+    on_gpu = device is not None and device.key != "cpu"
+    wanted = need.device_bytes if on_gpu else max(need.host_bytes, need.device_bytes)
+    kind = "GPU memory" if on_gpu else "memory"
+    room = f" of {_size(device.free)}" if device is not None and device.free is not None else ""
+    memory = f"{_size(wanted)}{room} {kind}."
+    return "\n".join([tiles + time, memory, *need.notes])
+
+
+class Speeds:
+    """How fast each model was on each device in this session; guesses for the next run come from nothing else."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[tuple[str, str], float] = {}
+
+    def learn(self, model: str, device: str, tiles: int, window: Sequence[int], seconds: float) -> None:
+        """Remember how long a run of so many tiles took."""
+        if tiles and seconds > 0:
+            self._seconds[model, device] = seconds / (tiles * math.prod(window))
+
+    def seconds(self, model: str, device: str, need: Estimate) -> float | None:
+        """Guess the time of a run; None before the first."""
+        speed = self._seconds.get((model, device))
+        return None if speed is None else speed * need.tiles * math.prod(need.window)
+
+
+SPEEDS = Speeds()
+"""What this process has learned."""
+
+
+def _region(viewer: napari.viewer.Viewer, layer: Image, axis_map: AxisMap, kind: str) -> tuple[Region | None, str]:
+    try:
+        if kind == "visible":
+            dims = viewer.dims
+            found = visible_part(layer, axis_map, dims.displayed, dims.current_step, dims.ndim)
+            return found, words(found, axis_map)
+        if kind == "rectangles":
+            shapes: Any = topmost_shapes(viewer.layers, viewer.layers.selection.active)
+            found, count = rectangles(shapes, layer, axis_map)
+            return found, words(found, axis_map) if count == 1 else f"frame of {count}, {words(found, axis_map)}"
+    except OptionsError as error:
+        raise RegionError(str(error)) from None
+    return None, ""
+
+
+def _size(count: int | None) -> str:
+    if count is None:
+        return "?"
+    gigabytes = count / 1e9
+    return f"{gigabytes:.0f} GB" if gigabytes >= 9.95 else f"{gigabytes:.1f} GB" if gigabytes >= 0.095 else f"{max(count / 1e6, 1):.0f} MB"

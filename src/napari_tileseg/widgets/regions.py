@@ -1,0 +1,107 @@
+"""Which part of the result is wanted: what is visible, or what lies in rectangles."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_tileseg.errors import OptionsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari.layers import Image, Shapes
+    from numpy.typing import NDArray
+
+    from napari_tileseg.engine.axes import AxisMap
+
+__all__ = ["Region", "inner", "rectangles", "visible_part", "words"]
+
+Region = tuple[tuple[int, int], ...]
+
+
+def visible_part(layer: Image, axis_map: AxisMap, displayed: Sequence[int], step: Sequence[int], ndim: int) -> Region:
+    """Return the part of an image that the canvas shows.
+
+    Along axes that are run one by one only the current plane or frame counts; along axes of the model that are not
+    on the canvas, everything.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+    axis_map : AxisMap
+    displayed : sequence of int
+        The viewer's displayed axes.
+    step : sequence of int
+        The viewer's current step along each axis.
+    ndim : int
+        The viewer's number of axes.
+
+    Raises
+    ------
+    OptionsError
+        If nothing of the image is visible.
+    """
+    corners = np.asarray(layer.corner_pixels)
+    letters = _letters(layer, axis_map)
+    spans: dict[str, tuple[int, int]] = {}
+    for axis, letter in enumerate(letters):
+        in_viewer = axis + ndim - layer.ndim
+        size = axis_map.sizes[letter]
+        if in_viewer in displayed:
+            spans[letter] = (int(max(0, corners[0, axis])), int(min(size, corners[1, axis] + 1)))
+        elif letter in axis_map.iterated:
+            spans[letter] = (int(step[in_viewer]), int(step[in_viewer]) + 1)
+    region = _complete(spans, axis_map)
+    if any(stop - start < 1 for start, stop in region) or all(corners[1] == corners[0]):
+        raise OptionsError("Nothing of the image is visible. Move the view, or choose Whole image.")
+    return region
+
+
+def rectangles(shapes: Shapes | None, layer: Image, axis_map: AxisMap) -> tuple[Region, int]:
+    """Return the frame around the rectangles of a Shapes layer (the selected ones, else all), and their number.
+
+    Raises
+    ------
+    OptionsError
+        If there is no rectangle, or none of them touches the image.
+    """
+    if shapes is None:
+        raise OptionsError("No Shapes layer is open. Add one and draw a rectangle, or choose Whole image.")
+    wanted = sorted(shapes.selected_data) or range(len(shapes.data))
+    corners = [np.asarray(shapes.data[index]) for index in wanted if shapes.shape_type[index] == "rectangle"]
+    if not corners:
+        raise OptionsError(f'"{shapes.name}" holds no rectangle. Draw one, or choose Whole image.')
+    points = np.array([layer.world_to_data(shapes.data_to_world(corner)) for corner in np.concatenate(corners)])
+    low, high = np.floor(points.min(axis=0) + 0.5), np.ceil(points.max(axis=0) + 0.5)
+    spans: dict[str, tuple[int, int]] = {}
+    for axis, letter in enumerate(_letters(layer, axis_map)):
+        flat = axis < layer.ndim - shapes.ndim or (letter not in "YX" and high[axis] - low[axis] <= 1 and letter not in axis_map.iterated)
+        if not flat:
+            spans[letter] = (int(max(0, low[axis])), int(min(axis_map.sizes[letter], max(high[axis], low[axis] + 1))))
+    region = _complete(spans, axis_map)
+    if any(stop - start < 1 for start, stop in region):
+        raise OptionsError(f'No rectangle of "{shapes.name}" touches the image. Draw one on it, or choose Whole image.')
+    return region, len(corners)
+
+
+def words(region: Region | None, axis_map: AxisMap) -> str:
+    """Say how large a region is: ``"300 x 200"``."""
+    if region is None:
+        return "whole image"
+    sizes = [f"{stop - start}" for (start, stop), axis in zip(region, axis_map.grid_axes, strict=True) if axis in axis_map.spatial]
+    return " × ".join(sizes)
+
+
+def inner(region: Region, array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return the part of an array that a region names."""
+    return array[tuple(slice(start, stop) for start, stop in region)]
+
+
+def _letters(layer: Image, axis_map: AxisMap) -> str:
+    return axis_map.axes[:-1] if layer.rgb else axis_map.axes
+
+
+def _complete(spans: dict[str, tuple[int, int]], axis_map: AxisMap) -> Region:
+    return tuple(spans.get(axis, (0, size)) for axis, size in zip(axis_map.grid_axes, axis_map.grid_shape, strict=True))

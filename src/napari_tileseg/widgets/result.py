@@ -1,0 +1,206 @@
+"""The layers of one run: made at the first finished slab, filled while it goes on, then the user's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image, Labels
+
+from napari_tileseg.segmentation import label_volume
+from napari_tileseg.widgets.layers import Placement, class_features, label_colors, place
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import napari
+    from napari.layers import Layer
+    from numpy.typing import NDArray
+
+    from napari_tileseg.engine.axes import AxisMap
+    from napari_tileseg.models.spec import ModelSpec
+    from napari_tileseg.volume import Volume
+
+__all__ = ["IN_MEMORY", "Result"]
+
+IN_MEMORY = 1 << 30
+"""Labels up to this many bytes are taken into memory when their run is done, so that the scratch file can go."""
+
+
+class Result:
+    """What a run leaves in the viewer.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    image : napari.layers.Image
+        The layer it was made from; held by identity.
+    volume : Volume
+        The same as the run sees it.
+    axis_map : AxisMap
+    spec : ModelSpec
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer, image: Image, volume: Volume, axis_map: AxisMap, spec: ModelSpec) -> None:
+        self.viewer = viewer
+        self.image = image
+        self.volume = volume
+        self.axis_map = axis_map
+        self.spec = spec
+        self.name = f"{image.name}_{spec.name}"
+        self.layers: list[Labels] = []
+        self.scores: Image | None = None
+        self.locked = True
+        # Where the labels go is settled now: the image may be moved or removed while the run goes on.
+        self._placement: Placement = place(image, axis_map.axes if len(axis_map.axes) == _ndim(image) else volume.axes[1:])
+
+    @property
+    def shown(self) -> bool:
+        """There is a layer, in the viewer or just removed from it."""
+        return bool(self.layers)
+
+    def show(self, labels: NDArray[Any]) -> None:
+        """Put layers over `labels`, above the image, and lock them."""
+        at = self._index_above_image()
+        for number, part in enumerate(self._parts(labels)):
+            single = self.spec.output == "sigmoid"
+            layer = Labels(
+                self._placement.lay(part),
+                name=f"{self.name}_{self.spec.classes[number]}" if single else self.name,
+                colormap=label_colors(self.spec, number if single else None),
+                metadata={"tileseg": {"model": {"name": self.spec.name}, "state": "unfinished"}},
+                **self._placement.arguments,
+            )
+            self.layers.append(layer)
+            self.viewer.layers.insert(at + number, layer)
+            layer.events.editable.connect(self._hold)
+        self.lock()
+        self.viewer.layers.selection.active = self.layers[-1]
+
+    def follow(self, labels: NDArray[Any]) -> None:
+        """Look at another array (the one that a continued run fills) and lock the layers again."""
+        for layer, part in zip(self.layers, self._parts(labels), strict=True):
+            layer.data = self._placement.lay(part)
+        self.lock()
+
+    def refresh(self) -> None:
+        """Draw what has been filled in since."""
+        for layer in self.layers:
+            layer.refresh(extent=False, highlight=False)
+
+    def lock(self) -> None:
+        """Keep hands off while the run writes; the undo history starts clean."""
+        self.locked = True
+        for layer in self.layers:
+            layer.editable = False
+
+    def unlock(self) -> None:
+        """Let the user paint."""
+        self.locked = False
+        for layer in self.layers:
+            layer.editable = True
+
+    def finish(self, labels: NDArray[Any], features: Mapping[str, NDArray[Any]], provenance: Mapping[str, Any]) -> None:
+        """Take the finished labels, name their classes, keep their provenance and let the user paint."""
+        for number, (layer, part) in enumerate(zip(self.layers, self._parts(labels), strict=True)):
+            layer.data = self._placement.lay(part)
+            own = {"index": np.arange(2), "class": np.array(["", self.spec.classes[number]], dtype=object)}
+            layer.features = own if self.spec.output == "sigmoid" else dict(features)
+            layer.metadata = {**layer.metadata, "tileseg": dict(provenance)}
+        self.lock()
+        self.unlock()
+
+    def show_scores(self, scores: NDArray[Any], provenance: Mapping[str, Any]) -> None:
+        """Add the scores as one image layer, class first, hidden so that it does not cover the labels."""
+        arguments = {name: _grown(name, value) for name, value in self._placement.arguments.items()}
+        data = scores if self._placement.kept is None else np.expand_dims(scores, self._placement.kept + 1)
+        self.scores = Image(
+            data,
+            name=f"{self.name}_scores",
+            visible=False,
+            rgb=False,
+            metadata={"tileseg": dict(provenance), "classes": list(self.spec.score_names)},
+            **arguments,
+        )
+        self.viewer.layers.insert(self._index_above_image(), self.scores)
+
+    def owns(self, layer: object) -> bool:
+        return any(layer is own for own in self.layers)
+
+    @property
+    def missing(self) -> bool:
+        """A layer of this result was removed from the viewer."""
+        return any(layer not in self.viewer.layers for layer in self.layers)
+
+    def restore(self) -> None:
+        """Put removed layers back where they were."""
+        at = self._index_above_image()
+        for number, layer in enumerate(self.layers):
+            if layer not in self.viewer.layers:
+                self.viewer.layers.insert(min(at + number, len(self.viewer.layers)), layer)
+
+    def remove(self) -> None:
+        """Take the layers out of the viewer."""
+        layers, self.layers = self.layers, []
+        for layer in [*layers, *([self.scores] if self.scores is not None else [])]:
+            if layer in self.viewer.layers:
+                self.viewer.layers.remove(layer)
+
+    def detach(self) -> None:
+        """Take the data off the scratch file where it fits into memory, so that the file can go."""
+        for layer in self.layers:
+            if isinstance(layer.data, np.memmap) and layer.data.nbytes <= IN_MEMORY:
+                layer.data = np.array(layer.data)
+
+    def labels_volume(self) -> Volume:
+        """Return the labels as they are now, edits included, with their place in the world."""
+        parts = [self._placement.take(np.asarray(layer.data)) for layer in self.layers]
+        data = np.stack(parts) if self.spec.output == "sigmoid" else parts[0]
+        return label_volume(data, self.axis_map.result_axes, self.volume)
+
+    def _parts(self, labels: NDArray[Any]) -> list[NDArray[Any]]:
+        return list(labels) if self.spec.output == "sigmoid" else [labels]
+
+    def _index_above_image(self) -> int:
+        layers = self.viewer.layers
+        index: int = layers.index(self.image) + 1 if self.image in layers else len(layers)
+        return index
+
+    def _hold(self) -> None:
+        """Lock again: napari makes a layer editable whenever its data is set."""
+        if self.locked:
+            for layer in self.layers:
+                if layer.editable:
+                    layer.editable = False
+
+
+def finished_features(spec: ModelSpec, labels: NDArray[Any], table: Mapping[str, NDArray[Any]] | None) -> dict[str, NDArray[Any]]:
+    """Return the features of a finished layer: class names, and the objects table where there is one."""
+    if spec.output == "sigmoid":
+        return {}
+    features = class_features(spec, int(labels.max(initial=0)) if spec.output == "instances" else 0)
+    rows = len(features["index"])
+    for name, column in (table or {}).items():
+        if name == "index":
+            continue
+        full = np.full(rows, np.nan)
+        full[np.asarray(table["index"], dtype=np.int64)] = column  # type: ignore[index]  # a table has this column
+        features[name] = full
+    return features
+
+
+def _ndim(layer: Layer) -> int:
+    return int(layer.ndim) + bool(getattr(layer, "rgb", False))
+
+
+def _grown(name: str, value: Any) -> Any:
+    """Add one leading axis to a placement."""
+    if name == "scale":
+        return np.concatenate([[1.0], value])
+    if name == "translate":
+        return np.concatenate([[0.0], value])
+    if name in ("rotate", "shear", "affine"):
+        grown = np.eye(len(value) + 1)
+        grown[1:, 1:] = value
+        return grown
+    return (("pixel" if name == "units" else "class"), *value)

@@ -1,0 +1,84 @@
+"""Saving a result: where to, under which name, and whether a file that is there may be replaced."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
+
+from napari_tileseg.io import suffix_of, write_labels
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from napari_tileseg.models.spec import ModelSpec
+    from napari_tileseg.volume import Volume
+
+__all__ = ["FILTERS", "ask_path", "complete_path", "confirm_overwrite", "default_name", "save"]
+
+FILTERS = {"OME-TIFF": ".ome.tif", "NIfTI": ".nii.gz"}
+"""Formats of the dialog and the suffix each adds to a bare name."""
+
+
+def default_name(volume: Volume, name: str) -> str:
+    """Return the file name to start with: NIfTI for what came as NIfTI, else OME-TIFF.
+
+    Parameters
+    ----------
+    volume : Volume
+        The image.
+    name : str
+        Name of the result's layer.
+    """
+    told = (str(volume.metadata.get("format", "")) + str(volume.metadata.get("suffix", ""))).lower()
+    suffix = ".nii.gz" if "nii" in told or "nifti" in told else ".ome.tif"
+    safe = "".join(letter if letter.isalnum() or letter in "-_. " else "_" for letter in name).strip() or "labels"
+    return safe + suffix
+
+
+def ask_path(parent: QWidget, start: str) -> Path | None:
+    """Let the user choose a file; the question about replacing it is asked later, for the complete name."""
+    order = sorted(FILTERS, key=lambda name: not start.endswith(FILTERS[name]))
+    filters = [f"{name} (*{FILTERS[name]})" for name in order]
+    chosen, picked = QFileDialog.getSaveFileName(
+        parent, "Save labels", start, ";;".join([*filters, "All files (*)"]), "", QFileDialog.Option.DontConfirmOverwrite
+    )
+    return complete_path(chosen, picked) if chosen else None
+
+
+def complete_path(chosen: str, picked: str) -> Path:
+    """Add the suffix of the picked filter to a name that has none the program can write.
+
+    Parameters
+    ----------
+    chosen : str
+        What the user typed.
+    picked : str
+        The dialog's filter: ``"NIfTI (*.nii.gz)"``.
+    """
+    if suffix_of(chosen, purpose="write") or Path(chosen).suffix:
+        return Path(chosen)
+    suffix = next((suffix for name, suffix in FILTERS.items() if picked.startswith(name)), ".ome.tif")
+    return Path(chosen + suffix)
+
+
+def confirm_overwrite(parent: QWidget, path: Path) -> bool:
+    """Ask whether a file that is there may be replaced; no by default."""
+    buttons = QMessageBox.StandardButton
+    answer = QMessageBox.question(
+        parent, "Save labels", f'"{path.name}" is there already. Replace it?', buttons.Yes | buttons.No, buttons.No
+    )
+    return bool(answer == buttons.Yes)
+
+
+def save(volume: Volume, path: Path, spec: ModelSpec, provenance: Mapping[str, object], *, overwrite: bool) -> Path:
+    """Write labels with spacing, units, class names, colours and provenance.
+
+    Raises
+    ------
+    OutputError
+        One sentence: why not, and what to do.
+    """
+    classes = tuple(spec.classes)
+    return write_labels(volume, path, classes=classes, colors=tuple(spec.colors), provenance=dict(provenance), overwrite=overwrite)

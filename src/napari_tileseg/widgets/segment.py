@@ -1,0 +1,393 @@
+"""The Segment dock: an image layer becomes labels in one click."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image
+from napari.settings import get_settings
+from qtpy.QtCore import QSize, QTimer
+from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
+
+from napari_tileseg.errors import TileSegError
+from napari_tileseg.models.registry import list_models
+from napari_tileseg.widgets.bridge import Bridge
+from napari_tileseg.widgets.choices import pick_model
+from napari_tileseg.widgets.deeds import Deeds
+from napari_tileseg.widgets.devices import choices as device_choices
+from napari_tileseg.widgets.devices import probe
+from napari_tileseg.widgets.form import SegmentForm
+from napari_tileseg.widgets.judge import ANSWERS, judge, refuse
+from napari_tileseg.widgets.keys import bind_segment, dock_shortcut
+from napari_tileseg.widgets.layers import facts_of, image_layers
+from napari_tileseg.widgets.parts import Box, MainButton, MessageBox, ProgressBar, Scroll
+from napari_tileseg.widgets.plan import SPEEDS, Plan, estimate_words
+from napari_tileseg.widgets.session import Order, session_of
+from napari_tileseg.widgets.states import Action, Form, Message, Phase, press, view
+from napari_tileseg.widgets.style import icon_color, sheet
+from napari_tileseg.widgets.watch import LayerWatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import napari
+    from qtpy.QtGui import QShowEvent
+
+    from napari_tileseg.models.spec import ModelSpec
+    from napari_tileseg.widgets.devices import Device
+
+__all__ = ["SegmentWidget", "dock_of"]
+
+PLUGIN = "napari-tileseg"
+SAMPLE = "nuclei-fluorescence"
+_PAUSE = 120
+"""Milliseconds without another change before the need of a run is worked out."""
+
+
+class SegmentWidget(QWidget):
+    """Form, what will happen, one button, progress, message.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    """
+
+    def __init__(self, viewer: "napari.viewer.Viewer") -> None:  # noqa: UP037  # napari looks for the quoted name to inject the viewer
+        super().__init__()
+        self.setObjectName("tileseg")
+        self.viewer = viewer
+        self.session = session_of(viewer)
+        self.form = SegmentForm()
+        self.scroller = Scroll(self.form)
+        self.box = Box("What will happen")
+        self.button = MainButton("Segment")
+        self.progress = ProgressBar()
+        self.message = MessageBox()
+        self.deeds = Deeds(self.session, self)
+        self._watch = LayerWatch(viewer, self)
+        self._bridge = Bridge(self)
+        self._specs: list[ModelSpec] = list_models()
+        self._devices: tuple[Device, ...] = ()
+        self._axes_by: dict[tuple[int, str], str] = {}
+        self._shown: tuple[Any, str] = (None, "")
+        self._form = Form()
+        self._plan: Plan | None = None
+        self._asked = 0
+        self._told: Message | None = None
+        self._pause = QTimer(self)
+        self._pause.setSingleShot(True)
+        self._pause.setInterval(_PAUSE)
+        self._lay_out()
+        self._connect()
+        self._fill_models()
+        self._restyle()
+        self._list_images()
+        self._bridge.background(probe, _Late(self, "_on_devices"))
+        self.session.docks.append(weakref.ref(self))
+        bind_segment(viewer)
+
+    # -- building --------------------------------------------------------------------------------------------------
+
+    def _lay_out(self) -> None:
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addWidget(self.scroller)
+        below = QVBoxLayout()
+        below.setContentsMargins(6, 0, 6, 4)
+        below.setSpacing(4)
+        for widget in (self.box, self.button, self.progress, self.message):
+            below.addWidget(widget)
+        layout.addLayout(below)
+        layout.addStretch(1)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+        for before, after in pairwise([*self.form.widgets_in_order(), self.button]):
+            QWidget.setTabOrder(before, after)
+
+    def _connect(self) -> None:
+        self.form.changed.connect(self._on_change)
+        self.form.image_chosen.connect(self._on_image)
+        self.form.model_chosen.connect(self._on_model)
+        self.form.axes_edited.connect(self._on_axes)
+        self.form.card_wanted.connect(self._on_card)
+        self.form.acted.connect(self.act)
+        self.message.chosen.connect(self.act)
+        self.deeds.told.connect(self._on_told)
+        self.button.clicked.connect(self.press)
+        self._pause.timeout.connect(self._work_out)
+        self.session.changed.connect(self._draw)
+        self.session.ended.connect(self._on_change)
+        self._watch.listed.connect(self._list_images)
+        self._watch.activated.connect(self._on_active)
+        self._watch.altered.connect(self._on_change)
+        self.viewer.events.theme.connect(self._restyle)
+        get_settings().appearance.events.font_size.connect(self._restyle)
+        self._cancel_key = dock_shortcut(self, "Esc", self.session.cancel)
+        for keys, deed in (("Ctrl+Return", self.press), ("Ctrl+Enter", self.press), ("Ctrl+Shift+G", self.segment_active)):
+            dock_shortcut(self, keys, deed)
+        dock_shortcut(self, "?", self.deeds.show_keys)
+
+    def _fill_models(self) -> None:
+        self.form.model.fill([(spec.label, spec.name) for spec in self._specs])
+        self.form.card.setEnabled(bool(self._specs))
+
+    # -- what the form holds ---------------------------------------------------------------------------------------
+
+    @property
+    def image(self) -> Image | None:
+        """The layer that would be segmented."""
+        layer = self.form.image.value
+        return layer if isinstance(layer, Image) else None
+
+    @property
+    def spec(self) -> ModelSpec | None:
+        """The chosen model."""
+        name = self.form.model.value
+        return next((spec for spec in self._specs if spec.name == name), None)
+
+    def _list_images(self) -> None:
+        """List the images again; the chosen one stays chosen whatever it is called now."""
+        images = image_layers(self.viewer.layers)
+        active = self.viewer.layers.selection.active
+        chosen = self.image
+        if not any(layer is chosen for layer in images):
+            chosen = active if isinstance(active, Image) else images[0] if images else None
+        self.form.set_images(images, chosen)
+        self._on_image()
+
+    def _on_active(self) -> None:
+        active = self.viewer.layers.selection.active
+        ours = self.session.result is not None and active is self.session.result.scores
+        if isinstance(active, Image) and not ours and active is not self.image and self.form.image.choose(active):
+            return  # the combo box tells of the change itself
+        self._on_change()
+
+    def _on_image(self) -> None:
+        """Take the model that fits another image."""
+        layer = self.image
+        if layer is not None and layer is not self._shown[0]:
+            best = pick_model(self._specs, facts_of(layer), self.session.last_model)
+            if best is not None and best is not self.spec:
+                self.form.model.fill([(item.label, item.name) for item in self._specs], best.name)
+        self._on_model()
+
+    def _on_model(self) -> None:
+        layer, spec = self.image, self.spec
+        name = spec.name if spec is not None else ""
+        if (layer, name) != self._shown:
+            self._told = None
+        if spec is not None:
+            self.form.about.setText(" ".join(part for part in (spec.description, f"{spec.licence}." if spec.licence else "") if part))
+            if name != self._shown[1]:
+                self.form.options.set_spec(spec)
+        self._shown = (layer, name)
+        guess = facts_of(layer).guess(spec) if layer is not None else ""
+        self.form.set_axes(self._axes_by.get((id(layer), name), guess))
+        self._forget_other_run()
+        self._on_change()
+
+    def _on_axes(self) -> None:
+        self._axes_by[id(self.image), self._shown[1]] = self.form.axes.text().replace(" ", "")
+        self._on_change()
+
+    def _forget_other_run(self) -> None:
+        """Another image or model ends Continue."""
+        order = self.session.order
+        if order is None or self.image is None or self.session.state.phase is Phase.REMOVED:
+            return
+        if order.image is not self.image or order.spec.name != self._shown[1]:
+            self.session.forget()
+
+    # -- what a run would need -------------------------------------------------------------------------------------
+
+    def _on_change(self) -> None:
+        """Judge the fields now, and work out the need of a run soon."""
+        self._form, self._plan = judge(self.viewer, self.image, self.spec, self.form)
+        if self._plan is None:
+            self.form.tell_folds()
+        self._draw()
+        self._pause.start()
+
+    def _work_out(self) -> None:
+        """Ask in another thread what a run would need."""
+        self._asked += 1
+        if self._plan is not None:
+            self._bridge.background(self._plan.estimate, _Late(self, "_on_estimate", self._asked))
+
+    def _on_estimate(self, number: int, answer: Any) -> None:
+        plan = self._plan
+        if number != self._asked or plan is None:
+            return
+        if isinstance(answer, TileSegError):
+            self._plan, self._form = None, refuse(plan.layer, self.form, answer)
+        elif isinstance(answer, Exception):
+            self._form = replace(self._form, estimate="What this run needs could not be worked out; it can be tried.")
+        else:
+            device = plan.job.options.device
+            used = next((item for item in self._devices if device in ("auto", item.key)), None)
+            words = estimate_words(answer, used, SPEEDS.seconds(plan.spec.name, device, answer))
+            self._form = replace(self._form, estimate=words)
+        self._draw()
+
+    # -- deeds -----------------------------------------------------------------------------------------------------
+
+    def press(self) -> None:
+        """Do what the primary button says."""
+        deed = press(self._form, self.session.state)
+        if deed == "cancel":
+            self.session.cancel()
+        elif deed == "continue":
+            self._try(self.session.carry_on)
+        elif deed == "segment":
+            self.segment()
+
+    def segment(self) -> None:
+        """Start a run with what the fields hold now."""
+        estimate = self._form.estimate
+        form, plan = judge(self.viewer, self.image, self.spec, self.form)
+        self._form, self._plan, self._told = replace(form, estimate=estimate), plan, None
+        if plan is None:
+            self._draw()
+            return
+        choices = self.form.choices()
+        order = Order(plan.job, plan.volume, plan.layer, plan.axis_map, plan.spec, objects=choices.objects, keep=choices.keep)
+        self.session.watch(self)
+        self._try(lambda: self.session.start(order))
+
+    def segment_active(self) -> None:
+        """Segment the active image."""
+        active = self.viewer.layers.selection.active
+        if isinstance(active, Image):
+            self.form.image.choose(active)
+        if press(self._form, self.session.state) == "segment":
+            self.segment()
+
+    def _try(self, deed: Callable[[], object]) -> None:
+        """Do something that may be refused with a sentence."""
+        try:
+            deed()
+        except TileSegError as error:
+            self._on_told(Message("error", str(error), (Action.HELP,)))
+
+    def act(self, action: Action) -> None:
+        """Do what a link asks for."""
+        deeds: dict[Action, Callable[[], object]] = {
+            Action.SAMPLE: self.open_sample,
+            Action.AGAIN: self.session.again,
+            Action.REMOVE: self.session.remove,
+            Action.RESTORE: self.session.restore,
+            Action.UNLOAD: self.session.unload,
+            Action.SAVE: self.deeds.save,
+            Action.DETAILS: self.deeds.show_details,
+            Action.HELP: self._help,
+            Action.COPY: self.deeds.copy_details,
+            Action.SMALLER: self.use_smaller_window,
+            Action.CPU: self.use_cpu,
+        }
+        if action in ANSWERS:
+            self.form.set_axes(self.form.axes.text().replace(" ", "").replace("?", ANSWERS[action], 1))
+            self._on_axes()
+        else:
+            self._try(deeds[action])
+
+    def open_sample(self) -> None:
+        """Open a bundled image."""
+        self.viewer.open_sample(PLUGIN, SAMPLE)
+
+    def use_smaller_window(self) -> None:
+        """Halve the window, as far as the model allows, and start again."""
+        order = self.session.order
+        if order is None:
+            return
+        window = order.job.options.window or order.spec.window
+        step = order.spec.multiple_of
+        self.form.options.window_edit.setText(", ".join(str(max(step, size // 2 // step * step)) for size in window))
+        self._restart()
+
+    def use_cpu(self) -> None:
+        """Start again on the CPU."""
+        self.form.device.choose("cpu")
+        self._restart()
+
+    def _restart(self) -> None:
+        self.session.remove()
+        self._on_change()
+        self.segment()
+
+    def _help(self) -> None:
+        self.deeds.show_help(self._told.text if self._told is not None else self.session.state.sentence)
+
+    def _on_card(self) -> None:
+        spec = self.spec
+        if spec is not None:
+            self._try(lambda: self.deeds.show_card(spec))
+
+    # -- drawing ---------------------------------------------------------------------------------------------------
+
+    def _draw(self) -> None:
+        shown = view(self._form, self.session.state)
+        self.box.say(shown.box)
+        self.button.show_state(shown.button, enabled=shown.enabled, primary=shown.primary)
+        self.progress.show_bar(shown.bar)
+        self.message.show_message(self._told if self._told is not None and not self.session.active else shown.message)
+        self._cancel_key.setEnabled(self.session.active)
+        loaded = self.session.loaded
+        idle = loaded is not None and not self.session.active
+        self.form.set_loaded(f"Loaded, {loaded.bytes / 1e9:.1f} GB." if loaded is not None and idle else "")
+
+    def _on_told(self, message: Message) -> None:
+        self._told = message
+        self._draw()
+
+    def _on_devices(self, devices: Any) -> None:
+        if isinstance(devices, tuple):
+            self._devices = devices
+            self.form.device.fill(device_choices(devices), self.form.device.value or "auto")
+            self._on_change()
+
+    def _restyle(self, event: Any = None) -> None:
+        theme = str(self.viewer.theme)
+        self.setStyleSheet(sheet(theme))
+        color = icon_color(theme)
+        self.form.set_theme(theme, color)
+        self.message.set_theme(theme, color)
+        self.form.align()
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        if event is not None:
+            super().showEvent(event)
+        self.session.watch(self)
+
+    def sizeHint(self) -> QSize:
+        return QSize(300, 700)
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(240, super().minimumSizeHint().height())
+
+
+class _Late:
+    """Takes an answer to a dock that may be gone by then; it keeps no dock alive."""
+
+    def __init__(self, dock: SegmentWidget, method: str, *before: Any) -> None:
+        self._dock = weakref.ref(dock)
+        self._method = method
+        self._before = before
+
+    def __call__(self, answer: Any) -> None:
+        dock = self._dock()
+        if dock is not None:
+            getattr(dock, self._method)(*self._before, answer)
+
+
+def dock_of(viewer: napari.viewer.Viewer) -> SegmentWidget:
+    """Return a viewer's Segment dock; it is opened if there is none."""
+    for ref in session_of(viewer).docks:
+        dock = ref()
+        if isinstance(dock, SegmentWidget) and dock.parent() is not None:
+            return dock
+    dock = SegmentWidget(viewer)
+    viewer.window.add_dock_widget(dock, name="Segment (TileSeg)", area="right")
+    return dock

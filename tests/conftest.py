@@ -1,0 +1,76 @@
+"""What all tests share: no network, no files of the user's, no process left behind."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+from hypothesis import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# No deadline: a busy machine is no bug. In CI the examples are always the same, so that a change fails by its own fault.
+settings.register_profile("tileseg", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("tileseg")
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep Qt from aborting the whole run where it has no screen to draw on."""
+    if sys.platform != "linux" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")):
+        return
+    sentence = "There is no screen and no Xvfb. Run `make setup`, which installs one or says how."
+    widgets = [item for item in items if item.path.is_relative_to(HERE / "widgets")]
+    if widgets and "CI" in os.environ:
+        raise pytest.UsageError(sentence)
+    for item in widgets:
+        item.add_marker(pytest.mark.skip(reason=sentence))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hide the models that the person who runs the tests has installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TILESEG_MODELS", str(tmp_path_factory.mktemp("models")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse connections to other computers, so that a test that needs one cannot pass here by luck."""
+    if request.node.get_closest_marker("network"):
+        return
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        internet = self.family in (socket.AF_INET, socket.AF_INET6)
+        if internet and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise RuntimeError(f"A test tried to reach {address[0]}. Mark it `network`, or do without.")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_worker_left() -> Iterator[None]:
+    """Fail when the child process of a run outlives the tests."""
+    yield
+    workers = [child for child in psutil.Process().children(recursive=True) if _is_worker(child)]
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    for process in alive:
+        process.kill()
+    assert not alive, f"{len(alive)} worker processes were still running after the last test"
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return "napari_tileseg.worker" in process.cmdline()
+    except psutil.Error:
+        return False

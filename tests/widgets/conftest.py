@@ -1,0 +1,183 @@
+"""A viewer with the dock in it, small real models, and a supervisor that is always closed; leaked widgets fail."""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from napari.settings import get_settings
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication
+
+from napari_tileseg.models.nets import build_network
+from napari_tileseg.models.package import write_package
+from napari_tileseg.models.spec import ModelSpec
+from napari_tileseg.widgets import bridge, session
+from napari_tileseg.widgets.segment import SegmentWidget
+from napari_tileseg.widgets.states import Phase
+from napari_tileseg.worker import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PATIENCE = 180.0
+"""Seconds after which a test gives up waiting; a busy machine is no bug."""
+
+STAND_INS = Path(__file__).parents[1] / "worker" / "stand_ins"
+
+
+class Desk:
+    """A viewer with its dock, worked by mouse and keyboard."""
+
+    def __init__(self, viewer: Any, qtbot: Any, dock: SegmentWidget) -> None:
+        self.viewer = viewer
+        self.qtbot = qtbot
+        self.dock = dock
+        self.session = dock.session
+
+    @property
+    def phase(self) -> Phase:
+        return self.session.state.phase
+
+    @property
+    def text(self) -> str:
+        """What the message says."""
+        return self.dock.message.text.text() if self.dock.message.shown is not None else ""
+
+    @property
+    def box(self) -> str:
+        return self.dock.box.label.text()
+
+    def click(self) -> None:
+        """Press the big button with the mouse."""
+        self.qtbot.mouseClick(self.dock.button, Qt.MouseButton.LeftButton)
+
+    def follow(self, action: Any) -> None:
+        """Click a link of the message, or of a sentence at a field."""
+        form = self.dock.form
+        for links in (self.dock.message.links, form.question.links, form.options_problem.links, form.unload):
+            if action in links.shown and not links.isHidden():
+                self.qtbot.mouseClick(links.buttons[action], Qt.MouseButton.LeftButton)
+                return
+        raise AssertionError(f"there is no link {action}")
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < end, f"waited in vain: {self.session.state}, {self.box!r}, {self.text!r}"
+            self.qtbot.wait(10)
+
+    def wait_for(self, *phases: Phase) -> None:
+        self.until(lambda: self.phase in phases or not self.session.active)
+        assert self.phase in phases, self.session.state
+
+    def run(self) -> None:
+        """Press Segment and wait for the end."""
+        self.click()
+        self.until(lambda: not self.session.active)
+
+    def settle(self) -> None:
+        """Wait until what a run would need is worked out."""
+        self.until(lambda: "tile" in self.box and "Working" not in self.box)
+
+    @property
+    def labels(self) -> Any:
+        assert self.session.result is not None
+        return self.session.result.layers[0]
+
+
+class _Sentinel:
+    """Stands for another viewer, so that closing one does not end the model's process."""
+
+    viewer = None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_process() -> Iterator[None]:
+    """Keep the model's process from test to test; starting one takes seconds."""
+    torch.set_num_threads(2)
+    yield
+    bridge.close_supervisor()
+
+
+@pytest.fixture(autouse=True)
+def _sessions(monkeypatch: pytest.MonkeyPatch) -> dict[int, Any]:
+    """Give every test its own sessions."""
+    sessions: dict[int, Any] = {-1: _Sentinel()}
+    monkeypatch.setattr(session, "_SESSIONS", sessions)
+    return sessions
+
+
+@pytest.fixture
+def no_leaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail when a dock outlives its viewer."""
+    monkeypatch.setenv("NAPARI_STRICT_QT", "raise")
+    yield
+    QApplication.sendPostedEvents(None, 52)  # DeferredDelete
+    gc.collect()
+    left = [item for item in gc.get_objects() if type(item) is SegmentWidget]
+    assert not left, f"{len(left)} docks outlived their viewers"
+
+
+@pytest.fixture(scope="session")
+def small_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of models with random weights that take next to no time."""
+    folder = tmp_path_factory.mktemp("own_models")
+    _package(folder, "small-classes", ["background", "left", "right"], colors=["#ff0000", "#00ff00"])
+    _package(folder, "small-masks", ["one", "two"], output="sigmoid", colors=["#ff0000", "#00ff00"])
+    heads = {"output": "instances", "decoder": "watershed", "heads": ["interior", "boundary", "distance"]}
+    _package(folder, "small-objects", ["background", "blob"], **heads)
+    _package(folder, "small-pair", ["background", "left"], channels=["nuclei", "membrane"])
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_models(small_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TILESEG_MODELS", str(small_models))
+
+
+def _package(folder: Path, name: str, classes: list[str], *, channels: list[str] | None = None, **more: Any) -> None:
+    torch.manual_seed(4)
+    channels = channels or ["grey"]
+    outputs = len(more.get("heads", classes))
+    arguments = {"spatial_dims": 2, "in_channels": len(channels), "out_channels": outputs, "channels": [4, 8], "stem_channels": 4}
+    network = build_network("residual_unet", **arguments)
+    spec = ModelSpec(
+        name=name, axes="CYX", channels=channels, classes=classes, window=(32, 32), architecture="residual_unet", arguments=arguments, **more
+    )
+    write_package(folder / name, spec, network.state_dict())
+
+
+@pytest.fixture
+def desk(no_leaks: None, make_napari_viewer: Any, qtbot: Any) -> Callable[..., Desk]:
+    """Return a function that opens a viewer with the dock."""
+
+    def make(*, show: bool = False, viewer: Any = None) -> Desk:
+        viewer = viewer or make_napari_viewer(show=show)
+        get_settings().application.confirm_close_window = False
+        dock = SegmentWidget(viewer)
+        viewer.window.add_dock_widget(dock, name="Segment (TileSeg)", area="right")
+        return Desk(viewer, qtbot, dock)
+
+    return make
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Return a function that makes the model's process do what a plan says: wait, crash, be deaf."""
+    monkeypatch.syspath_prepend(STAND_INS)
+    made: list[Supervisor] = []
+
+    def plan(**steps: Any) -> None:
+        monkeypatch.setenv("TILESEG_STAND_IN", json.dumps(steps, default=str))
+        made.append(Supervisor(scratch=tmp_path / "scratch", backend="tileseg_stand_in"))
+        monkeypatch.setattr(bridge, "_supervisors", [made[-1]])
+
+    yield plan
+    for supervisor in made:
+        supervisor.close()
