@@ -180,14 +180,17 @@ def test_axes_are_asked_for_where_nobody_says_them(run: Run, tmp_path: Path) -> 
 
 
 def test_ctrl_c_ends_with_130_and_keeps_what_is_finished(run: Run, crop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tell = reporting._Json.__call__
+    tell = reporting._print_json
+    seen: list[SlabDone] = []
 
-    def interrupt(self: Any, event: Any) -> None:
-        tell(self, event)
-        if isinstance(event, SlabDone) and self.regions == 1:
-            signal.raise_signal(signal.SIGINT)
+    def interrupt(event: Any) -> None:
+        tell(event)
+        if isinstance(event, SlabDone):
+            seen.append(event)
+            if len(seen) == 1:
+                signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(reporting._Json, "__call__", interrupt)
+    monkeypatch.setattr(reporting, "_print_json", interrupt)
     before = signal.getsignal(signal.SIGINT)
     status, said, _ = run("segment", crop, "-o", tmp_path / "a.ome.tif", *SMALL, "--json")
     events = [json.loads(line) for line in said.splitlines()]

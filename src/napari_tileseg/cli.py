@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_tileseg.errors import AxesError, Cancelled, ModelNotFoundError, OptionsError, OutputError, RunError, TileSegError
+from napari_tileseg.errors import AxesError, Cancelled, ModelNotFoundError, OptionsError, RunError, TileSegError
 from napari_tileseg.job import Job, SegmentOptions
 
 if TYPE_CHECKING:
@@ -367,12 +367,8 @@ def _open(job: Job, spec: ModelSpec) -> Volume:
 
 
 def _run(job: Job, *, overwrite: bool, json_lines: bool) -> None:
-    """Segment and save; keep what is finished when the run stops half-way."""
-    import numpy as np
-
-    from napari_tileseg.engine.axes import map_axes
+    """Segment and save; say where the finished part is when the run stops half-way."""
     from napari_tileseg.io import check_writable
-    from napari_tileseg.pipeline import save_segmentation
     from napari_tileseg.pipeline import segment as segment_image
     from napari_tileseg.reporting import reporter
 
@@ -384,8 +380,6 @@ def _run(job: Job, *, overwrite: bool, json_lines: bool) -> None:
         check_writable(scores_path, overwrite=overwrite)
     spec = _spec(job.model)
     volume = _open(job, spec)
-    axis_map = map_axes(volume.axes, volume.shape, spec, channels=job.channels)
-    labels = np.zeros(axis_map.result_shape, axis_map.result_dtype)
     with reporter(json_lines) as tell, _interrupts() as cancel:
         try:
             result = segment_image(
@@ -394,16 +388,14 @@ def _run(job: Job, *, overwrite: bool, json_lines: bool) -> None:
                 options=job.options,
                 channels=job.channels,
                 region=job.region,
-                out=labels,
+                out=target,
                 on_event=tell,
                 cancel=cancel,
             )
         except RunError as error:
-            kept = _keep_finished(error, labels, axis_map.result_axes, volume, target) if tell.regions else None
-            if kept is not None:
-                _emit({"event": "kept", "path": str(kept)}) if json_lines else _complain(f"What was finished is in {kept}")
+            if error.kept is not None:
+                _emit({"event": "kept", "path": str(error.kept)}) if json_lines else _complain(f"What was finished is in {error.kept}")
             raise
-    save_segmentation(result, target, overwrite=overwrite)
     if result.scores is not None:
         from napari_tileseg.io import write_scores
 
@@ -421,20 +413,6 @@ def _found(counts: Mapping[str, int], spec: ModelSpec) -> str:
         return f"{count} object{'s' * (count != 1)}"
     parts = ", ".join(f"{name} {counts.get(name, 0)}" for name in spec.foreground_classes)
     return f"{parts} {'voxels' if spec.spatial_ndim == 3 else 'pixels'}"
-
-
-def _keep_finished(error: RunError, labels: Any, axes: str, volume: Volume, target: Path) -> Path | None:
-    """Save what was finished under a name that cannot be taken for the whole; None if the disk refuses."""
-    from napari_tileseg.io import suffix_of, write_labels
-    from napari_tileseg.segmentation import label_volume
-
-    kept = _beside(target, "_unfinished", suffix_of(target, purpose="write"))
-    note = {"state": "unfinished", "reason": str(error)}
-    try:
-        return write_labels(label_volume(labels, axes, volume), kept, provenance=note, overwrite=True)
-    except OutputError as refused:
-        _complain(str(refused))
-        return None
 
 
 def _beside(path: Path, addition: str, suffix: str) -> Path:

@@ -20,6 +20,11 @@ Each message is one sentence or two: what was given, what is accepted, what to d
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 __all__ = [
     "AxesError",
     "Cancelled",
@@ -87,7 +92,15 @@ class OutputError(TileSegError):
 
 
 class RunError(TileSegError):
-    """The run stopped half-way; what was finished is kept."""
+    """The run stopped half-way; what was finished is kept.
+
+    Attributes
+    ----------
+    kept : Path or None
+        File that holds the finished part, where the result was to be saved by path.
+    """
+
+    kept: Path | None = None
 
 
 class PredictorError(RunError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -93,7 +93,7 @@ def segment(
     InputError, AxesError, OptionsError, ModelError, OutputError
         Before the run, each with a sentence that says what to do.
     Cancelled, PredictorError, DeviceMemoryError
-        During the run; the finished part is in `out`, or beside it as ``name.partial.suffix`` if `out` is a path.
+        During the run; the finished part is in `out`, or beside it as ``name_unfinished.suffix`` if `out` is a path.
     """
     options = options or SegmentOptions()
     tell = on_event or (lambda event: None)
@@ -109,7 +109,7 @@ def segment(
         run.execute(labels, scores)
     except RunError as error:
         if target is not None and run.slabs:
-            error.args = (f"{error} {_keep(run.result(labels, scores), target)}",)
+            error.kept = _keep(run.result(labels, scores), target, str(error))
         raise
     result = run.result(labels, scores)
     if target is not None:
@@ -137,15 +137,16 @@ def save_segmentation(segmentation: Segmentation, path: str | Path, *, overwrite
     )
 
 
-def _keep(unfinished: Segmentation, path: Path) -> str:
-    """Save what an interrupted run has finished, under a name that cannot be taken for a whole result."""
-    stem, dot, suffix = path.name.partition(".")
-    partial = path.with_name(f"{stem}.partial{dot}{suffix}")
+def _keep(unfinished: Segmentation, path: Path, reason: str) -> Path | None:
+    """Save what an interrupted run has finished, under a name that cannot be taken for the whole; None if the disk refuses."""
+    from napari_tileseg.io import suffix_of
+
+    suffix = suffix_of(path, purpose="write")
+    noted = replace(unfinished, provenance={**unfinished.provenance, "state": "unfinished", "reason": reason})
     try:
-        save_segmentation(unfinished, partial, overwrite=True)
-    except OutputError as error:
-        return f"The finished part could not be kept: {error}"
-    return f"The finished part is in {partial.name}."
+        return save_segmentation(noted, path.with_name(f"{path.name.removesuffix(suffix)}_unfinished{suffix}"), overwrite=True)
+    except OutputError:
+        return None
 
 
 @dataclass
@@ -166,7 +167,7 @@ class _Run:
     objects: int = 0
     seconds: float = 0.0
     settings: dict[str, Any] = field(default_factory=dict)
-    grid: Grid = Grid((), ())
+    grid: Grid = field(default_factory=lambda: Grid((), ()))
     slabs: int = 0
 
     def execute(self, labels: NDArray[Any], scores: NDArray[np.float32] | None) -> None:

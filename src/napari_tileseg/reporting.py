@@ -5,32 +5,24 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from napari_tileseg.engine.events import Event, Planned, Progress, SlabDone, Warned
+from napari_tileseg.engine.events import Event, Planned, Progress, Warned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-__all__ = ["Reporter", "reporter"]
+__all__ = ["reporter"]
 
 _STEPS = 10
 """How many lines of progress a run prints where there is no terminal."""
 
 
-class Reporter(Protocol):
-    """Something that is called with every event; `regions` counts the finished ones."""
-
-    regions: int
-
-    def __call__(self, event: Event) -> None: ...
-
-
 @contextlib.contextmanager
-def reporter(json_lines: bool) -> Iterator[Reporter]:
+def reporter(json_lines: bool) -> Iterator[Callable[[Event], None]]:
     """Give the reporter that suits the console: JSON on stdout if asked for, else a bar or lines on stderr."""
     if json_lines:
-        yield _Json()
+        yield _print_json
     elif sys.stderr.isatty():
         with _Bar() as bar:
             yield bar
@@ -38,28 +30,18 @@ def reporter(json_lines: bool) -> Iterator[Reporter]:
         yield _Lines()
 
 
-class _Json:
-    """One JSON record per event and line on stdout."""
-
-    def __init__(self) -> None:
-        self.regions = 0
-
-    def __call__(self, event: Event) -> None:
-        self.regions += isinstance(event, SlabDone)
-        print(json.dumps(event.to_dict()), flush=True)
+def _print_json(event: Event) -> None:
+    print(json.dumps(event.to_dict()), flush=True)
 
 
 class _Lines:
     """A line at the start and after every tenth of the tiles, on stderr."""
 
     def __init__(self) -> None:
-        self.regions = 0
         self._said = 0
 
     def __call__(self, event: Event) -> None:
         match event:
-            case SlabDone():
-                self.regions += 1
             case Planned(tiles=tiles, window=window, device=device):
                 self._say(f"{tiles} tiles of {' x '.join(map(str, window))} on {device}")
             case Progress(done, total, seconds_left) if done * _STEPS // max(total, 1) > self._said:
@@ -80,7 +62,6 @@ class _Bar:
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Rows
 
-        self.regions = 0
         self._rows = Rows(BarColumn(), TextColumn("{task.description}"), console=Console(stderr=True), transient=True)
         self._task = self._rows.add_task("Loading the model", total=None)
 
@@ -93,8 +74,6 @@ class _Bar:
 
     def __call__(self, event: Event) -> None:
         match event:
-            case SlabDone():
-                self.regions += 1
             case Planned(tiles=tiles):
                 self._rows.update(self._task, total=tiles, description=f"0 of {tiles} tiles")
             case Progress(done, total, seconds_left):

@@ -147,6 +147,17 @@ def test_threshold_is_the_least_probability() -> None:
         foreground(scores, {}, 1.5)
 
 
+def test_a_bias_moves_the_threshold() -> None:
+    scores = discs((40, 80), (20, 20, 10), (20, 60, 10))
+    scores[0] = np.where(scores[0] > 0, 1, -1)
+    shifted = scores.copy()
+    shifted[0] += 2.5
+    parameters = {"foreground_bias": 2.5, "min_score": 0.7}
+    np.testing.assert_array_equal(foreground(scores, parameters, 0.9), foreground(shifted, {}, 0.9))
+    np.testing.assert_array_equal(decode(scores, parameters, threshold=0.9), decode(shifted, {"min_score": 0.7}, threshold=0.9))
+    assert decode(scores, parameters, threshold=0.9).max() == 2
+
+
 def test_nothing_in_nothing_out() -> None:
     scores = np.full((3, 7, 9), -5, np.float32)
     assert not decode(scores, PARAMETERS).any()

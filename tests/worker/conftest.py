@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.engine.events import Event
 
-PATIENCE = 120
+PATIENCE = 300
 """Seconds after which a test gives up waiting; nothing should come near."""
 
 

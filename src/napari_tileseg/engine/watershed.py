@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULTS", "decode", "foreground", "margin"]
 
 DEFAULTS: dict[str, float] = {
+    "foreground_bias": 0.0,
     "border_weight": 1.0,
     "depth": 0.1,
     "min_size": 0.0,
@@ -34,9 +35,10 @@ DEFAULTS: dict[str, float] = {
 }
 """What each parameter is where the model does not say.
 
-``border_weight``: how deep a certain border cuts into the distance. ``depth``: least persistence of an object's summit.
-``min_size``: fewest pixels. ``min_score``: least mean probability of the foreground in an object (0 to 1).
-``min_height``: least distance score at an object's highest pixel.
+``foreground_bias``: what is added to the foreground's logit, so that one half is the best threshold. ``border_weight``: how deep
+a certain border cuts into the distance. ``depth``: least persistence of an object's summit. ``min_size``: fewest pixels.
+``min_score``: least mean probability of the foreground in an object (0 to 1). ``min_height``: least distance score at an object's
+highest pixel.
 """
 
 _FOREGROUND, _BORDER, _DISTANCE = 0, 1, 2
@@ -67,7 +69,8 @@ def foreground(scores: NDArray[np.float32], parameters: Mapping[str, float], thr
         raise OptionsError(f"threshold = {threshold} is not accepted: give a number from 0 to 1.")
     if threshold in (0, 1):  # the logit of these is infinite
         return np.full(scores.shape[1:], threshold == 0)
-    result: NDArray[np.bool_] = scores[_FOREGROUND] >= np.float32(math.log(threshold / (1 - threshold)))
+    bias = parameters.get("foreground_bias", DEFAULTS["foreground_bias"])
+    result: NDArray[np.bool_] = scores[_FOREGROUND] >= np.float32(math.log(threshold / (1 - threshold)) - bias)
     return result
 
 
@@ -206,7 +209,7 @@ def _select(
     sizes = np.bincount(inverse)
     keep = sizes >= max(float(values["min_size"]), min_size)
     if values["min_score"] > 0:
-        keep &= np.bincount(inverse, _sigmoid(scores[_FOREGROUND])) / sizes >= values["min_score"]
+        keep &= np.bincount(inverse, _sigmoid(scores[_FOREGROUND] + np.float32(values["foreground_bias"]))) / sizes >= values["min_score"]
     if values["min_height"] > 0:
         highest = np.full(len(numbers), -np.inf, np.float32)
         np.maximum.at(highest, inverse, scores[_DISTANCE])

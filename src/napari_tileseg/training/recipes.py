@@ -88,7 +88,7 @@ _NUCLEI = Recipe(
         classes=["background", "nucleus"],
         heads=["foreground", "border", "distance"],
         decoder="watershed",
-        decoder_parameters={"border_weight": 0.5, "depth": 0.25, "min_size": 25, "min_score": 0.8},
+        decoder_parameters={"foreground_bias": 0.2, "border_weight": 0.75, "depth": 0.35, "min_size": 20, "min_score": 0.75},
         licence="CC0-1.0",
         attribution=(
             "Trained on the train parts of BBBC038 (2018 Data Science Bowl, stage 1, from the copy with corrected masks at "
@@ -131,7 +131,8 @@ _NUCLEI = Recipe(
     make_maps=object_maps,
     shares={"fluorescence": 0.6, "histology": 0.27, "brightfield": 0.05, "u2os": 0.08},
     decoder_choices={
-        "depth": [0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4],
+        "depth": [0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45],
+        "foreground_bias": [-0.2, 0.0, 0.2, 0.4],
         "border_weight": [0.0, 0.25, 0.5, 0.75, 1.0],
         "min_score": [0.6, 0.65, 0.7, 0.75, 0.8, 0.85],
         "min_size": [15, 20, 25, 30],

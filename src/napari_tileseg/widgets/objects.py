@@ -46,7 +46,7 @@ def objects_table(
     names = _names(spatial, unit, isotropic=bool(np.allclose(steps, steps[0])))
     rows: list[dict[str, NDArray[Any]]] = []
     for position in np.ndindex(*moved.shape[: len(others)]):
-        table = regionprops_table(np.ascontiguousarray(moved[position]), properties=tuple(names), spacing=steps)
+        table = regionprops_table(np.ascontiguousarray(moved[position]), properties=_properties(names), spacing=steps)
         place = {axis: np.full(len(table["label"]), at) for axis, at in zip(others, position, strict=True)}
         rows.append(place | _renamed(table, names))
     return {key: np.concatenate([row[key] for row in rows]) for key in rows[0]} if rows else {}
@@ -64,6 +64,11 @@ def _names(spatial: str, unit: Mapping[str, str], *, isotropic: bool) -> dict[st
         if isotropic:
             names["perimeter"] = f"perimeter [{length}]"
     return names
+
+
+def _properties(names: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what to ask for: one property gives the columns ``centroid-0``, ``centroid-1``..."""
+    return tuple(dict.fromkeys(name.split("-")[0] for name in names))
 
 
 def _renamed(table: Mapping[str, NDArray[Any]], names: Mapping[str, str]) -> dict[str, NDArray[Any]]:

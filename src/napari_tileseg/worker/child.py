@@ -174,9 +174,7 @@ class Service:
         return Done(dict(result.provenance), dict(result.counts), result.seconds, tuple(result.warnings))
 
     def _volume(self, number: int, begin: Begin) -> Volume:
-        array = RemoteArray(
-            begin.shape, begin.dtype, ask=lambda read: self.send(read, number), cancelled=lambda: number in self._stopped
-        )
+        array = RemoteArray(begin.shape, begin.dtype, ask=lambda read: self.send(read, number), cancelled=lambda: number in self._stopped)
         self._reading = array
         return Volume(array, begin.axes, np.array(begin.affine), begin.units, begin.name, begin.channel_names, begin.metadata)
 

@@ -144,9 +144,7 @@ class Supervisor:
         else:
             store = Store.make(self._folder(), axis_map, spec, volume, scores=job.options.scores)
         number = next(self._numbers)
-        run = Run(
-            number, job, volume, axis_map, store, on_message=on_message, on_cancel=self._cancel, finished_rows=finished, tiles=tiles
-        )
+        run = Run(number, job, volume, axis_map, store, on_message=on_message, on_cancel=self._cancel, finished_rows=finished, tiles=tiles)
         with self._lock:
             self._waiting.append(run)
             if self._thread is None:
