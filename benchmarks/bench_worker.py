@@ -86,11 +86,11 @@ def _run(supervisor: Supervisor, model: str, volume: Volume) -> None:
 
 def test_in_process(benchmark: Any, tiny: str, volume: Volume) -> None:
     predictor = load_model(tiny)
-    benchmark.pedantic(lambda: segment(volume, predictor), rounds=5, warmup_rounds=1)
+    benchmark.pedantic(lambda: segment(volume, predictor), rounds=3, warmup_rounds=1)
 
 
 def test_warm(benchmark: Any, tiny: str, volume: Volume, supervisor: Supervisor) -> None:
-    benchmark.pedantic(lambda: _run(supervisor, tiny, volume), rounds=5, warmup_rounds=1)
+    benchmark.pedantic(lambda: _run(supervisor, tiny, volume), rounds=3, warmup_rounds=1)
 
 
 def test_cold(benchmark: Any, tiny: str, volume: Volume, supervisor: Supervisor) -> None:

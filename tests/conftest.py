@@ -15,6 +15,9 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Threads of torch that wait sleep instead of spinning: on a busy machine spinning costs ten times the work itself.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 # No deadline: a busy machine is no bug. In CI the examples are always the same, so that a change fails by its own fault.
 settings.register_profile("tileseg", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("tileseg")

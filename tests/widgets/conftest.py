@@ -19,11 +19,12 @@ from napari_tileseg.models.package import write_package
 from napari_tileseg.models.spec import ModelSpec
 from napari_tileseg.widgets import bridge, session
 from napari_tileseg.widgets.segment import SegmentWidget
-from napari_tileseg.widgets.states import Phase
 from napari_tileseg.worker import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from napari_tileseg.widgets.states import Phase
 
 PATIENCE = 180.0
 """Seconds after which a test gives up waiting; a busy machine is no bug."""
@@ -148,7 +149,14 @@ def _package(folder: Path, name: str, classes: list[str], *, channels: list[str]
     arguments = {"spatial_dims": 2, "in_channels": len(channels), "out_channels": outputs, "channels": [4, 8], "stem_channels": 4}
     network = build_network("residual_unet", **arguments)
     spec = ModelSpec(
-        name=name, axes="CYX", channels=channels, classes=classes, window=(32, 32), architecture="residual_unet", arguments=arguments, **more
+        name=name,
+        axes="CYX",
+        channels=channels,
+        classes=classes,
+        window=(32, 32),
+        architecture="residual_unet",
+        arguments=arguments,
+        **more,
     )
     write_package(folder / name, spec, network.state_dict())
 

@@ -73,6 +73,7 @@ def test_the_header_says_what_was_changed() -> None:
         pytest.param(ImageFacts("cells", (520, 696)), "flat", id="grey plane"),
         pytest.param(ImageFacts("tissue", (256, 320, 3), rgb=True), "flat", id="colour plane"),
         pytest.param(ImageFacts("mri", (35, 52, 34)), "deep", id="volume"),
+        pytest.param(ImageFacts("named mri", (35, 52, 34), axis_labels=("z", "y", "x")), "deep", id="named volume"),
         pytest.param(ImageFacts("film", (12, 300, 300), axis_labels=("time", "y", "x")), "flat", id="film"),
     ],
 )
@@ -86,13 +87,25 @@ def test_the_last_model_is_kept_while_it_fits() -> None:
     plane, volume = ImageFacts("cells", (520, 696)), ImageFacts("mri", (35, 52, 34))
     assert pick_model((FLAT, DEEP, other), plane, "other") is other
     assert pick_model((FLAT, DEEP, other), volume, "other") is DEEP
+    named = replace(volume, axis_labels=("z", "y", "x"))
+    assert pick_model((FLAT, DEEP, other), named, "other") is DEEP, "a 2D model could go through the planes, but a 3D one fits better"
+    assert pick_model((FLAT, other), named, "other") is other
     assert pick_model((FLAT, DEEP, other), None, "other") is other
     assert pick_model((), plane) is None
 
 
 @pytest.mark.parametrize(
     ("spec", "available", "channels"),
-    [(FLAT, None, None), (FLAT, 3, None), (FLAT, 4, None), (FLAT, 2, (0,)), (FLAT, 7, (0,)), (DEEP, 2, (0,)), (PAIR, 2, None), (PAIR, 5, (0, 1))],
+    [
+        (FLAT, None, None),
+        (FLAT, 3, None),
+        (FLAT, 4, None),
+        (FLAT, 2, (0,)),
+        (FLAT, 7, (0,)),
+        (DEEP, 2, (0,)),
+        (PAIR, 2, None),
+        (PAIR, 5, (0, 1)),
+    ],
 )
 def test_channels_to_start_with(spec: ModelSpec, available: int | None, channels: tuple[int, ...] | None) -> None:
     assert default_channels(spec, available) == channels
@@ -117,7 +130,8 @@ def test_a_run_can_be_repeated_by_a_command() -> None:
     job = Job(model="flat", input="/data/my cells.tif", axes="TYX", options=SegmentOptions(window=(512, 512), overlap=0.25, device="cpu"))
     words = command_line(job, FLAT, "my cells_flat.ome.tif")
     assert words == (
-        "tileseg segment '/data/my cells.tif' -o 'my cells_flat.ome.tif' --model flat --axes TYX --window 512,512 --overlap 0.25 --device cpu"
+        "tileseg segment '/data/my cells.tif' -o 'my cells_flat.ome.tif' --model flat --axes TYX "
+        "--window 512,512 --overlap 0.25 --device cpu"
     )
     assert command_line(Job(model="flat"), FLAT, "x.ome.tif").startswith("tileseg segment IMAGE -o x.ome.tif")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytest
 from napari.utils.colormaps import CyclicLabelColormap, DirectLabelColormap
 
 from napari_tileseg.io import read_volume
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    import pytest
     from numpy.typing import NDArray
 
 

@@ -201,9 +201,7 @@ def test_the_result_is_removed_during_the_run_and_brought_back(
     np.testing.assert_array_equal(layer.data, reference(here))
 
 
-def test_the_image_is_renamed_and_removed_during_the_run(
-    desk: Callable[..., Any], stand_in: Callable[..., None], tmp_path: Path
-) -> None:
+def test_the_image_is_renamed_and_removed_during_the_run(desk: Callable[..., Any], stand_in: Callable[..., None], tmp_path: Path) -> None:
     stand_in(pause=2, gate=tmp_path / "gate")
     here = opened(desk)
     here.viewer.add_image(NOISE, name="other")
@@ -346,7 +344,10 @@ def test_layers_as_channels(desk: Callable[..., Any]) -> None:
     here.viewer.add_image(NOISE * 2, name="membrane")
     here.dock.form.image.choose(first)
     here.dock.form.model.choose("small-pair")
-    assert [(label.text(), combo.currentText()) for label, combo in zip(here.dock.form.channels.fields.labels, here.dock.form.channels.combos, strict=True)] == [
+    assert [
+        (label.text(), combo.currentText())
+        for label, combo in zip(here.dock.form.channels.fields.labels, here.dock.form.channels.combos, strict=True)
+    ] == [
         ("nuclei", "nuclei"),
         ("membrane", "membrane"),
     ]

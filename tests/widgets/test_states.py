@@ -58,9 +58,16 @@ def test_every_state_has_words_and_a_button_that_does_what_it_says(form: Form, p
         pytest.param(READY, RUNNING, "Cancel", True, "u2os_007 with Nuclei 2D. Changes apply to the next run.", id="running-box"),
         pytest.param(READY, replace(RUNNING, phase=Phase.LOADING), "Cancel", True, "Loading model", id="loading"),
         pytest.param(
-            READY, replace(RUNNING, phase=Phase.DOWNLOADING, megabytes=(31, 96)), "Cancel", True, "Downloading 31 of 96 MB", id="downloading"
+            READY,
+            replace(RUNNING, phase=Phase.DOWNLOADING, megabytes=(31, 96)),
+            "Cancel",
+            True,
+            "Downloading 31 of 96 MB",
+            id="downloading",
         ),
-        pytest.param(READY, replace(RUNNING, phase=Phase.CANCELLING), "Cancelling...", False, "Finishing the current tile", id="cancelling"),
+        pytest.param(
+            READY, replace(RUNNING, phase=Phase.CANCELLING), "Cancelling...", False, "Finishing the current tile", id="cancelling"
+        ),
         pytest.param(
             READY,
             replace(RUNNING, phase=Phase.CANCELLED, layer=True),

@@ -187,17 +187,25 @@ def options_from(choices: Choices, spec: ModelSpec, pixel: float = 1.0) -> Segme
     return SegmentOptions.parse(**values)
 
 
-def fits(spec: ModelSpec, facts: ImageFacts) -> bool:
-    """Whether a model can take an image without asking anything."""
+def fits(spec: ModelSpec, facts: ImageFacts, *, whole: bool = True) -> bool:
+    """Whether a model can take an image without asking anything.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    facts : ImageFacts
+    whole : bool
+        The model must see all of space at once: a 2D model does not fit a volume, although it could go through its planes.
+    """
     try:
-        map_axes(facts.guess(spec), facts.shape, spec, channels=_first_channel(spec, facts))
+        axis_map = map_axes(facts.guess(spec), facts.shape, spec, channels=_first_channel(spec, facts))
     except TileSegError:
         return False
-    return True
+    return not (whole and "Z" in axis_map.iterated)
 
 
 def pick_model(specs: Sequence[ModelSpec], facts: ImageFacts | None, last: str = "") -> ModelSpec | None:
-    """Choose the model the form starts with: the last one that fits the image, else the first that fits, else the first.
+    """Choose the model the form starts with: the last one that fits the image, else the first that fits, else the last one.
 
     Parameters
     ----------
@@ -209,11 +217,10 @@ def pick_model(specs: Sequence[ModelSpec], facts: ImageFacts | None, last: str =
         Name of the model that ran last.
     """
     by_name: Mapping[str, ModelSpec] = {spec.name: spec for spec in specs}
-    fitting = [spec for spec in specs if facts is not None and fits(spec, facts)]
-    if last in {spec.name for spec in fitting}:
-        return by_name[last]
-    if fitting:
-        return fitting[0]
+    for whole in (True, False):
+        fitting = [spec for spec in specs if facts is not None and fits(spec, facts, whole=whole)]
+        if fitting:
+            return next((spec for spec in fitting if spec.name == last), fitting[0])
     return by_name.get(last) or (specs[0] if specs else None)
 
 

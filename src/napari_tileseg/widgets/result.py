@@ -68,7 +68,7 @@ class Result:
                 self._placement.lay(part),
                 name=f"{self.name}_{self.spec.classes[number]}" if single else self.name,
                 colormap=label_colors(self.spec, number if single else None),
-                metadata={"tileseg": {"model": {"name": self.spec.name}, "state": "unfinished"}},
+                metadata=self._metadata(),
                 **self._placement.arguments,
             )
             self.layers.append(layer)
@@ -157,6 +157,11 @@ class Result:
         parts = [self._placement.take(np.asarray(layer.data)) for layer in self.layers]
         data = np.stack(parts) if self.spec.output == "sigmoid" else parts[0]
         return label_volume(data, self.axis_map.result_axes, self.volume)
+
+    def _metadata(self) -> dict[str, Any]:
+        """Return what a layer holds before its run is done; the second part is what napari's own Save needs."""
+        known = {**self.volume.metadata, "labels": True, "classes": list(self.spec.classes), "colors": list(self.spec.colors)}
+        return {"tileseg": {"model": {"name": self.spec.name}, "state": "unfinished"}, "tileseg_volume": known}
 
     def _parts(self, labels: NDArray[Any]) -> list[NDArray[Any]]:
         return list(labels) if self.spec.output == "sigmoid" else [labels]
