@@ -60,7 +60,7 @@ def train(name: str, arguments: argparse.Namespace) -> None:
             print(f"{name} {event.step}/{event.steps} loss {event.loss:.4f} {event.seconds:.0f} s", flush=True)
         elif isinstance(event, Finished):
             print(f"{name} finished after {event.step} steps, {event.seconds:.0f} s", flush=True)
-            facts = recipe.facts(steps=event.step, seconds=event.seconds)
+            facts = recipe.facts(options=options, steps=event.step, seconds=event.seconds)
             spec = write_package(arguments.out / name, spec.model_copy(update={"training": facts}), event.state, half=True)
             if spec.output == "instances" and not event.cancelled:
                 tune(arguments.out / name, recipe, arguments.data)

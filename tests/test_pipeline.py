@@ -247,3 +247,20 @@ def test_thick_slices_are_resampled_to_the_models_pixels_and_labels_come_back() 
     plain = segment(volume, model, options=SegmentOptions(rescale=False))
     assert plain.provenance["settings"]["grid"] == [6, 20, 20]
     assert any("not resampled" in text for text in plain.warnings)
+
+
+def test_the_fast_way_is_tried_once_for_all_planes_and_noted() -> None:
+    calls = 0
+
+    class Counting(Threshold):
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            nonlocal calls
+            calls += 1
+            return super().forward(batch)
+
+    model = from_module(Counting(), _spec(window=16), device="cpu")
+    image = np.random.default_rng(0).random((6, 16, 16)).astype(np.float32)
+    result = segment(image, model, axes="ZYX", options=SegmentOptions(precision="auto"))
+    np.testing.assert_array_equal(result.labels, image > 0.5)
+    assert result.provenance["settings"]["precision"] in ("fast", "exact")
+    assert calls < 2 * 6 + 6

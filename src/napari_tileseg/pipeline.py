@@ -12,6 +12,7 @@ import numpy as np
 from napari_tileseg.engine.axes import AxisMap, map_axes
 from napari_tileseg.engine.events import Event, Finished, Planned, Progress, SlabDone, Warned
 from napari_tileseg.engine.grid import Grid, ResampledSink, ResampledSource
+from napari_tileseg.engine.memory import default_batch
 from napari_tileseg.engine.memory import estimate as estimate_memory
 from napari_tileseg.engine.parts import Part, Region, plan_parts
 from napari_tileseg.engine.prepare import PreparedSource, SampleReader, measure_frame
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_tileseg.engine.normalize import Statistics
+    from napari_tileseg.engine.precision import Verdict
     from napari_tileseg.engine.protocols import Sink, Source
     from napari_tileseg.engine.tiles import TilePlan
     from napari_tileseg.models.predictor import Predictor
@@ -168,6 +170,7 @@ class _Run:
     seconds: float = 0.0
     settings: dict[str, Any] = field(default_factory=dict)
     grid: Grid = field(default_factory=lambda: Grid((), ()))
+    verdict: Verdict | None = None
     slabs: int = 0
 
     def execute(self, labels: NDArray[Any], scores: NDArray[np.float32] | None) -> None:
@@ -207,7 +210,14 @@ class _Run:
             source, target = ResampledSource(source, self.grid), ResampledSink(sink, self.grid)
             skip_rows = self.grid.model_row(skip_rows)
         events = run(
-            source, self.predictor, target, options=self.options, cancel=self.cancel, first_id=self.objects + 1, skip_rows=skip_rows
+            source,
+            self.predictor,
+            target,
+            options=self.options,
+            cancel=self.cancel,
+            first_id=self.objects + 1,
+            skip_rows=skip_rows,
+            verdict=self._decided(source),
         )
         for event in events:
             match event:
@@ -225,10 +235,23 @@ class _Run:
                     clock.start(after - tiles)
                     self.settings.update(device=device, batch=batch)
 
+    def _decided(self, source: Source) -> Verdict | None:
+        """Choose the precision once, on the first plane, frame or volume, for all of them."""
+        if self.options.precision != "auto":
+            return None
+        if self.verdict is None:
+            from napari_tileseg.engine.precision import decide
+
+            self.verdict = decide(source, self.predictor, self.options, check=self._raise_if_cancelled)
+            self.settings["precision"] = "fast" if self.verdict.fast else "exact"
+        return self.verdict
+
     def _plan(self, recipe: Recipe, plan: TilePlan, tiles: int) -> None:
         self.settings = {**asdict(recipe), "grid": self.grid.model}
-        memory = estimate_memory(plan, self.predictor.spec).host_bytes
-        self.tell(Planned(tiles, recipe.window, self.axis_map.spatial_shape, self.predictor.device, self.options.batch or 1, memory))
+        batch = self.options.batch or default_batch(plan, self.predictor.device)
+        needs = estimate_memory(plan, self.predictor.spec, batch=batch, scores=self.options.scores)
+        memory = needs.device_bytes + needs.host_bytes
+        self.tell(Planned(tiles, recipe.window, self.axis_map.spatial_shape, self.predictor.device, batch, memory))
 
     def _measured(self, frame: int | None) -> Statistics:
         if frame not in self.statistics:

@@ -52,7 +52,7 @@ class Statistics:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Statistics:
         """Undo `to_dict`."""
-        pairs = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        pairs: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
         return cls(**pairs)
 
 
@@ -215,6 +215,7 @@ def normalize(block: NDArray[Any], statistics: Statistics, normalization: Normal
     per_channel = (-1, *(1,) * (values.ndim - 1))
     offset = np.asarray(statistics.offset, np.float64).reshape(per_channel)
     scale = np.asarray(statistics.scale, np.float64).reshape(per_channel)
+    result: NDArray[np.float32]
     if values.dtype.itemsize <= 2:
         result = np.subtract(values, offset.astype(np.float32), dtype=np.float32)
     else:

@@ -93,7 +93,7 @@ class CheckpointSaved:
 
 @dataclass(frozen=True)
 class Finished:
-    """Training is over. `state` holds the averaged weights, by key, as float32 on the CPU."""
+    """Training is over. `state` holds the averaged weights, by key, on the CPU."""
 
     step: int
     seconds: float
@@ -285,7 +285,7 @@ class _Trainer:
                 other.grad = None
 
     def averaged_state(self) -> dict[str, Tensor]:
-        return {key: value.detach().float().cpu().contiguous().clone() for key, value in self.average.module.state_dict().items()}
+        return {key: value.detach().cpu().contiguous().clone() for key, value in self.average.module.state_dict().items()}
 
     def save(self, path: Path) -> None:
         state: dict[str, Any] = {

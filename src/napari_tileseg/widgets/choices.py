@@ -88,6 +88,7 @@ class Settings:
     precision: str = "exact"
     threshold: float = 0.5
     min_size: float = 0.0
+    rescale: bool = True
     tta: bool = False
 
 
@@ -121,6 +122,7 @@ def changes(settings: Settings, defaults: Settings, *, unit: str = "px") -> str:
         "precision": "fast" if settings.precision == "auto" else "exact",
         "threshold": f"threshold {settings.threshold:.2f}",
         "min_size": f"min. size {settings.min_size:g} {unit}",
+        "rescale": "pixel size not matched",
         "tta": "flips averaged",
     }
     changed = [words[item.name] for item in fields(Settings) if not _same(getattr(settings, item.name), getattr(defaults, item.name))]
@@ -181,6 +183,7 @@ def options_from(choices: Choices, spec: ModelSpec, pixel: float = 1.0) -> Segme
         "device": choices.device,
         "threshold": round(settings.threshold, 4),
         "min_size": round(settings.min_size / pixel, 6),
+        "rescale": settings.rescale,
         "tta": settings.tta,
         "scores": choices.scores,
     }

@@ -35,6 +35,8 @@ def command_line(job: Job, spec: ModelSpec, output: str) -> str:
         File name of the result.
     """
     options = job.options
+    if job.region:  # the command line has no option for it; a job file holds everything
+        return f"{shlex.join(['tileseg', 'run', f'{spec.name}.json', '-o', output])}  # Export job, and name it {spec.name}.json"
     words = ["tileseg", "segment", job.input or "IMAGE", "-o", output, "--model", job.model]
     words += ["--axes", job.axes] if job.axes else []
     words += ["--channels", _list(job.channels)] if job.channels else []
@@ -47,7 +49,7 @@ def command_line(job: Job, spec: ModelSpec, output: str) -> str:
     words += ["--device", options.device] if options.device != "auto" else []
     words += ["--tta"] if options.tta else []
     words += ["--scores"] if options.scores else []
-    words += ["--region", ",".join(f"{start}:{stop}" for start, stop in job.region)] if job.region else []
+    words += [] if options.rescale else ["--no-rescale"]
     return shlex.join(words)
 
 

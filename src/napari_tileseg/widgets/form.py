@@ -47,12 +47,14 @@ class OptionsPage(QWidget):
         self.precision.fill([("Exact", "exact"), ("Fast", "auto")])
         self.threshold = Spin("Threshold", _tip("threshold"))
         self.min_size = Spin("Min. size", "Smaller objects go.", most=1e9, step=1)
+        self.rescale = Tick("Match pixel size", _tip("rescale"))
         self.tta = Tick("Average flips", "8 times slower in 3D, 4 times in 2D.")
         self.reset_button = QPushButton("Reset to the model's values")
         self.reset_button.setAccessibleName("Reset to the model's values")
         self.fields = Fields(indent=8)
         for field in (self.window_edit, self.overlap, self.blending, self.precision, self.threshold, self.min_size):
             self.fields.add(field.accessibleName(), field)
+        self.fields.add_wide(self.rescale)
         self.fields.add_wide(self.tta)
         self.fields.add_wide(self.reset_button)
         layout = QVBoxLayout(self)
@@ -64,7 +66,8 @@ class OptionsPage(QWidget):
             spin.valueChanged.connect(self._tell)
         for combo in (self.blending, self.precision):
             combo.currentIndexChanged.connect(self._tell)
-        self.tta.toggled.connect(self._tell)
+        for tick in (self.rescale, self.tta):
+            tick.toggled.connect(self._tell)
         self.reset_button.clicked.connect(self.reset)
 
     @property
@@ -76,6 +79,7 @@ class OptionsPage(QWidget):
             precision=self.precision.value,
             threshold=self.threshold.value(),
             min_size=self.min_size.value(),
+            rescale=self.rescale.isChecked(),
             tta=self.tta.isChecked(),
         )
 
@@ -93,13 +97,14 @@ class OptionsPage(QWidget):
             if not old.window
             else {
                 name: getattr(settings, name)
-                for name in ("overlap", "blending", "precision", "threshold", "min_size", "tta")
+                for name in ("overlap", "blending", "precision", "threshold", "min_size", "rescale", "tta")
                 if getattr(settings, name) != getattr(old, name)
             }
         )
         self._fill(replace(self._defaults, **kept))
         needed = spec.output != "softmax"
         self.threshold.setEnabled(needed)
+        self.rescale.setVisible(spec.spacing is not None)
         self.threshold.setToolTip(_tip("threshold") if needed else "The class with the highest score wins; no threshold is needed.")
 
     def set_unit(self, unit: str) -> None:
@@ -113,7 +118,7 @@ class OptionsPage(QWidget):
         self.changed.emit()
 
     def _fill(self, settings: Settings) -> None:
-        fields = (self.window_edit, self.overlap, self.blending, self.precision, self.threshold, self.min_size, self.tta)
+        fields = (self.window_edit, self.overlap, self.blending, self.precision, self.threshold, self.min_size, self.rescale, self.tta)
         blocked = [field.blockSignals(True) for field in fields]
         self.window_edit.setText(settings.window)
         self.overlap.setValue(settings.overlap)
@@ -121,6 +126,7 @@ class OptionsPage(QWidget):
         self.precision.choose(settings.precision)
         self.threshold.setValue(settings.threshold)
         self.min_size.setValue(settings.min_size)
+        self.rescale.setChecked(settings.rescale)
         self.tta.setChecked(settings.tta)
         for field, was in zip(fields, blocked, strict=True):
             field.blockSignals(was)
@@ -343,6 +349,7 @@ class SegmentForm(QWidget):
             options.precision,
             options.threshold,
             options.min_size,
+            options.rescale,
             options.tta,
             options.reset_button,
             self.results_fold.header,

@@ -384,8 +384,7 @@ class _Late:
 
 def dock_of(viewer: napari.viewer.Viewer) -> SegmentWidget:
     """Return a viewer's Segment dock; it is opened if there is none."""
-    for ref in session_of(viewer).docks:
-        dock = ref()
+    for dock in session_of(viewer).living_docks():
         if isinstance(dock, SegmentWidget) and dock.parent() is not None:
             return dock
     dock = SegmentWidget(viewer)

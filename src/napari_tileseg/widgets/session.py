@@ -323,9 +323,18 @@ class Session(QObject):
 
     def _end(self) -> None:
         self.ended.emit()
-        self.docks = [ref for ref in self.docks if ref() is not None]
-        if not any(dock.isVisible() for ref in self.docks if (dock := ref()) is not None):
+        if not any(dock.isVisible() for dock in self.living_docks()):
             self._announce()
+
+    def living_docks(self) -> list[QWidget]:
+        """Return the docks that are still there."""
+        docks = []
+        for dock in (ref() for ref in self.docks):
+            with contextlib.suppress(RuntimeError):  # Qt has deleted what Python still holds
+                if dock is not None and dock.objectName():
+                    docks.append(dock)
+        self.docks = [weakref.ref(dock) for dock in docks]
+        return docks
 
     def _announce(self) -> None:
         """Tell the outcome in a notification of napari, because no dock shows it."""
