@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -47,15 +49,13 @@ def test_a_tile_holds_what_the_whole_image_has_there(image: tuple[int, int], mod
 
 @given(image=st.tuples(SIZES, SIZES), model=st.tuples(SIZES, SIZES), cuts=st.lists(st.integers(1, 39), max_size=5))
 @settings(deadline=None, max_examples=80)
-def test_labels_come_back_to_every_pixel_once_however_they_are_cut(
-    image: tuple[int, int], model: tuple[int, int], cuts: list[int]
-) -> None:
+def test_labels_come_back_to_every_pixel_once_however_they_are_cut(image: tuple[int, int], model: tuple[int, int], cuts: list[int]) -> None:
     grid = Grid(image, model)
     labels = np.arange(model[0] * model[1]).reshape(model)
     canvas = Canvas(image)
     sink = ResampledSink(canvas, grid)
     edges = [0, *sorted({cut for cut in cuts if cut < model[0]}), model[0]]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         sink.write((slice(start, stop), slice(0, model[1])), labels[start:stop])
     expected = labels[np.ix_(grid.nearest(0, 0, image[0]), grid.nearest(1, 0, image[1]))]
     np.testing.assert_array_equal(canvas.array, expected)

@@ -14,9 +14,7 @@ from napari_tileseg.engine.watershed import DEFAULTS, decode, foreground, margin
 from napari_tileseg.errors import ModelError, OptionsError
 
 PARAMETERS = {"border_weight": 0.7, "depth": 0.15}
-SHAPES = st.one_of(
-    st.tuples(st.integers(1, 40), st.integers(1, 40)), st.tuples(st.integers(1, 12), st.integers(1, 12), st.integers(1, 12))
-)
+SHAPES = st.one_of(st.tuples(st.integers(1, 40), st.integers(1, 40)), st.tuples(st.integers(1, 12), st.integers(1, 12), st.integers(1, 12)))
 
 
 def scene(shape: tuple[int, ...], seed: int, *, ties: bool) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -13,6 +13,9 @@ from napari_tileseg.models.package import write_package
 from napari_tileseg.models.predictor import load_model, pick_device
 from napari_tileseg.models.registry import card, find_spec, list_models, resolve
 from napari_tileseg.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ARGUMENTS = {"spatial_dims": 2, "in_channels": 1, "out_channels": 2, "channels": [4, 6], "stem_channels": 4}
 SPEC = ModelSpec(

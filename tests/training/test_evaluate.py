@@ -57,9 +57,7 @@ def test_both_parts_of_the_hippocampus_are_found(hippocampus: Predictor) -> None
 
 def test_tiles_give_what_one_pass_gives(nuclei: Predictor) -> None:
     array = read_array(FLUORESCENCE.image)
-    whole = decode(
-        whole_image_scores(nuclei.module, nuclei.spec, prepare_image(array, nuclei.spec)), nuclei.spec.decoder_parameters
-    )
+    whole = decode(whole_image_scores(nuclei.module, nuclei.spec, prepare_image(array, nuclei.spec)), nuclei.spec.decoder_parameters)
     tiled = np.asarray(segment(array, nuclei, axes="YX", options=SegmentOptions(device="cpu")).labels)
     assert average_precision(tiled, whole, [0.7])[0] > 0.97
 

@@ -68,9 +68,7 @@ class Grid:
 
     def image_region(self, region: Region) -> Region:
         """Return the pixels of the image whose centres lie in a box of the model's grid; possibly none."""
-        return tuple(
-            (self._first(start, axis), self._first(stop, axis)) for axis, (start, stop) in enumerate(region)
-        )
+        return tuple((self._first(start, axis), self._first(stop, axis)) for axis, (start, stop) in enumerate(region))
 
     def nearest(self, axis: int, start: int, stop: int) -> NDArray[np.intp]:
         """Return the pixel of the model that covers the centre of each pixel of the image from `start` to `stop`."""

@@ -201,9 +201,7 @@ def _saddles(
     return keys[order] // count, keys[order] % count, saddles[order]
 
 
-def _select(
-    objects: NDArray[np.int32], scores: NDArray[np.float32], values: Mapping[str, Any], min_size: float
-) -> NDArray[np.int32]:
+def _select(objects: NDArray[np.int32], scores: NDArray[np.float32], values: Mapping[str, Any], min_size: float) -> NDArray[np.int32]:
     """Drop what is too small or too faint; number the others from 1 in the order of the scan."""
     numbers, first, inverse = np.unique(objects, return_index=True, return_inverse=True)
     sizes = np.bincount(inverse)

@@ -75,9 +75,7 @@ def _compact(labels: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]
     return compact, sizes
 
 
-def average_precision(
-    prediction: NDArray[Any], reference: NDArray[Any], thresholds: Sequence[float] = (0.5,)
-) -> NDArray[np.float64]:
+def average_precision(prediction: NDArray[Any], reference: NDArray[Any], thresholds: Sequence[float] = (0.5,)) -> NDArray[np.float64]:
     """Compute AP = TP / (TP + FP + FN) at each threshold of the intersection over union (Caicedo et al., 2019).
 
     Each object may be matched once; the matching has the most pairs there can be with at least that overlap.

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_tileseg.job import SegmentOptions
 from napari_tileseg.widgets.channels import ChannelFields
@@ -178,15 +178,17 @@ class SegmentForm(QWidget):
         self.question = MessageBox("Question about the axes")
         self.channels = ChannelFields()
         self.device = Combo("Device", _tip("device"))
-        self.loaded = Note()
+        self.loaded = QLabel()
+        self.loaded.setObjectName("small")
         self.unload = Links()
         self.memory = QWidget()
         self.memory.setObjectName("plain")
         row = QHBoxLayout(self.memory)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(8)
-        row.addWidget(self.loaded, 1)
-        row.addWidget(self.unload, 0)
+        row.addWidget(self.loaded)
+        row.addWidget(self.unload)
+        row.addStretch(1)
         self.top, self.middle, self.bottom = Fields(), Fields(), Fields()
         self.top.add("Image", self.image)
         self.top.add("Model", self.model, self.card)

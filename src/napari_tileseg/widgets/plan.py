@@ -109,7 +109,7 @@ def estimate_words(need: Estimate, device: Device | None, seconds: float | None)
     """Say what will happen: ``"12 tiles of 256 × 256. About 3 s."`` and what memory that takes."""
     window = " × ".join(str(size) for size in need.window)
     tiles = f"{need.tiles} tile{'s' * (need.tiles != 1)} of {window}."
-    time = f" About {duration(max(seconds, 1.0) if seconds >= 1 else seconds)}." if seconds is not None else ""
+    time = f" About {duration(seconds)}." if seconds is not None else ""
     on_gpu = device is not None and device.key != "cpu"
     wanted = need.device_bytes if on_gpu else max(need.host_bytes, need.device_bytes)
     kind = "GPU memory" if on_gpu else "memory"

@@ -116,16 +116,14 @@ class Session(QObject):
         viewer = self.viewer
         if viewer is None or self.active:
             return
-        self._begin(order, previous=None)
-        self.result = Result(viewer, order.image, order.volume, order.axis_map, order.spec)
+        self._begin(order, Result(viewer, order.image, order.volume, order.axis_map, order.spec), previous=None)
 
     def carry_on(self) -> None:
         """Continue the run that was cancelled, or whose process died."""
         if self.order is None or self._run is None or not self.state.phase.resumable:
             return
-        self._begin(self.order, previous=self._run)
-        if self.result is not None and self.result.shown:
-            self.result.follow(self._run.labels)
+        if self.result is not None:
+            self._begin(self.order, self.result, previous=self._run)
 
     def again(self) -> None:
         """Start the same run from its beginning; the unfinished layer goes."""
@@ -205,20 +203,21 @@ class Session(QObject):
 
     # -- a run's way -----------------------------------------------------------------------------------------------
 
-    def _begin(self, order: Order, previous: Any) -> None:
-        self._slabs = False
+    def _begin(self, order: Order, result: Result, previous: Any) -> None:
         deliver = self._bridge.carry(self._receive)
         token = object()
         run = supervisor().start(order.job, order.volume, on_message=lambda message: deliver((token, message)), previous=previous)
         if previous is None:
             self._drop_run()
-        self._token, self._run, self.order, self.provenance = token, run, order, {}
+        self._token, self._run, self._slabs = token, run, False
+        self.order, self.result, self.provenance = order, result, {}
         self._began = time.monotonic()
         self.last_model = order.spec.name
-        layer = previous is not None and self.result is not None and self.result.shown
-        self._activity.open(f"{order.volume.name} with {order.spec.label}")
+        if result.shown:
+            result.follow(run.labels)
+        self._become(Run(Phase.LOADING, image=order.volume.name, model=order.spec.label, layer=result.shown))
         self._ask_before_closing(run, order)
-        self._become(Run(Phase.LOADING, image=order.volume.name, model=order.spec.label, layer=layer))
+        self._activity.open(f"{order.volume.name} with {order.spec.label}")  # last: it lets Qt handle messages
 
     def _ask_before_closing(self, run: Any, order: Order) -> None:
         """Wait for the run in a worker of napari's, so that napari asks before it closes."""

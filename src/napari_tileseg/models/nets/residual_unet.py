@@ -90,9 +90,7 @@ class ResidualUNet(nn.Module):
             raise ValueError("channels must name at least one width")
         conv, up, norm = _CONV[spatial_dims], _UP[spatial_dims], _NORM[spatial_dims]
         widths = [stem_channels, *channels]
-        self.stem = nn.Sequential(
-            conv(in_channels, stem_channels, 3, padding=1, bias=False), norm(stem_channels), nn.ReLU(inplace=True)
-        )
+        self.stem = nn.Sequential(conv(in_channels, stem_channels, 3, padding=1, bias=False), norm(stem_channels), nn.ReLU(inplace=True))
         self.downs = nn.ModuleList(conv(outer, inner, 2, stride=2) for outer, inner in pairwise(widths))
         self.encoders = nn.ModuleList(ResidualBlock(spatial_dims, width, width) for width in channels)
         self.ups = nn.ModuleList(up(inner, outer, 2, stride=2) for outer, inner in pairwise(widths))
