@@ -10,7 +10,7 @@ import torch
 
 from napari_tileseg.engine.decoders import find_decoder
 from napari_tileseg.models.nets import build_network
-from napari_tileseg.models.package import build_module, write_package
+from napari_tileseg.models.package import build_module, load_weights, read_spec, write_package
 from napari_tileseg.training.data import list_pairs, prepare_image, read_array, read_examples
 from napari_tileseg.training.fit import Finished, Step, fit
 from napari_tileseg.training.predict import whole_image_scores
@@ -28,6 +28,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="instead of the recipe's number")
     parser.add_argument("--minutes", type=float, help="anneal by the clock where this ends before the steps do")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("--weights", type=Path, help="start from this package, with the recipe's gentle augmentation")
+    parser.add_argument("--rate", type=float, help="highest learning rate instead of the recipe's")
+    parser.add_argument("--seed", type=int, help="seed instead of the recipe's")
     parser.add_argument("--threads", type=int, help="threads of torch inside each operation")
     parser.add_argument("--workers", type=int, default=1, help="parts of a batch learnt at once; with --threads 1 on a busy CPU")
     arguments = parser.parse_intermixed_args()
@@ -45,15 +48,27 @@ def train(name: str, arguments: argparse.Namespace) -> None:
         steps=arguments.steps or recipe.fit.steps,
         time_limit=arguments.minutes * 60 if arguments.minutes else None,
         workers=arguments.workers,
+        learning_rate=arguments.rate or recipe.fit.learning_rate,
+        seed=recipe.fit.seed if arguments.seed is None else arguments.seed,
     )
+    if arguments.weights:
+        recipe = replace(recipe, augmentation=replace(recipe.augmentation, **recipe.gentle))
     torch.manual_seed(options.seed)
     spec = recipe.spec
     pairs = [pair for folder in recipe.folders for pair in list_pairs(arguments.data / folder, "train")]
     examples = read_examples(pairs, spec, make_maps=recipe.make_maps)
     sampler = Sampler(
-        examples, recipe.augmentation, channels=len(spec.channels), batch=recipe.batch, shares=recipe.shares, centred=recipe.centred
+        examples,
+        recipe.augmentation,
+        channels=len(spec.channels),
+        batch=recipe.batch,
+        shares=recipe.shares,
+        centred=recipe.centred,
+        seed=options.seed,
     )
     network = build_network(spec.architecture, **spec.arguments)
+    if arguments.weights:
+        network.load_state_dict(load_weights(arguments.weights, read_spec(arguments.weights)))
     checkpoint = arguments.out / f"{name}.checkpoint.pt"
     for event in fit(network, recipe.loss(), sampler.batch, options, checkpoint=checkpoint, resume=arguments.resume):
         if isinstance(event, Step):

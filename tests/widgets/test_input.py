@@ -23,7 +23,7 @@ NOISE = np.random.default_rng(1).normal(size=(40, 48)).astype(np.float32)
 
 
 def is_sentence(text: str) -> bool:
-    return bool(re.fullmatch(r'["A-Z0-9].*[.?]', text, re.DOTALL))
+    return bool(re.fullmatch(r"\S.*[.?]", text, re.DOTALL)) and "Error" not in text and "Traceback" not in text
 
 
 def said(here: Any) -> str:
@@ -55,8 +55,10 @@ def test_another_kind_of_layer(desk: Callable[..., Any], kind: str) -> None:
     assert here.dock.image is image, "the image stays chosen while another layer is active"
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # napari divides by the size of an image without pixels
 def test_what_cannot_be_an_image(desk: Callable[..., Any]) -> None:
     here = desk()
+    taken = 0
     for data, words in (
         (np.zeros((0, 5), np.float32), "is empty"),
         (np.zeros((2,) * 6, np.float32), "6 dimensions; 2 to 5 are accepted"),
@@ -64,13 +66,16 @@ def test_what_cannot_be_an_image(desk: Callable[..., Any]) -> None:
     ):
         try:
             here.viewer.add_image(data, name="odd", contrast_limits=(0, 1))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError, NotImplementedError):
+            here.viewer.layers.clear()
             continue  # napari itself does not take it
+        taken += 1
         here.dock.form.model.choose("small-classes")
         assert words in said(here)
         assert is_sentence(said(here)), said(here)
         assert not here.dock.button.isEnabled()
         here.viewer.layers.clear()
+    assert taken
 
 
 def test_a_line_of_pixels(desk: Callable[..., Any]) -> None:
@@ -158,9 +163,10 @@ def test_every_kind_of_number_is_segmented(desk: Callable[..., Any]) -> None:
         assert is_sentence(here.text), (name, here.text)
         expected = segment(here.session.order.volume, "small-classes").labels
         np.testing.assert_array_equal(here.labels.data, expected, err_msg=name)
-    assert "2 values are NaN or infinite. They count as 0." in " ".join(
-        warning for warning in here.viewer.layers["not finite_small-classes"].metadata["tileseg"]["warnings"]
-    )
+    told = {name: here.viewer.layers[f"{name}_small-classes"].metadata["tileseg"]["warnings"] for name in images}
+    assert "2 values are NaN or infinite. They count as 0." in told["not finite"]
+    assert told["constant"]
+    assert not told["float64"]
 
 
 def test_damaged_and_missing_weights(desk: Callable[..., Any], small_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +220,9 @@ def test_saving(desk: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.Mo
     save()
     np.testing.assert_array_equal(np.asarray(read_volume(target).data), here.labels.data)
 
-    for name, words in (("nowhere/x.ome.tif", "does not exist"), ("x.docx", "cannot be saved as"), (".", "is a folder")):
+    (tmp_path / "folder.ome.tif").mkdir()
+    refused = (("nowhere/x.ome.tif", "does not exist"), ("x.docx", "cannot be saved as"), ("folder.ome.tif", "is a folder"))
+    for name, words in refused:
         answers["path"] = tmp_path / name
         save()
         assert words in here.text

@@ -18,6 +18,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QComboBox, QLabel, QLineEdit, QPushButton, QWidget
 
+from napari_tileseg.widgets import session
 from napari_tileseg.widgets.dialogs import TextDialog
 from napari_tileseg.widgets.keys import SEGMENT_KEY
 from napari_tileseg.widgets.states import Phase
@@ -25,6 +26,7 @@ from napari_tileseg.widgets.style import sheet_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 NOISE = np.random.default_rng(1).normal(size=(40, 48)).astype(np.float32)
 
@@ -67,7 +69,9 @@ def test_nothing_is_clipped(desk: Callable[..., Any], theme: str, points: int) -
     for widget in visible(dock, QWidget):
         if not widget.isWindow():
             assert widget.mapToGlobal(widget.rect().topRight()).x() <= right, f"{widget} sticks out"
+    narrow(here, height=400)
     assert dock.button.isVisible(), "the button stays while the form scrolls"
+    assert dock.rect().contains(dock.button.geometry())
     assert dock.scroller.verticalScrollBar().maximum() > 0, "what does not fit scrolls"
 
 
@@ -201,19 +205,27 @@ def test_the_key_segments_the_active_image(desk: Callable[..., Any]) -> None:
     assert here.labels.name == "one_small-classes"
 
 
-def test_keys_in_the_dock(desk: Callable[..., Any]) -> None:
+def test_keys_in_the_dock(desk: Callable[..., Any], stand_in: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_CALM", 0.0)
+    stand_in(pause=1, gate=tmp_path / "gate")
     here = desk(show=True)
     here.viewer.add_image(NOISE, name="one")
     here.dock.form.model.choose("small-classes")
-    here.viewer.window.activate()
-    here.qtbot.wait(50)
+    axes = here.dock.form.axes
+    here.dock.window().activateWindow()
+    axes.setFocus()
+    here.until(lambda: QApplication.focusWidget() is axes and QApplication.activeWindow() is here.dock.window())
+    here.qtbot.wait(100)  # the window system has its own pace
     assert not here.dock._cancel_key.isEnabled(), "Esc is napari's while nothing runs"
-    here.dock.form.axes.setFocus()
-    here.qtbot.keyClick(here.dock.form.axes, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
-    assert here.session.active
-    assert here.dock._cancel_key.isEnabled()
-    here.wait_for(Phase.DONE)
+    here.qtbot.keyClick(axes, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
+    here.until(lambda: here.session.result is not None and here.session.result.shown)
+    axes.setFocus()
+    here.qtbot.keyClick(axes, Qt.Key.Key_Escape)
+    here.wait_for(Phase.CANCELLED)
     assert not here.dock._cancel_key.isEnabled()
+    axes.clear()
+    here.qtbot.keyClicks(axes, "? Y X")
+    assert axes.text() == "? Y X", "a field keeps the keys that write"
 
 
 def test_keys_card_and_details_are_shown_beside_the_dock(desk: Callable[..., Any]) -> None:
@@ -231,19 +243,20 @@ def test_keys_card_and_details_are_shown_beside_the_dock(desk: Callable[..., Any
         here.qtbot.mouseClick(dialog.buttons["Close"], Qt.MouseButton.LeftButton)
 
 
-def test_progress_is_in_the_activity_dock_and_goes_away(desk: Callable[..., Any]) -> None:
+def test_progress_is_in_the_activity_dock_and_goes_away(desk: Callable[..., Any], stand_in: Callable[..., None], tmp_path: Path) -> None:
+    stand_in(pause=1, gate=tmp_path / "gate")
     here = desk()
     here.viewer.add_image(NOISE, name="one")
     here.dock.form.model.choose("small-classes")
     here.click()
+    here.until(lambda: here.session.result is not None and here.session.result.shown)
     assert any("one with small-classes" in str(bar.desc) for bar in progress._all_instances)
+    (tmp_path / "gate").touch()
     here.wait_for(Phase.DONE)
     assert not any("one with small-classes" in str(bar.desc) for bar in progress._all_instances)
 
 
 def test_a_notification_only_where_the_dock_is_hidden(desk: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_tileseg.widgets import session
-
     told: list[str] = []
     monkeypatch.setattr(session, "show_info", told.append)
     here = desk(show=True)

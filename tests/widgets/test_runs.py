@@ -317,6 +317,7 @@ def test_a_time_series_is_run_frame_by_frame(desk: Callable[..., Any]) -> None:
     assert here.phase is Phase.DONE, here.session.state
     assert here.labels.data.shape == frames.shape
     np.testing.assert_array_equal(here.labels.data, reference(here))
+    assert here.labels.data.any()
     per_frame = [set(np.unique(frame)) - {0} for frame in here.labels.data]
     assert not set.intersection(*per_frame), "ids are unique over all frames"
 

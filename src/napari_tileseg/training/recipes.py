@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from napari_tileseg.models.spec import ModelSpec, Normalization
@@ -41,6 +41,8 @@ class Recipe:
         Share of crops that are centred on an object.
     decoder_choices : mapping, optional
         Values among which the decoder's parameters are chosen on the val part of the first folder.
+    gentle : mapping
+        What a second training, which starts from the weights of the first, changes of `augmentation`.
     """
 
     spec: ModelSpec
@@ -53,6 +55,7 @@ class Recipe:
     shares: Mapping[str, float] | None = None
     centred: float = 0.5
     decoder_choices: Mapping[str, Sequence[float]] | None = None
+    gentle: Mapping[str, Any] = field(default_factory=dict)
 
     def facts(self, *, options: FitOptions, steps: int, seconds: float) -> dict[str, Any]:
         """Return what a card should say about a finished training, ready for JSON."""
@@ -81,14 +84,21 @@ _NUCLEI = Recipe(
         channels=["red", "green", "blue"],
         grey="repeat",
         normalization=Normalization(kind="percentile", lower=1.0, upper=99.8, joint=True, clip=(-0.2, 1.5), invert="auto"),
-        window=(512, 512),
+        window=(256, 256),
         multiple_of=32,
         overlap=0.25,
         output="instances",
         classes=["background", "nucleus"],
         heads=["foreground", "border", "distance"],
         decoder="watershed",
-        decoder_parameters={"foreground_bias": 0.2, "border_weight": 0.75, "depth": 0.35, "min_size": 20, "min_score": 0.75},
+        decoder_parameters={
+            "foreground_bias": 0.4,
+            "border_weight": 0.25,
+            "depth": 0.4,
+            "min_size": 20,
+            "min_score": 0.8,
+            "min_height": 0.3,
+        },
         licence="CC0-1.0",
         attribution=(
             "Trained on the train parts of BBBC038 (2018 Data Science Bowl, stage 1, from the copy with corrected masks at "
@@ -130,12 +140,13 @@ _NUCLEI = Recipe(
     loss=InstanceLoss,
     make_maps=object_maps,
     shares={"fluorescence": 0.6, "histology": 0.27, "brightfield": 0.05, "u2os": 0.08},
+    gentle={"wide_share": 0.1, "rotation_share": 0.25, "stretch": 0.04, "gamma": 0.3, "contrast": 0.15, "brightness": 0.04, "noise": 0.05},
     decoder_choices={
-        "depth": [0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45],
-        "foreground_bias": [-0.2, 0.0, 0.2, 0.4],
+        "depth": [0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6],
+        "foreground_bias": [-0.2, 0.0, 0.2, 0.4, 0.6],
         "border_weight": [0.0, 0.25, 0.5, 0.75, 1.0],
         "min_score": [0.6, 0.65, 0.7, 0.75, 0.8, 0.85],
-        "min_size": [15, 20, 25, 30],
+        "min_size": [10, 15, 20, 25, 30],
         "min_height": [0.0, 0.3, 0.45, 0.6],
     },
 )
@@ -171,16 +182,16 @@ _HIPPOCAMPUS = Recipe(
     folders=("hippocampus_mri",),
     augmentation=Augmentation(
         size=(32, 48, 32),
-        zoom=(0.92, 1.09),
-        rotation=8.0,
-        rotation_share=0.4,
-        stretch=0.04,
-        contrast=0.1,
-        brightness=0.1,
-        noise=0.08,
+        zoom=(0.85, 1.18),
+        rotation=12.0,
+        rotation_share=0.6,
+        stretch=0.06,
+        contrast=0.15,
+        brightness=0.15,
+        noise=0.15,
         clip=(-4.0, 6.0),
     ),
-    fit=FitOptions(steps=3500, average=0.998, checkpoint_every=250),
+    fit=FitOptions(steps=1600, average=0.998, checkpoint_every=250),
     batch=4,
     loss=CrossEntropyDice,
     centred=0.7,

@@ -109,8 +109,7 @@ class Choices:
 
 def default_settings(spec: ModelSpec) -> Settings:
     """Return what the model says."""
-    threshold = spec.decoder_parameters.get("threshold", 0.5)
-    return Settings(window=", ".join(str(size) for size in spec.window), overlap=spec.overlap, blending=spec.blending, threshold=threshold)
+    return Settings(window=", ".join(str(size) for size in spec.window), overlap=spec.overlap, blending=spec.blending)
 
 
 def changes(settings: Settings, defaults: Settings, *, unit: str = "px") -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from napari_tileseg.widgets.keys import bind_segment, dock_shortcut
 from napari_tileseg.widgets.layers import facts_of, image_layers
 from napari_tileseg.widgets.parts import Box, MainButton, MessageBox, ProgressBar, Scroll
 from napari_tileseg.widgets.plan import SPEEDS, Plan, estimate_words
-from napari_tileseg.widgets.session import Order, session_of
+from napari_tileseg.widgets.session import Order, real_viewer, session_of
 from napari_tileseg.widgets.states import Action, Form, Message, Phase, press, view
 from napari_tileseg.widgets.style import icon_color, sheet
 from napari_tileseg.widgets.watch import LayerWatch
@@ -55,10 +55,10 @@ class SegmentWidget(QWidget):
     viewer : napari.viewer.Viewer
     """
 
-    def __init__(self, viewer: "napari.viewer.Viewer") -> None:  # noqa: UP037  # napari looks for the quoted name to inject the viewer
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:  # napari looks for exactly this annotation to inject the viewer
         super().__init__()
         self.setObjectName("tileseg")
-        self.viewer = viewer
+        self.viewer = viewer = real_viewer(viewer)
         self.session = session_of(viewer)
         self.form = SegmentForm()
         self.scroller = Scroll(self.form)
@@ -71,7 +71,7 @@ class SegmentWidget(QWidget):
         self._bridge = Bridge(self)
         self._specs: list[ModelSpec] = list_models()
         self._devices: tuple[Device, ...] = ()
-        self._axes_by: dict[tuple[int, str], str] = {}
+        self._chosen: weakref.WeakKeyDictionary[Image, _Chosen] = weakref.WeakKeyDictionary()
         self._shown: tuple[Any, str] = (None, "")
         self._form = Form()
         self._plan: Plan | None = None
@@ -110,7 +110,7 @@ class SegmentWidget(QWidget):
     def _connect(self) -> None:
         self.form.changed.connect(self._on_change)
         self.form.image_chosen.connect(self._on_image)
-        self.form.model_chosen.connect(self._on_model)
+        self.form.model_chosen.connect(self._on_model_chosen)
         self.form.axes_edited.connect(self._on_axes)
         self.form.card_wanted.connect(self._on_card)
         self.form.acted.connect(self.act)
@@ -170,8 +170,17 @@ class SegmentWidget(QWidget):
         layer = self.image
         if layer is not None and layer is not self._shown[0]:
             best = pick_model(self._specs, facts_of(layer), self.session.last_model)
-            if best is not None and best is not self.spec:
-                self.form.model.fill([(item.label, item.name) for item in self._specs], best.name)
+            name = self._memory(layer).model or (best.name if best is not None else "")
+            self.form.model.fill([(item.label, item.name) for item in self._specs], name)
+        self._on_model()
+
+    def _memory(self, layer: Image) -> _Chosen:
+        """Return what the user has chosen for an image."""
+        return self._chosen.setdefault(layer, _Chosen())
+
+    def _on_model_chosen(self) -> None:
+        if self.image is not None and self.spec is not None:
+            self._memory(self.image).model = self.spec.name
         self._on_model()
 
     def _on_model(self) -> None:
@@ -184,13 +193,13 @@ class SegmentWidget(QWidget):
             if name != self._shown[1]:
                 self.form.options.set_spec(spec)
         self._shown = (layer, name)
-        guess = facts_of(layer).guess(spec) if layer is not None else ""
-        self.form.set_axes(self._axes_by.get((id(layer), name), guess))
+        self.form.set_axes(self._memory(layer).axes.get(name) or facts_of(layer).guess(spec) if layer is not None else "")
         self._forget_other_run()
         self._on_change()
 
     def _on_axes(self) -> None:
-        self._axes_by[id(self.image), self._shown[1]] = self.form.axes.text().replace(" ", "")
+        if self.image is not None:
+            self._memory(self.image).axes[self._shown[1]] = self.form.axes.text().replace(" ", "")
         self._on_change()
 
     def _forget_other_run(self) -> None:
@@ -366,6 +375,14 @@ class SegmentWidget(QWidget):
 
     def minimumSizeHint(self) -> QSize:
         return QSize(240, super().minimumSizeHint().height())
+
+
+@dataclass
+class _Chosen:
+    """What the user has chosen for an image: its model, and its axes for each model."""
+
+    model: str = ""
+    axes: dict[str, str] = field(default_factory=dict)
 
 
 class _Late:

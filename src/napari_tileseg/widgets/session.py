@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.volume import Volume
 
-__all__ = ["Order", "Session", "session_of"]
+__all__ = ["Order", "Session", "real_viewer", "session_of"]
 
 _LOG = logging.getLogger(__name__)
 _TICK = 200
@@ -217,7 +217,11 @@ class Session(QObject):
             result.follow(run.labels)
         self._become(Run(Phase.LOADING, image=order.volume.name, model=order.spec.label, layer=result.shown))
         self._ask_before_closing(run, order)
-        self._activity.open(f"{order.volume.name} with {order.spec.label}")  # last: it lets Qt handle messages
+        QTimer.singleShot(0, self._open_activity)  # later, because it lets Qt handle messages
+
+    def _open_activity(self) -> None:
+        if self.active and not self._closed:
+            self._activity.open(f"{self.state.image} with {self.state.model}")
 
     def _ask_before_closing(self, run: Any, order: Order) -> None:
         """Wait for the run in a worker of napari's, so that napari asks before it closes."""
@@ -391,8 +395,15 @@ class _Waiting:
 _SESSIONS: dict[int, Session] = {}
 
 
+def real_viewer(viewer: Any) -> napari.viewer.Viewer:
+    """Return the viewer itself: plugins get a new proxy each time, and layers are told apart here by identity."""
+    found: napari.viewer.Viewer = getattr(viewer, "__wrapped__", viewer)
+    return found
+
+
 def session_of(viewer: napari.viewer.Viewer) -> Session:
     """Return the session of a viewer; docks come and go, the session stays."""
+    viewer = real_viewer(viewer)
     for session in _SESSIONS.values():
         if session.viewer is viewer:
             return session

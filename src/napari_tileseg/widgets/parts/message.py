@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 from superqt import QFlowLayout
 
@@ -125,6 +125,11 @@ class MessageBox(QFrame):
         repolish(self)
         self._draw()
         self.updateGeometry()
+
+    def minimumSizeHint(self) -> QSize:
+        # As tall as it is at its width: what layouts guess for sentences and links that wrap is far more.
+        layout = self.layout()
+        return QSize(0, layout.totalHeightForWidth(self.width()) if layout is not None else 0)
 
     def set_theme(self, theme: str, color: str) -> None:
         """Take the icon from another theme, in its icon colour."""
