@@ -51,17 +51,19 @@ class Result:
         self.layers: list[Labels] = []
         self.scores: Image | None = None
         self.locked = True
+        self._inserted = False
         # Where the labels go is settled now: the image may be moved or removed while the run goes on.
         self._placement: Placement = place(image, axis_map.axes if len(axis_map.axes) == _ndim(image) else volume.axes[1:])
 
     @property
     def shown(self) -> bool:
         """There is a layer, in the viewer or just removed from it."""
-        return bool(self.layers)
+        return self._inserted and bool(self.layers)
 
-    def show(self, labels: NDArray[Any]) -> None:
-        """Put layers over `labels`, above the image, and lock them."""
-        at = self._index_above_image()
+    def make(self, labels: NDArray[Any]) -> None:
+        """Make locked layers over `labels`. napari takes its time for this, and again for `show`: leave it a breath between."""
+        if self.layers:
+            return
         for number, part in enumerate(self._parts(labels)):
             single = self.spec.output == "sigmoid"
             layer = Labels(
@@ -71,9 +73,17 @@ class Result:
                 metadata=self._metadata(),
                 **self._placement.arguments,
             )
-            self.layers.append(layer)
-            self.viewer.layers.insert(at + number, layer)
+            layer.editable = False
             layer.events.editable.connect(self._hold)
+            self.layers.append(layer)
+
+    def show(self, labels: NDArray[Any]) -> None:
+        """Put the layers above the image."""
+        self.make(labels)
+        at = self._index_above_image()
+        for number, layer in enumerate(self.layers):
+            self.viewer.layers.insert(at + number, layer)
+        self._inserted = True
         self.lock()
         self.viewer.layers.selection.active = self.layers[-1]
 
@@ -86,7 +96,7 @@ class Result:
     def refresh(self) -> None:
         """Draw what has been filled in since."""
         for layer in self.layers:
-            layer.refresh(extent=False, highlight=False)
+            layer.refresh(extent=False, highlight=False, thumbnail=False)
 
     def lock(self) -> None:
         """Keep hands off while the run writes; the undo history starts clean."""

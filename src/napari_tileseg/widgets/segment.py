@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from napari.layers import Image
+import numpy as np
+from napari.layers import Image, Labels
 from napari.settings import get_settings
 from qtpy.QtCore import QSize, QTimer
 from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
@@ -87,6 +88,7 @@ class SegmentWidget(QWidget):
         self._list_images()
         self._bridge.background(probe, _Late(self, "_on_devices"))
         self.session.docks.append(weakref.ref(self))
+        Labels(np.zeros((1, 1), np.uint8))  # napari's first one takes long: now, rather than while a run goes on
         bind_segment(viewer)
 
     # -- building --------------------------------------------------------------------------------------------------

@@ -239,8 +239,9 @@ class Session(QObject):
         match message:
             case Evented(SlabDone()):
                 self._slabs = True
-                if self.result is not None and not self.result.shown and self.state.phase is not Phase.REMOVED:
-                    self._show()
+                if self.result is not None and not self.result.layers and self.state.phase is not Phase.REMOVED:
+                    self.result.make(self._run.labels)
+                    QTimer.singleShot(0, self._show)
             case Loaded():
                 self.loaded = message
             case Done():
@@ -255,10 +256,11 @@ class Session(QObject):
             self._tick.start()
 
     def _show(self) -> None:
-        assert self.result is not None
+        """Put the result into the viewer, once."""
+        if self._closed or self.result is None or self.result.shown or self._run is None:
+            return
         self.result.show(self._run.labels)
-        self.state = replace(self.state, layer=True)
-        self.changed.emit()
+        self._become(replace(self.state, layer=True))
 
     def _draw(self) -> None:
         if self._closed:
@@ -279,7 +281,8 @@ class Session(QObject):
         self._activity.close()
         if isinstance(message, Died):
             self.loaded = None
-        if self.result is not None and self.result.shown:
+        if self.result is not None and self.result.layers:
+            self._show()
             self.result.refresh()
             self.result.unlock()
         if isinstance(message, Failed) and self.result is not None:
@@ -292,8 +295,7 @@ class Session(QObject):
         """Take the complete labels off the scratch file, and measure objects, in another thread."""
         assert self.result is not None
         self.provenance = dict(message.provenance)
-        if not self.result.shown:
-            self.result.show(self._run.labels)
+        self._show()
         order, run, result, token = self.order, self._run, self.result, self._token
         assert order is not None
         self.state = replace(self.state, phase=Phase.RUNNING)
