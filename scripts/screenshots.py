@@ -4,7 +4,8 @@ Run it where there is a screen, or under a virtual one::
 
     xvfb-run -a -s "-screen 0 1366x768x24" python scripts/screenshots.py
 
-The pictures go to ``docs/images``; ``--out`` and ``--only`` choose otherwise.
+The pictures go to ``docs/images``: the dock in every state and theme, and the whole window as ``segment.png`` (the README's)
+and ``volume.png``. ``--out`` and ``--only`` choose otherwise.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 import napari
 import numpy as np
 from napari.settings import get_settings
+from PIL import Image
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QScrollArea
@@ -70,9 +72,18 @@ class Studio:
         for theme in THEMES:
             self.viewer.theme = theme
             self.pause(0.3)
-            self.viewer.window.screenshot(str(self.out / f"segment_{name}_{theme}.png"), canvas_only=False, flash=False)
+            self.save(f"segment_{name}_{theme}", whole=False)
         self.viewer.theme = THEMES[0]
         print(f"{name}: {self.dock.box.label.text()!r} | {self.dock.button.text()} | {self.dock.message.text.text()!r}")
+
+    def save(self, name: str, *, whole: bool) -> None:
+        """Write a picture of the window, or of the dock alone."""
+        picture = self.viewer.window.screenshot(canvas_only=False, flash=False)[..., :3]
+        if not whole:
+            picture = picture[:, -self.dock.width() - 8 :]
+        image = Image.fromarray(picture)
+        image = image if whole else image.quantize(256, dither=Image.Dither.NONE)
+        image.save(self.out / f"{name}.png", optimize=True)
 
     def click(self) -> None:
         QTest.mouseClick(self.dock.button, Qt.MouseButton.LeftButton)
@@ -94,11 +105,12 @@ def take(studio: Studio) -> None:
     studio.pause(0.3)
     studio.shoot("ready")
     studio.click()
-    studio.wait(lambda: studio.phase(Phase.RUNNING) and dock.session.state.done > 0)
-    studio.shoot("running")
     studio.wait(lambda: studio.phase(Phase.DONE))
     studio.wait(lambda: "About" in dock.box.label.text())
     studio.shoot("done")
+    if not studio.only:
+        studio.pause(0.5)
+        studio.save("segment", whole=True)
     unfold(studio)
     interrupted(studio)
     questions(studio)
@@ -125,15 +137,13 @@ def interrupted(studio: Studio) -> None:
     dock, viewer = studio.dock, studio.viewer
     studio.clear()
     image, _ = sample("nuclei-fluorescence")
-    frames = np.stack([np.asarray(image.data)] * 4)
+    frames = np.stack([np.asarray(image.data)] * 24)
     viewer.add_image(frames, name="time_lapse", axis_labels=("t", "y", "x"))
     studio.pause(0.5)
     studio.click()
     studio.wait(lambda: dock.session.result is not None and dock.session.result.shown)
-    studio.shoot("filling")
+    studio.shoot("running")
     studio.click()
-    studio.pause(0.05)
-    studio.shoot("cancelling")
     studio.wait(lambda: studio.phase(Phase.CANCELLED))
     studio.shoot("cancelled")
     studio.click()
@@ -179,6 +189,9 @@ def volume(studio: Studio) -> None:
     studio.wait(lambda: studio.phase(Phase.DONE, Phase.FAILED))
     studio.pause(0.5)
     studio.shoot("volume")
+    if not studio.only:
+        studio.pause(0.5)
+        studio.save("volume", whole=True)
 
 
 def main() -> None:

@@ -179,7 +179,6 @@ class SegmentForm(QWidget):
         self.channels = ChannelFields()
         self.device = Combo("Device", _tip("device"))
         self.loaded = QLabel()
-        self.loaded.setObjectName("small")
         self.unload = Links()
         self.memory = QWidget()
         self.memory.setObjectName("plain")

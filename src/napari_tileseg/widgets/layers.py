@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.layers import Image, Labels, Shapes
+from napari.layers import Image, Shapes
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_tileseg.errors import AxesError, InputError
@@ -250,10 +250,6 @@ def topmost_shapes(layers: Sequence[Layer], active: Layer | None) -> Shapes | No
     if isinstance(active, Shapes):
         return active
     return next((layer for layer in reversed(list(layers)) if isinstance(layer, Shapes)), None)
-
-
-def is_labels(layer: object) -> bool:
-    return isinstance(layer, Labels)
 
 
 def _check_rgb(axes: str) -> None:

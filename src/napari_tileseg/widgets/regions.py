@@ -12,11 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari.layers import Image, Shapes
-    from numpy.typing import NDArray
 
     from napari_tileseg.engine.axes import AxisMap
 
-__all__ = ["Region", "inner", "rectangles", "visible_part", "words"]
+__all__ = ["Region", "rectangles", "visible_part", "words"]
 
 Region = tuple[tuple[int, int], ...]
 
@@ -92,11 +91,6 @@ def words(region: Region | None, axis_map: AxisMap) -> str:
         return "whole image"
     sizes = [f"{stop - start}" for (start, stop), axis in zip(region, axis_map.grid_axes, strict=True) if axis in axis_map.spatial]
     return " × ".join(sizes)
-
-
-def inner(region: Region, array: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Return the part of an array that a region names."""
-    return array[tuple(slice(start, stop) for start, stop in region)]
 
 
 def _letters(layer: Image, axis_map: AxisMap) -> str:

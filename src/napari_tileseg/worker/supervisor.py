@@ -174,6 +174,9 @@ class Supervisor:
             process, self._process, self._loaded = self._process, None, None
             runs = [*self._waiting, *([self._active] if self._active is not None else [])]
             self._waiting.clear()
+            for run in runs:
+                if run.state not in OVER:
+                    run.state = "cancelling"  # so that the end of the process is not taken for a death
         atexit.unregister(self.close)
         if process is not None:
             process.end()
