@@ -5,6 +5,8 @@ SHELL := bash
 # Windows keeps an environment's programs in Scripts. Looked up when used, because set-up may have just made it.
 BIN = $(if $(wildcard .venv/Scripts),.venv/Scripts,.venv/bin)
 PYTEST = $(BIN)/python -m pytest
+# pytest brings its own virtual screen; a script needs one where there is none.
+SCREEN = $(if $(DISPLAY)$(WAYLAND_DISPLAY),,$(if $(shell command -v xvfb-run),xvfb-run -a -s "-screen 0 1366x768x24"))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow bench lint typecheck fix clean
@@ -26,7 +28,7 @@ test-slow: setup  ## run the long tests (repeated kills, over-fits, builds of th
 
 # Some benchmarks are scripts that print ratios against other programs, the others belong to pytest-benchmark.
 bench: setup  ## measure speed and memory
-	@for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script || exit; done
+	@for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(SCREEN) $(BIN)/python $$script || failed=1; done; exit $${failed:-0}
 	@$(PYTEST) benchmarks -o python_files="bench_*.py" -p no:randomly --benchmark-only
 
 lint: setup typecheck  ## check style, types, spelling and pyproject.toml

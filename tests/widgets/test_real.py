@@ -47,7 +47,7 @@ def test_one_click_on_the_fluorescence_sample(desk: Callable[..., Any], tmp_path
     truth = here.viewer.layers["nuclei_fluorescence_reference"].data
     layer = here.labels
     assert layer.name == "nuclei_fluorescence_nuclei-2d"
-    assert average_precision(np.asarray(truth), np.asarray(layer.data)) >= 0.6
+    assert average_precision(np.asarray(truth), np.asarray(layer.data)) >= 0.9
     check_grid(layer, image)
     assert here.viewer.layers.index(layer) == here.viewer.layers.index(image) + 1
     assert here.viewer.layers.selection.active is layer
@@ -86,8 +86,8 @@ def test_one_click_on_the_mri_sample(desk: Callable[..., Any], tmp_path: Path, m
     assert here.phase is Phase.DONE, here.session.state
 
     layer, truth = here.labels, np.asarray(here.viewer.layers["hippocampus_mri_reference"].data)
-    assert dice(layer.data, truth, 1) >= 0.7
-    assert dice(layer.data, truth, 2) >= 0.7
+    assert dice(layer.data, truth, 1) >= 0.85
+    assert dice(layer.data, truth, 2) >= 0.85
     check_grid(layer, image)
     assert isinstance(layer.colormap, DirectLabelColormap)
     assert list(layer.features["class"]) == ["background", *here.session.order.spec.classes[1:]]
