@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_tileseg.errors import OptionsError
-from napari_tileseg.training.augment import Augmentation, cut, random_matrix, recolor
+from napari_tileseg.training.augment import Augmentation, cut, random_field, random_matrix, recolor
 from napari_tileseg.training.data import Example
 from napari_tileseg.training.sampling import Sampler
 
@@ -91,11 +91,32 @@ def test_image_and_labels_are_warped_alike(seed: int) -> None:
     whole = Example("disc", "disc", labels[None].astype(np.float16), labels, labels[None].astype(np.float16))
     generator = np.random.default_rng(seed)
     matrix, zoom = random_matrix(STRONG, generator)
-    crop = cut(whole, matrix, np.array([30.0, 30.0]), STRONG.size, zoom)
+    field = random_field(replace(STRONG, elastic=2.0, elastic_share=0.7), generator)
+    crop = cut(whole, matrix, np.array([30.0, 30.0]), STRONG.size, zoom, field)
     # Linear and nearest sampling agree within half a pixel of the outline, that is, everywhere but where the image is between 0 and 1.
     certain = (crop.image[0] < 0.01) | (crop.image[0] > 0.99)
     np.testing.assert_array_equal(crop.labels[certain], crop.image[0][certain] > 0.5)
     assert 0.49 < zoom < 2.01
+
+
+@pytest.mark.parametrize("shape", [(9, 12), (9, 8, 10)])
+def test_an_even_displacement_is_another_centre(shape: tuple[int, ...]) -> None:
+    whole, size, centre = example(shape), (4,) * len(shape), np.full(len(shape), 3.5)
+    matrix = np.eye(len(shape))[::-1] * 1.0
+    by = torch.arange(len(shape), dtype=torch.float32)
+    moved = cut(whole, matrix, centre, size, field=by.expand(*size, -1))
+    other = cut(whole, matrix, centre + matrix @ by.double().numpy(), size)
+    torch.testing.assert_close(moved.image, other.image, atol=1e-4, rtol=0)
+    assert torch.equal(moved.labels, other.labels)
+
+
+def test_an_elastic_warp_is_smooth_and_as_strong_as_asked() -> None:
+    elastic = Augmentation(size=(40, 30, 20), elastic=2.0, elastic_share=1.0)
+    fields = torch.stack([random_field(elastic, np.random.default_rng(seed)) for seed in range(40)])
+    assert fields.shape == (40, 40, 30, 20, 3)
+    assert 1.0 < fields.std() < 2.0, "linear interpolation between the nodes weakens it a little"
+    assert fields.diff(dim=1).abs().mean() < 0.25, "neighbours move together"
+    assert random_field(replace(elastic, elastic_share=0.0), np.random.default_rng(0)) is None
 
 
 @given(seed=st.integers(0, 10**6), channels=st.sampled_from([1, 3]))

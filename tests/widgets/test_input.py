@@ -48,7 +48,7 @@ def test_another_kind_of_layer(desk: Callable[..., Any], kind: str) -> None:
     {"points": here.viewer.add_points, "shapes": here.viewer.add_shapes, "labels": here.viewer.add_labels}[kind](
         np.zeros((4, 4), np.uint8) if kind == "labels" else None, name="mine"
     )
-    assert here.box == f'"mine" is a {kind.title()} layer; images can be segmented. Open an image.'
+    here.until(lambda: here.box == f'"mine" is a {kind.title()} layer; images can be segmented. Open an image.')
     assert not here.dock.button.isEnabled()
     image = here.viewer.add_image(NOISE, name="noise")
     here.viewer.layers.selection.active = here.viewer.layers["mine"]

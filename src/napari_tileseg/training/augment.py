@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from napari_tileseg.training.data import Example
 
-__all__ = ["Augmentation", "Crop", "cut", "random_matrix", "recolor"]
+__all__ = ["Augmentation", "Crop", "cut", "random_field", "random_matrix", "recolor"]
+
+_NODE_DISTANCE = 10  # pixels between two random displacements of an elastic warp
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,10 @@ class Augmentation:
         Share of the crops that are rotated by any angle.
     stretch : float
         Largest relative difference of magnification between two axes.
+    elastic : float
+        Standard deviation, in pixels, of the displacements of an elastic warp; about ten pixels lie between two independent ones.
+    elastic_share : float
+        Share of the crops that are warped so.
     right_angles : bool
         Turn by a random multiple of 90 degrees in the plane (2D only).
     flips : tuple of bool
@@ -50,6 +56,8 @@ class Augmentation:
     rotation: float = 0.0
     rotation_share: float = 0.0
     stretch: float = 0.0
+    elastic: float = 0.0
+    elastic_share: float = 0.0
     right_angles: bool = False
     flips: tuple[bool, ...] = ()
     gamma: float = 0.0
@@ -105,7 +113,31 @@ def random_matrix(augmentation: Augmentation, generator: np.random.Generator) ->
     return matrix * np.asarray(flips), zoom
 
 
-def cut(example: Example, matrix: NDArray[np.float64], centre: NDArray[np.float64], size: tuple[int, ...], zoom: float = 1.0) -> Crop:
+def random_field(augmentation: Augmentation, generator: np.random.Generator) -> Tensor | None:
+    """Draw the displacements of an elastic warp (Simard et al., ICDAR 2003), or none.
+
+    Returns
+    -------
+    Tensor of float32, shape (*size, D), or None
+        Pixels in the crop's own directions, interpolated linearly between nodes.
+    """
+    if not augmentation.elastic or generator.random() >= augmentation.elastic_share:
+        return None
+    size = augmentation.size
+    nodes = [length // _NODE_DISTANCE + 2 for length in size]
+    coarse = generator.standard_normal((1, len(size), *nodes), dtype=np.float32) * augmentation.elastic
+    mode = "bilinear" if len(size) == 2 else "trilinear"
+    return F.interpolate(torch.from_numpy(coarse), size=size, mode=mode, align_corners=True)[0].movedim(0, -1)
+
+
+def cut(
+    example: Example,
+    matrix: NDArray[np.float64],
+    centre: NDArray[np.float64],
+    size: tuple[int, ...],
+    zoom: float = 1.0,
+    field: Tensor | None = None,
+) -> Crop:
     """Sample a crop from an example: linear for image and maps, nearest for labels, zero outside.
 
     Parameters
@@ -114,14 +146,21 @@ def cut(example: Example, matrix: NDArray[np.float64], centre: NDArray[np.float6
         Maps offsets from the crop's centre to offsets from `centre`.
     centre : ndarray, shape (D,)
         Position in the example, in pixels, that comes to lie at ``(size - 1) / 2``.
+    field : Tensor of float32, shape (*size, D), optional
+        Displacements that are added to the offsets in the crop, in pixels.
     """
     shape = np.asarray(example.labels.shape)
-    reach = np.abs(matrix) @ ((np.asarray(size) - 1) / 2)
+    furthest = (np.asarray(size) - 1) / 2
+    if field is not None:
+        furthest = furthest + field.abs().amax(dim=tuple(range(len(size)))).numpy()
+    reach = np.abs(matrix) @ furthest
     start = np.clip(np.floor(centre - reach).astype(int) - 1, 0, shape - 1)
     stop = np.clip(np.ceil(centre + reach).astype(int) + 2, start + 1, shape)
     window = tuple(slice(int(low), int(high)) for low, high in zip(start, stop, strict=True))
     axes = [torch.arange(length, dtype=torch.float32) - (length - 1) / 2 for length in size]
     offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+    if field is not None:
+        offsets = offsets + field
     positions = offsets @ torch.from_numpy(matrix.T.astype(np.float32)) + torch.from_numpy((centre - start).astype(np.float32))
     # grid_sample wants x first and the centres of the first and last pixel at -1 and 1; a single pixel lies at 0.
     lengths = torch.from_numpy(np.maximum(stop - start - 1, 1).astype(np.float32))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from napari_tileseg.errors import OptionsError
-from napari_tileseg.training.augment import Augmentation, Crop, cut, random_matrix, recolor
+from napari_tileseg.training.augment import Augmentation, Crop, cut, random_field, random_matrix, recolor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -101,7 +101,7 @@ class Sampler:
         example = self.examples[generator.choice(len(self.examples), p=self._probabilities)]
         matrix, zoom = random_matrix(self.augmentation, generator)
         centre = self._centre(example, matrix, generator)
-        crop = cut(example, matrix, centre, self.augmentation.size, zoom)
+        crop = cut(example, matrix, centre, self.augmentation.size, zoom, random_field(self.augmentation, generator))
         return replace(crop, image=recolor(crop.image, self.augmentation, generator))
 
     def _centre(self, example: Example, matrix: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from napari.layers import Image, Labels
 
 from napari_tileseg.segmentation import label_volume
 from napari_tileseg.widgets.layers import Placement, class_features, label_colors, place
+from napari_tileseg.widgets.overlays import tools_later
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,7 +83,8 @@ class Result:
         self.make(labels)
         at = self._index_above_image()
         for number, layer in enumerate(self.layers):
-            self.viewer.layers.insert(at + number, layer)
+            with tools_later(layer):
+                self.viewer.layers.insert(at + number, layer)
         self._inserted = True
         self.lock()
         self.viewer.layers.selection.active = self.layers[-1]

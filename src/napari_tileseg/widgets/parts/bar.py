@@ -32,7 +32,10 @@ class ProgressBar(QProgressBar):
         if bar is None:
             return
         # A bar of unknown length stands still with its words: Qt's busy bar shows no text in most styles.
+        # Qt paints a bar at once when its value is set, and the canvas with it; with updates off it is painted with all else.
+        self.setUpdatesEnabled(False)
         self.setRange(0, _STEPS)
         self.setValue(round((bar.share or 0) * _STEPS))
+        self.setUpdatesEnabled(True)
         self.setFormat(bar.text.replace("%", "%%"))
         self.setAccessibleDescription(bar.text)
