@@ -125,8 +125,7 @@ def test_options_that_do_not_fit(desk: Callable[..., Any]) -> None:
     here.viewer.add_image(NOISE, name="noise")
     form = here.dock.form
     form.model.choose("nuclei-2d")
-    form.options.window_edit.setText("250")
-    form.options.window_edit.textEdited.emit("250")
+    form.options.set_window("250")
     assert form.options_problem.text.text() == "Window 250 is no multiple of 32. Use 256."
     assert here.box == "Waiting for a change in Options."
     assert not here.dock.button.isEnabled()

@@ -176,7 +176,7 @@ def test_a_smaller_window_after_the_process_died(desk: Callable[..., Any], stand
     here.wait_for(Phase.DIED)
     (tmp_path / "gate").touch()
     here.follow(Action.SMALLER)
-    assert here.dock.form.options.window_edit.text() == "16, 16"
+    assert here.dock.form.options.settings.window == "16, 16"
     here.wait_for(Phase.DONE)
     assert here.session.order.job.options.window == (16, 16)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
@@ -10,8 +9,9 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidge
 
 from napari_tileseg.job import SegmentOptions
 from napari_tileseg.widgets.channels import ChannelFields
-from napari_tileseg.widgets.choices import Choices, Settings, changes, default_settings, results_words
-from napari_tileseg.widgets.parts import Combo, Edit, Fields, Fold, Links, MessageBox, Spin, Tick
+from napari_tileseg.widgets.choices import Choices, results_words
+from napari_tileseg.widgets.options import OptionsPage
+from napari_tileseg.widgets.parts import Combo, Edit, Fields, Fold, Links, MessageBox, Tick
 from napari_tileseg.widgets.parts.fields import Note
 from napari_tileseg.widgets.states import Action, Message
 
@@ -21,118 +21,13 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from qtpy.QtGui import QShowEvent
 
-    from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["OptionsPage", "SegmentForm"]
+__all__ = ["SegmentForm"]
 
 
 def _tip(name: str) -> str:
     """Return an option's tooltip: the one place where its words stand is `SegmentOptions`."""
     return str(SegmentOptions.model_fields[name].description)
-
-
-class OptionsPage(QWidget):
-    """The fields under Options."""
-
-    changed = Signal()
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setObjectName("plain")
-        self.window_edit = Edit("Window", _tip("window"))
-        self.overlap = Spin("Overlap", _tip("overlap"), most=0.95)
-        self.blending = Combo("Blending", _tip("blending"))
-        self.blending.fill([("Gaussian", "gaussian"), ("Constant", "constant"), ("nnU-Net", "nnunet"), ("Crop", "crop")])
-        self.precision = Combo("Precision", _tip("precision"))
-        self.precision.fill([("Exact", "exact"), ("Fast", "auto")])
-        self.threshold = Spin("Threshold", _tip("threshold"))
-        self.min_size = Spin("Min. size", "Smaller objects go.", most=1e9, step=1)
-        self.rescale = Tick("Match pixel size", _tip("rescale"))
-        self.tta = Tick("Average flips", "8 times slower in 3D, 4 times in 2D.")
-        self.reset_button = QPushButton("Reset to the model's values")
-        self.reset_button.setAccessibleName("Reset to the model's values")
-        self.fields = Fields(indent=8)
-        for field in (self.window_edit, self.overlap, self.blending, self.precision, self.threshold, self.min_size):
-            self.fields.add(field.accessibleName(), field)
-        self.fields.add_wide(self.rescale)
-        self.fields.add_wide(self.tta)
-        self.fields.add_wide(self.reset_button)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 4)
-        layout.addWidget(self.fields)
-        self._defaults = Settings("", 0.5, "gaussian")
-        self.window_edit.textEdited.connect(self._tell)
-        for spin in (self.overlap, self.threshold, self.min_size):
-            spin.valueChanged.connect(self._tell)
-        for combo in (self.blending, self.precision):
-            combo.currentIndexChanged.connect(self._tell)
-        for tick in (self.rescale, self.tta):
-            tick.toggled.connect(self._tell)
-        self.reset_button.clicked.connect(self.reset)
-
-    @property
-    def settings(self) -> Settings:
-        return Settings(
-            window=self.window_edit.text(),
-            overlap=self.overlap.value(),
-            blending=self.blending.value,
-            precision=self.precision.value,
-            threshold=self.threshold.value(),
-            min_size=self.min_size.value(),
-            rescale=self.rescale.isChecked(),
-            tta=self.tta.isChecked(),
-        )
-
-    @property
-    def words(self) -> str:
-        """What the folded header says."""
-        return changes(self.settings, self._defaults, unit=self.min_size.suffix().strip() or "px")
-
-    def set_spec(self, spec: ModelSpec) -> None:
-        """Take a model's values; what the user changed himself stays, the window apart."""
-        old, settings = self._defaults, self.settings
-        self._defaults = default_settings(spec)
-        kept = (
-            {}
-            if not old.window
-            else {
-                name: getattr(settings, name)
-                for name in ("overlap", "blending", "precision", "threshold", "min_size", "rescale", "tta")
-                if getattr(settings, name) != getattr(old, name)
-            }
-        )
-        self._fill(replace(self._defaults, **kept))
-        needed = spec.output != "softmax"
-        self.threshold.setEnabled(needed)
-        self.rescale.setVisible(spec.spacing is not None)
-        self.threshold.setToolTip(_tip("threshold") if needed else "The class with the highest score wins; no threshold is needed.")
-
-    def set_unit(self, unit: str) -> None:
-        """Say in which unit sizes are."""
-        self.min_size.setSuffix(f" {unit}")
-        self.min_size.setDecimals(0 if unit == "px" else 2)
-
-    def reset(self) -> None:
-        """Take the model's values everywhere."""
-        self._fill(self._defaults)
-        self.changed.emit()
-
-    def _fill(self, settings: Settings) -> None:
-        fields = (self.window_edit, self.overlap, self.blending, self.precision, self.threshold, self.min_size, self.rescale, self.tta)
-        blocked = [field.blockSignals(True) for field in fields]
-        self.window_edit.setText(settings.window)
-        self.overlap.setValue(settings.overlap)
-        self.blending.choose(settings.blending)
-        self.precision.choose(settings.precision)
-        self.threshold.setValue(settings.threshold)
-        self.min_size.setValue(settings.min_size)
-        self.rescale.setChecked(settings.rescale)
-        self.tta.setChecked(settings.tta)
-        for field, was in zip(fields, blocked, strict=True):
-            field.blockSignals(was)
-
-    def _tell(self) -> None:
-        self.changed.emit()
 
 
 class SegmentForm(QWidget):
@@ -333,7 +228,6 @@ class SegmentForm(QWidget):
 
     def widgets_in_order(self) -> list[Any]:
         """Return the fields from top to bottom, as Tab takes them."""
-        options = self.options
         return [
             self.image,
             self.model,
@@ -344,15 +238,7 @@ class SegmentForm(QWidget):
             self.where_fold.header,
             self.region,
             self.options_fold.header,
-            options.window_edit,
-            options.overlap,
-            options.blending,
-            options.precision,
-            options.threshold,
-            options.min_size,
-            options.rescale,
-            options.tta,
-            options.reset_button,
+            *self.options.natives,
             self.results_fold.header,
             self.keep_scores,
             self.objects,

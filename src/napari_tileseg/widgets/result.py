@@ -8,8 +8,8 @@ import numpy as np
 from napari.layers import Image, Labels
 
 from napari_tileseg.segmentation import label_volume
+from napari_tileseg.widgets.breaths import in_breaths
 from napari_tileseg.widgets.layers import Placement, class_features, label_colors, place
-from napari_tileseg.widgets.overlays import tools_later
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,7 +83,7 @@ class Result:
         self.make(labels)
         at = self._index_above_image()
         for number, layer in enumerate(self.layers):
-            with tools_later(layer):
+            with in_breaths(layer):
                 self.viewer.layers.insert(at + number, layer)
         self._inserted = True
         self.lock()

@@ -315,7 +315,7 @@ class SegmentWidget(QWidget):
             return
         window = order.job.options.window or order.spec.window
         step = order.spec.multiple_of
-        self.form.options.window_edit.setText(", ".join(str(max(step, size // 2 // step * step)) for size in window))
+        self.form.options.set_window(", ".join(str(max(step, size // 2 // step * step)) for size in window))
         self._restart()
 
     def use_cpu(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from napari_tileseg.widgets.parts.bar import ProgressBar
 from napari_tileseg.widgets.parts.button import MainButton, ThemedIcon
 from napari_tileseg.widgets.parts.combo import Combo
-from napari_tileseg.widgets.parts.fields import Edit, Fields, Note, Spin, Tick
+from napari_tileseg.widgets.parts.fields import Edit, Fields, Note, Tick
 from napari_tileseg.widgets.parts.fold import Fold
 from napari_tileseg.widgets.parts.message import Box, Links, MessageBox
 from napari_tileseg.widgets.parts.scroll import Scroll
@@ -22,7 +22,6 @@ __all__ = [
     "Note",
     "ProgressBar",
     "Scroll",
-    "Spin",
     "ThemedIcon",
     "Tick",
 ]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QSize, Qt
-from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QGridLayout, QHBoxLayout, QLabel, QLineEdit, QSizePolicy, QWidget
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
+from qtpy.QtWidgets import QAbstractSpinBox, QCheckBox, QGridLayout, QHBoxLayout, QLabel, QLineEdit, QSizePolicy, QWidget
 
 if TYPE_CHECKING:
-    from qtpy.QtGui import QWheelEvent
+    from qtpy.QtGui import QResizeEvent
 
-__all__ = ["Edit", "Fields", "Note", "Spin", "Tick", "Wrapped"]
+__all__ = ["Edit", "Fields", "Note", "Tick", "Wrapped", "tame"]
 
 
 class Edit(QLineEdit):
@@ -23,28 +23,27 @@ class Edit(QLineEdit):
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
 
 
-class Spin(QDoubleSpinBox):
-    """A number; the wheel turns it only while it has the focus."""
+class _Wheel(QObject):
+    """Leaves the wheel to the page while a field does not have the focus."""
 
-    def __init__(self, name: str, tip: str = "", *, most: float = 1.0, step: float = 0.05, decimals: int = 2) -> None:
-        super().__init__()
-        self.setAccessibleName(name)
-        self.setToolTip(tip)
-        self.setDecimals(decimals)
-        self.setRange(0, most)
-        self.setSingleStep(step)
-        self.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.setKeyboardTracking(False)
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        if event is None or event.type() != QEvent.Type.Wheel or not isinstance(watched, QWidget) or watched.hasFocus():
+            return False
+        event.ignore()
+        return True
 
-    def wheelEvent(self, event: QWheelEvent | None) -> None:
-        if event is None:
-            return
-        if self.hasFocus():
-            super().wheelEvent(event)
-        else:
-            event.ignore()
+
+def tame(field: QWidget, name: str) -> None:
+    """Make a field of another library behave as ours do: as narrow as its dock wants it, the wheel left to the page, with a name."""
+    field.setAccessibleName(name)
+    if isinstance(field, QCheckBox):
+        return
+    field.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+    field.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    field.installEventFilter(_Wheel(field))
+    if isinstance(field, QAbstractSpinBox):
+        field.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        field.setKeyboardTracking(False)
 
 
 class Tick(QCheckBox):
@@ -70,6 +69,13 @@ class Wrapped(QLabel):
     def minimumSizeHint(self) -> QSize:
         # Qt's own guess is the height at a narrow width, which makes a scroll area scroll for nothing.
         return QSize(0, max(self.heightForWidth(self.width()), 0))
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        if event is None:
+            return
+        super().resizeEvent(event)
+        if event.size().width() != event.oldSize().width():
+            self.updateGeometry()  # layouts remember the height of another width
 
 
 class Note(Wrapped):
