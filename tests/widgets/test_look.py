@@ -82,9 +82,8 @@ def test_there_is_no_scroll_bar_while_there_is_room(desk: Callable[..., Any]) ->
     dock = narrow(here)
     for model in ("nuclei-2d", "small-classes", "nuclei-2d"):
         dock.form.model.choose(model)
-        here.qtbot.wait(50)
-        assert not dock.scroller.verticalScrollBar().isVisible()
-        assert dock.scroller.height() >= dock.scroller.sizeHint().height()
+        here.until(lambda: not dock.scroller.verticalScrollBar().isVisible())
+        here.until(lambda: dock.scroller.height() >= dock.scroller.sizeHint().height())
 
 
 def test_every_field_has_a_name_and_its_place(desk: Callable[..., Any]) -> None:
