@@ -88,6 +88,7 @@ Window = Annotated[str | None, _described("window", "--window")]
 Overlap = Annotated[float | None, _described("overlap", "--overlap")]
 Blending = Annotated[str | None, _described("blending", "--blending")]
 Sigma = Annotated[float | None, _described("sigma", "--sigma")]
+Padding = Annotated[str | None, _described("padding", "--padding")]
 Precision = Annotated[str | None, _described("precision", "--precision")]
 Device = Annotated[str | None, _described("device", "--device")]
 Batch = Annotated[int | None, _described("batch", "--batch")]
@@ -161,6 +162,7 @@ def segment(
     overlap: Overlap = None,
     blending: Blending = None,
     sigma: Sigma = None,
+    padding: Padding = None,
     precision: Precision = None,
     device: Device = None,
     batch: Batch = None,
@@ -180,6 +182,7 @@ def segment(
             overlap=overlap,
             blending=blending,
             sigma=sigma,
+            padding=padding,
             precision=precision,
             device=device,
             batch=batch,

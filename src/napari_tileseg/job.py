@@ -25,6 +25,7 @@ class SegmentOptions(BaseModel):
         None, title="Blending", description="How overlaps are averaged."
     )
     sigma: float = Field(0.125, gt=0, title="Sigma", description="Width of the Gaussian weights as a share of the window.")
+    padding: Literal["zeros", "reflect"] | None = Field(None, title="Padding", description="What the model sees beyond the image.")
     precision: Literal["exact", "auto"] = Field("exact", title="Precision", description="Fast is kept only if labels agree.")
     device: str = Field("auto", title="Device", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="Where the model runs.")
     batch: int | None = Field(None, ge=1, title="Batch", description="Tiles at once; fitted to the device if empty.")

@@ -158,6 +158,24 @@ def test_labels_stream_while_the_run_goes_on() -> None:
             assert seen[-1] >= 20
 
 
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**31), shape=st.tuples(st.integers(1, 11), st.integers(1, 11)))
+def test_reflection_shows_the_network_a_mirror_image(seed: int, shape: tuple[int, int]) -> None:
+    image = image_of(seed, shape)
+    seen: list[np.ndarray] = []
+
+    def look(batch: torch.Tensor) -> torch.Tensor:
+        seen.append(batch[0, 0].numpy().copy())
+        return three_scores(batch)
+
+    collect(image, look, spec_of(padding="reflect"))
+    missing = [max(0, 8 - size) for size in shape]
+    mirrored = np.pad(image[0], [(gap // 2, gap - gap // 2) for gap in missing], mode="reflect")
+    starts = [[0] if size <= 8 else [0, size - 8] for size in shape]
+    expected = [mirrored[y : y + 8, x : x + 8] for y in starts[0] for x in starts[1]]
+    np.testing.assert_array_equal(seen, expected)
+
+
 def test_3d() -> None:
     image = image_of(1, (9, 12, 7))
     spec = spec_of(axes="CZYX", window=(4, 6, 8))

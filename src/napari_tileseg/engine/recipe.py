@@ -24,6 +24,7 @@ class Recipe:
     steps: Literal["fixed", "even"]
     blending: str
     sigma: float
+    padding: str
     output_offset: tuple[int, ...] | None
 
     def plan(self, shape: tuple[int, ...]) -> TilePlan:
@@ -35,6 +36,7 @@ class Recipe:
             steps=self.steps,
             output_offset=self.output_offset,
             blending=self.blending,
+            reflect=self.padding == "reflect",
         )
 
 
@@ -72,6 +74,7 @@ def resolve(spec: ModelSpec, options: SegmentOptions) -> Recipe:
         steps=spec.steps,
         blending=options.blending or spec.blending,
         sigma=options.sigma if "sigma" in options.model_fields_set else spec.sigma,
+        padding=options.padding or spec.padding,
         output_offset=spec.output_offset,
     )
 

@@ -43,6 +43,8 @@ def command_line(job: Job, spec: ModelSpec, output: str) -> str:
     words += ["--window", _list(options.window)] if options.window else []
     words += ["--overlap", f"{options.overlap:g}"] if options.overlap is not None else []
     words += ["--blending", options.blending] if options.blending else []
+    words += ["--sigma", f"{options.sigma:g}"] if "sigma" in options.model_fields_set else []
+    words += ["--padding", options.padding] if options.padding else []
     words += ["--precision", options.precision] if options.precision != "exact" else []
     words += ["--threshold", f"{options.threshold:g}"] if options.threshold != 0.5 and spec.output != "softmax" else []
     words += ["--min-size", f"{options.min_size:g}"] if options.min_size else []
