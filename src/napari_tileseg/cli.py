@@ -95,7 +95,7 @@ Batch = Annotated[int | None, _described("batch", "--batch")]
 Threshold = Annotated[float | None, _described("threshold", "--threshold")]
 MinSize = Annotated[float | None, _described("min_size", "--min-size")]
 Rescale = Annotated[bool, typer.Option("--rescale/--no-rescale", help=SegmentOptions.model_fields["rescale"].description)]
-Flips = Annotated[bool, typer.Option("--tta", help=SegmentOptions.model_fields["tta"].description)]
+Views = Annotated[str | None, _described("tta", "--tta")]
 Scores = Annotated[bool, typer.Option("--scores", help="Also save the scores, beside the labels, as *_scores.ome.tif.")]
 MemoryLimit = Annotated[int | None, _described("memory_limit", "--memory-limit")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")]
@@ -169,7 +169,7 @@ def segment(
     threshold: Threshold = None,
     min_size: MinSize = None,
     rescale: Rescale = True,
-    tta: Flips = False,
+    tta: Views = None,
     scores: Scores = False,
     memory_limit: MemoryLimit = None,
     overwrite: Overwrite = False,

@@ -196,6 +196,22 @@ def test_flips_are_averaged() -> None:
     np.testing.assert_allclose(averaged.scores, image, rtol=0, atol=1e-5)
 
 
+def test_flips_and_quarter_turns_are_averaged() -> None:
+    image = image_of(2, (20, 20))
+    seen: list[np.ndarray] = []
+
+    def lopsided(batch: torch.Tensor) -> torch.Tensor:
+        seen.append(batch[0, 0].numpy().copy())
+        ramp = torch.linspace(-5, 5, 8)
+        return batch + ramp + ramp[:, None] + torch.outer(ramp, ramp.abs())
+
+    averaged, _ = collect(image, lopsided, spec_of(classes=["a"]), scores=True, tta="rotations", overlap=0.0)
+    np.testing.assert_allclose(averaged.scores, image, rtol=0, atol=1e-5)
+    tile = image[0, :8, :8]
+    expected = [np.rot90(side, turns) for side in (tile, tile[:, ::-1]) for turns in range(4)]
+    assert {view.tobytes() for view in seen[:8]} == {np.ascontiguousarray(view).tobytes() for view in expected}
+
+
 @settings(max_examples=20)
 @given(stop_at=st.integers(0, 30), tta=st.booleans())
 def test_cancel_stops_before_the_next_tile_and_keeps_what_is_finished(stop_at: int, tta: bool) -> None:
@@ -345,6 +361,15 @@ def test_half_precision_scores_are_taken() -> None:
         ((1, 9, 9), {"output": "instances", "decoder": "nobody"}, {}, ModelError, 'needs the decoder "nobody"'),
         ((1, 9, 9), {"output": "instances", "decoder": "watershed"}, {"skip_rows": 3}, OptionsError, "cannot continue"),
         ((1, 9, 9), {}, {"memory_limit": 100}, OptionsError, "the limit is 0.00 GB"),
+        (
+            (1, 9, 9),
+            {},
+            {"window": (8, 12), "tta": "rotations"},
+            OptionsError,
+            "need a square window; this one is 8 x 12. Set window 12 x 12",
+        ),
+        ((1, 9, 9), {"output_offset": (1, 2)}, {"tta": "rotations"}, OptionsError, "need a square window"),
+        ((1, 9, 9, 9), {"axes": "CZYX", "window": (8, 8, 8)}, {"tta": "rotations"}, OptionsError, "Rotations are for 2D models"),
         ((1, 9, 9), {"output_offset": (4, 4)}, {}, OptionsError, "Use a larger window"),
     ],
 )

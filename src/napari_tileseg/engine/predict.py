@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import re
 from contextlib import contextmanager
-from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from napari_tileseg.engine.views import views
 from napari_tileseg.errors import DeviceMemoryError, PredictorError, TileSegError
 
 if TYPE_CHECKING:
@@ -58,19 +58,18 @@ class Network:
         The model.
     output : tuple of int
         Spatial size that it must return.
-    flips : bool
-        Average over the flips of every spatial axis.
+    tta : False, "flips" or "rotations"
+        Average over views of each tile, see `views`.
     check : callable
         Called before each forward pass; may raise.
     """
 
     def __init__(
-        self, predictor: Predictor, output: tuple[int, ...], *, flips: bool = False, check: Callable[[], None] = lambda: None
+        self, predictor: Predictor, output: tuple[int, ...], *, tta: str | bool = False, check: Callable[[], None] = lambda: None
     ) -> None:
         self._predictor = predictor
         self._expected = (len(predictor.spec.score_names), *output)
-        axes = range(2, 2 + len(output))
-        self._flips = [axes_ for count in range(len(output) + 1) for axes_ in combinations(axes, count)] if flips else [()]
+        self._views = views(tta, len(output))
         self.check = check
         self.fast = False
         """Whether to compute in bfloat16 where the device can."""
@@ -116,14 +115,14 @@ class Network:
     def _average(self, batch: torch.Tensor) -> torch.Tensor:
         batch = batch.to(self._predictor.device, non_blocking=True)
         total: torch.Tensor | None = None
-        for axes in self._flips:
+        for view in self._views:
             self.check()
-            scores = self._forward(batch.flip(axes)).flip(axes) if axes else self._forward(batch)
-            if len(self._flips) == 1:
+            scores = view.back(self._forward(view.of(batch)))
+            if len(self._views) == 1:
                 return scores
             total = scores.clone() if total is None else total.add_(scores)
-        assert total is not None  # there is always the unflipped pass
-        return total.div_(len(self._flips))
+        assert total is not None  # there is always the tile as it is
+        return total.div_(len(self._views))
 
     def _forward(self, batch: torch.Tensor) -> torch.Tensor:
         if self.fast:

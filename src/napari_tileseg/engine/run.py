@@ -223,7 +223,7 @@ def _prepare(
     batch = options.batch or default_batch(plan, predictor.device)
     needs = estimate(plan, spec, batch=batch, scores=options.scores)
     _check_limit(needs, options.memory_limit)
-    network = Network(predictor, plan.output, flips=options.tta)
+    network = Network(predictor, plan.output, tta=options.tta)
     slab = _slab(plan, recipe, predictor, needs, normalized=decoder.normalized or options.scores)
     task = _Task(source, predictor, options, plan, needs, network, slab, decoder, plan.first_row(skip_rows), batch, cancel)
     network.check = task.check
