@@ -79,7 +79,9 @@ def _described(field: str, *names: str) -> Any:
 
 Input = Annotated[Path, typer.Argument(metavar="IN", help="The image: OME-TIFF, TIFF, NIfTI, PNG, JPEG, BMP.")]
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="Where the labels go; the suffix decides the format.")]
-Model = Annotated[str, typer.Option("--model", metavar="REF", help="Name of a model, or path of a model package.")]
+Models = Annotated[
+    list[str], typer.Option("--model", metavar="REF", help="Name of a model, or path of a package; again for the mean of several.")
+]
 Axes = Annotated[str | None, typer.Option("--axes", help="One letter per dimension of the image: T time, C channel, Z Y X space.")]
 Channels = Annotated[str | None, typer.Option("--channels", help="Channel for each input of the model, counted from 0: 0,2.")]
 Series = Annotated[int, typer.Option("--series", min=0, help="Which image of the file.")]
@@ -153,7 +155,7 @@ def demo(
 def segment(
     image: Input,
     output: Output,
-    model: Model,
+    model: Models,
     axes: Axes = None,
     channels: Channels = None,
     series: Series = 0,
@@ -194,7 +196,7 @@ def segment(
             memory_limit=memory_limit,
         )
         job = Job(
-            model=model,
+            model=_ref(model),
             options=options,
             input=str(image),
             output=str(output),
@@ -227,7 +229,7 @@ def run(
 @app.command()
 def estimate(
     image: Input,
-    model: Model,
+    model: Models,
     axes: Axes = None,
     channels: Channels = None,
     series: Series = 0,
@@ -245,9 +247,9 @@ def estimate(
 
     with _guarded(json_lines):
         options = _options(window=_numbers(window, "--window"), overlap=overlap, batch=batch, scores=scores)
-        job = Job(model=model, input=str(image), axes=axes, channels=_numbers(channels, "--channels"), series=series, level=level)
-        volume = _open(job, _spec(model))
-        needs = estimate_run(volume, model, options=options, channels=job.channels)
+        job = Job(model=_ref(model), input=str(image), axes=axes, channels=_numbers(channels, "--channels"), series=series, level=level)
+        volume = _open(job, _spec(job.model))
+        needs = estimate_run(volume, job.model, options=options, channels=job.channels)
         if json_lines:
             return _emit({"event": "estimate", **asdict(needs)})
         size = " x ".join(str(side) for side in needs.window)
@@ -338,6 +340,13 @@ def _load_job(path: Path) -> Job:
     except (ValidationError, UnicodeDecodeError) as error:
         reason = sentence(error) if isinstance(error, ValidationError) else "it is no text file."
         raise OptionsError(f'"{path.name}" is no job: {reason}') from None
+
+
+def _ref(models: list[str]) -> str:
+    """Make one reference of one model or several."""
+    from napari_tileseg.models.ensemble import join
+
+    return join(models) if len(models) > 1 else models[0]
 
 
 def _spec(model: str) -> ModelSpec:

@@ -34,9 +34,8 @@ if TYPE_CHECKING:
 
     from napari_tileseg.engine.normalize import Statistics
     from napari_tileseg.engine.precision import Verdict
-    from napari_tileseg.engine.protocols import Sink, Source
+    from napari_tileseg.engine.protocols import Predictor, Sink, Source
     from napari_tileseg.engine.tiles import TilePlan
-    from napari_tileseg.models.predictor import Predictor
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.volume import Volume
 
@@ -64,7 +63,7 @@ def segment(
     volume : Volume, ndarray or path
         The image. An array needs `axes` where they cannot be told from its shape.
     model : str, path or Predictor
-        Name of a model, path of a package, or a loaded predictor.
+        Name of a model, path of a package, ``"ensemble:REF,REF"`` for the mean of several, or a loaded predictor.
     options : SegmentOptions, optional
         How; as the model says by default.
     axes : str, optional

@@ -69,7 +69,8 @@ class Network:
     ) -> None:
         self._predictor = predictor
         self._expected = (len(predictor.spec.score_names), *output)
-        self._views = views(tta, len(output))
+        members = getattr(predictor, "members", (predictor,))  # of an ensemble: one by one, so that a run can stop between them
+        self._passes = [(member, view) for member in members for view in views(tta, len(output))]
         self.check = check
         self.fast = False
         """Whether to compute in bfloat16 where the device can."""
@@ -115,21 +116,21 @@ class Network:
     def _average(self, batch: torch.Tensor) -> torch.Tensor:
         batch = batch.to(self._predictor.device, non_blocking=True)
         total: torch.Tensor | None = None
-        for view in self._views:
+        for member, view in self._passes:
             self.check()
-            scores = view.back(self._forward(view.of(batch)))
-            if len(self._views) == 1:
+            scores = view.back(self._forward(member, view.of(batch)))
+            if len(self._passes) == 1:
                 return scores
             total = scores.clone() if total is None else total.add_(scores)
         assert total is not None  # there is always the tile as it is
-        return total.div_(len(self._views))
+        return total.div_(len(self._passes))
 
-    def _forward(self, batch: torch.Tensor) -> torch.Tensor:
+    def _forward(self, member: Predictor, batch: torch.Tensor) -> torch.Tensor:
         if self.fast:
             with torch.autocast(batch.device.type, dtype=torch.bfloat16):
-                scores = self._predictor(batch)
+                scores = member(batch)
         else:
-            scores = self._predictor(batch)
+            scores = member(batch)
         if not isinstance(scores, torch.Tensor) or not scores.is_floating_point():
             raise TypeError(f"it returned {_kind(scores)} instead of a tensor of floating-point scores")
         if tuple(scores.shape) != (len(batch), *self._expected):

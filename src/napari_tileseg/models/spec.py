@@ -90,6 +90,7 @@ class ModelSpec(BaseModel):
     citation: str = ""
     training: dict[str, Any] = Field(default_factory=dict, description="Data, recipe, scores: how the weights came to be.")
     weights_sha256: str = ""
+    members: list[dict[str, str]] = Field(default_factory=list, description="Ensembles: name, version, weights_sha256 of each model.")
 
     @field_validator("channels", mode="before")
     @classmethod

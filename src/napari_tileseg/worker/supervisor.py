@@ -16,6 +16,7 @@ import napari_tileseg
 from napari_tileseg.engine.axes import map_axes
 from napari_tileseg.engine.events import Finished, Progress
 from napari_tileseg.errors import ModelNotFoundError, RunError
+from napari_tileseg.models.ensemble import join, split
 from napari_tileseg.models.registry import find_spec, resolve
 from napari_tileseg.worker.exchange import BlockServer
 from napari_tileseg.worker.interpreter import find_python
@@ -410,7 +411,9 @@ def _begin_message(run: Run, backend: str) -> Begin:
 
 
 def _absolute(model: str) -> str:
-    """Return what the child, which stands in another folder, finds the model by."""
+    """Return what the child, which stands in another folder, finds the model or the members of an ensemble by."""
+    if members := split(model):
+        return join(_absolute(member) for member in members)
     try:
         return str(resolve(model).absolute())
     except ModelNotFoundError:
