@@ -99,6 +99,7 @@ MinSize = Annotated[float | None, _described("min_size", "--min-size")]
 Rescale = Annotated[bool, typer.Option("--rescale/--no-rescale", help=SegmentOptions.model_fields["rescale"].description)]
 Views = Annotated[str | None, _described("tta", "--tta")]
 Scores = Annotated[bool, typer.Option("--scores", help="Also save the scores, beside the labels, as *_scores.ome.tif.")]
+Uncertainty = Annotated[str | None, _described("uncertainty", "--uncertainty")]
 MemoryLimit = Annotated[int | None, _described("memory_limit", "--memory-limit")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")]
 Lines = Annotated[bool, typer.Option("--json", help="Print one JSON record per line on stdout, and nothing else.")]
@@ -173,6 +174,7 @@ def segment(
     rescale: Rescale = True,
     tta: Views = None,
     scores: Scores = False,
+    uncertainty: Uncertainty = None,
     memory_limit: MemoryLimit = None,
     overwrite: Overwrite = False,
     json_lines: Lines = False,
@@ -193,6 +195,7 @@ def segment(
             rescale=rescale,
             tta=tta,
             scores=scores,
+            uncertainty=uncertainty,
             memory_limit=memory_limit,
         )
         job = Job(
@@ -390,6 +393,10 @@ def _run(job: Job, *, overwrite: bool, json_lines: bool) -> None:
     scores_path = _beside(target, "_scores", ".ome.tif")
     if job.options.scores:
         check_writable(scores_path, overwrite=overwrite)
+    nifti = target.name.lower().endswith((".nii", ".nii.gz"))
+    unsure_path = _beside(target, "_uncertainty", ".nii.gz" if nifti else ".ome.tif")
+    if job.options.uncertainty:
+        check_writable(unsure_path, overwrite=overwrite)
     spec = _spec(job.model)
     volume = _open(job, spec)
     with reporter(json_lines) as tell, _interrupts() as cancel:
@@ -412,9 +419,14 @@ def _run(job: Job, *, overwrite: bool, json_lines: bool) -> None:
         from napari_tileseg.io import write_scores
 
         write_scores(result.scores, volume, spec.score_names, scores_path, provenance=result.provenance, overwrite=overwrite)
+    if result.uncertainty is not None:
+        from napari_tileseg.io import write_uncertainty
+
+        write_uncertainty(result.uncertainty, volume, unsure_path, provenance=result.provenance, overwrite=overwrite)
     if json_lines:
         saved = {"event": "saved", "path": str(target), "counts": dict(result.counts), "seconds": result.seconds}
-        return _emit(saved | ({"scores": str(scores_path)} if result.scores is not None else {}))
+        saved |= {"scores": str(scores_path)} if result.scores is not None else {}
+        return _emit(saved | ({"uncertainty": str(unsure_path)} if result.uncertainty is not None else {}))
     typer.echo(f"{_found(result.counts, spec)} in {result.seconds:.1f} s. Saved in {target}")
 
 

@@ -36,6 +36,9 @@ class SegmentOptions(BaseModel):
         False, title="Average over", description="flips: of every axis. rotations: and quarter turns, 2D only. 4 to 8 times slower."
     )
     scores: bool = Field(False, title="Keep scores", description="To move the threshold later.")
+    uncertainty: Literal[False, "entropy", "disagreement"] = Field(
+        False, title="Uncertainty", description="One more map. entropy: of the scores. disagreement: of averaged views or models."
+    )
     memory_limit: int | None = Field(None, ge=1, title="Memory limit", description="Most bytes of host memory to use.")
 
     @field_validator("window")
@@ -49,6 +52,11 @@ class SegmentOptions(BaseModel):
     @classmethod
     def _name_flips(cls, tta: Any) -> Any:
         return "flips" if tta is True else tta
+
+    @field_validator("uncertainty", mode="before")
+    @classmethod
+    def _name_entropy(cls, uncertainty: Any) -> Any:
+        return "entropy" if uncertainty is True else uncertainty
 
     @classmethod
     def parse(cls, **values: Any) -> SegmentOptions:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from napari_tileseg.engine.uncertainty import disagreement
 from napari_tileseg.engine.views import views
 from napari_tileseg.errors import DeviceMemoryError, PredictorError, TileSegError
 
@@ -62,15 +63,24 @@ class Network:
         Average over views of each tile, see `views`.
     check : callable
         Called before each forward pass; may raise.
+    disagree : bool
+        Add one channel to the scores: how far the passes disagree, see `disagreement`.
     """
 
     def __init__(
-        self, predictor: Predictor, output: tuple[int, ...], *, tta: str | bool = False, check: Callable[[], None] = lambda: None
+        self,
+        predictor: Predictor,
+        output: tuple[int, ...],
+        *,
+        tta: str | bool = False,
+        check: Callable[[], None] = lambda: None,
+        disagree: bool = False,
     ) -> None:
         self._predictor = predictor
         self._expected = (len(predictor.spec.score_names), *output)
         members = getattr(predictor, "members", (predictor,))  # of an ensemble: one by one, so that a run can stop between them
         self._passes = [(member, view) for member in members for view in views(tta, len(output))]
+        self._disagree = disagree
         self.check = check
         self.fast = False
         """Whether to compute in bfloat16 where the device can."""
@@ -88,7 +98,7 @@ class Network:
         Returns
         -------
         torch.Tensor of float32, shape (N, K, *output)
-            On the predictor's device.
+            On the predictor's device; K + 1 channels with `disagree`.
 
         Raises
         ------
@@ -116,14 +126,21 @@ class Network:
     def _average(self, batch: torch.Tensor) -> torch.Tensor:
         batch = batch.to(self._predictor.device, non_blocking=True)
         total: torch.Tensor | None = None
+        kept: list[torch.Tensor] = []
         for member, view in self._passes:
             self.check()
             scores = view.back(self._forward(member, view.of(batch)))
             if len(self._passes) == 1:
                 return scores
             total = scores.clone() if total is None else total.add_(scores)
+            if self._disagree:
+                kept.append(scores.clone())  # the next pass may use the same memory
         assert total is not None  # there is always the tile as it is
-        return total.div_(len(self._passes))
+        total.div_(len(self._passes))
+        if not self._disagree:
+            return total
+        apart = [disagreement(passes, self._predictor.spec) for passes in zip(*kept, strict=True)]
+        return torch.cat([total, torch.stack(apart)[:, None]], 1)
 
     def _forward(self, member: Predictor, batch: torch.Tensor) -> torch.Tensor:
         if self.fast:

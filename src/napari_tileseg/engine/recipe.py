@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from napari_tileseg.engine.tiles import TilePlan, plan_tiles
-from napari_tileseg.engine.views import check_rotations
+from napari_tileseg.engine.views import check_passes, check_rotations, views
 from napari_tileseg.errors import OptionsError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def resolve(spec: ModelSpec, options: SegmentOptions) -> Recipe:
     Raises
     ------
     OptionsError
-        If the window does not suit the model, or the turns that are asked for.
+        If the window does not suit the model, or the turns or the uncertainty that are asked for.
     """
     window = options.window or spec.window
     if len(window) != spec.spatial_ndim:
@@ -71,6 +71,7 @@ def resolve(spec: ModelSpec, options: SegmentOptions) -> Recipe:
         raise OptionsError(f"Window {wrong} is no multiple of {spec.multiple_of}. Use {better}.")
     if options.tta == "rotations":
         check_rotations(tuple(window), spec.output_offset)
+    check_passes(options.uncertainty, len(views(options.tta, spec.spatial_ndim)) * max(1, len(spec.members)))
     return Recipe(
         window=tuple(window),
         overlap=spec.overlap if options.overlap is None else options.overlap,

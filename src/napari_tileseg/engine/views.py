@@ -11,7 +11,7 @@ from napari_tileseg.errors import OptionsError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["AS_IT_IS", "View", "check_rotations", "views"]
+__all__ = ["AS_IT_IS", "View", "check_passes", "check_rotations", "views"]
 
 
 @dataclass(frozen=True)
@@ -75,3 +75,14 @@ def check_rotations(window: tuple[int, ...], offset: tuple[int, ...] | None) -> 
         raise OptionsError(
             f'Rotations need a square window; this one is {size}. Set window {max(window)} x {max(window)}, or use tta "flips".'
         )
+
+
+def check_passes(uncertainty: str | bool, passes: int) -> None:
+    """Refuse to ask one pass whether it agrees with itself.
+
+    Raises
+    ------
+    OptionsError
+    """
+    if uncertainty == "disagreement" and passes < 2:
+        raise OptionsError('Disagreement needs several passes. Set tta, use several models, or ask for uncertainty "entropy".')

@@ -50,6 +50,7 @@ def command_line(job: Job, spec: ModelSpec, output: str) -> str:
     words += ["--min-size", f"{options.min_size:g}"] if options.min_size else []
     words += ["--device", options.device] if options.device != "auto" else []
     words += ["--tta", options.tta] if options.tta else []
+    words += ["--uncertainty", options.uncertainty] if options.uncertainty else []
     words += ["--scores"] if options.scores else []
     words += [] if options.rescale else ["--no-rescale"]
     return shlex.join(words)
