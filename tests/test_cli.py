@@ -246,6 +246,23 @@ def test_estimate_says_what_the_plan_is(run: Run, crop: Path) -> None:
     assert f"{needs['tiles']} tiles of 64 x 64." in said.splitlines()
 
 
+def test_several_models_and_uncertainty(run: Run, crop: Path, tmp_path: Path) -> None:
+    target = tmp_path / "labels.ome.tif"
+    again = ("--model", "nuclei-2d", "--tta", "flips", "--uncertainty", "disagreement", "--json")
+    status, said, _ = run("segment", crop, "-o", target, *SMALL, *again)
+    assert status == 0
+    saved = json.loads(said.splitlines()[-1])
+    assert saved["uncertainty"] == str(tmp_path / "labels_uncertainty.ome.tif")
+    unsure = np.asarray(read_volume(saved["uncertainty"]).data[...])
+    assert unsure.shape == (96, 64)
+    assert 0 < unsure.max() <= 1
+    provenance = read_volume(target).metadata["provenance"]
+    assert len(provenance["model"]["members"]) == 2
+    status, _, error = run("segment", crop, "-o", tmp_path / "b.tif", "--model", "nuclei-2d", "--model", "hippocampus-3d")
+    assert status == 1
+    assert "they differ in their axes" in error
+
+
 def test_models(run: Run) -> None:
     status, said, _ = run("models", "list")
     assert status == 0

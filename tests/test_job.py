@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,9 +16,9 @@ from napari_tileseg.job import Job, SegmentOptions
     window=st.none() | st.tuples(st.integers(1, 512), st.integers(1, 512)),
     overlap=st.none() | st.floats(0, 0.99),
     threshold=st.floats(0, 1),
-    tta=st.booleans(),
+    tta=st.sampled_from([False, True, "flips", "rotations"]),
 )
-def test_a_job_survives_json(window: tuple[int, int] | None, overlap: float | None, threshold: float, tta: bool) -> None:
+def test_a_job_survives_json(window: tuple[int, int] | None, overlap: float | None, threshold: float, tta: Any) -> None:
     job = Job(model="nuclei-2d", options=SegmentOptions(window=window, overlap=overlap, threshold=threshold, tta=tta), axes="YX")
     assert Job.model_validate_json(job.model_dump_json()) == job
 

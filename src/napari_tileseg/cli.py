@@ -79,7 +79,9 @@ def _described(field: str, *names: str) -> Any:
 
 Input = Annotated[Path, typer.Argument(metavar="IN", help="The image: OME-TIFF, TIFF, NIfTI, PNG, JPEG, BMP.")]
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="Where the labels go; the suffix decides the format.")]
-Model = Annotated[str, typer.Option("--model", metavar="REF", help="Name of a model, or path of a model package.")]
+Models = Annotated[
+    list[str], typer.Option("--model", metavar="REF", help="Name of a model, or path of a package; again for the mean of several.")
+]
 Axes = Annotated[str | None, typer.Option("--axes", help="One letter per dimension of the image: T time, C channel, Z Y X space.")]
 Channels = Annotated[str | None, typer.Option("--channels", help="Channel for each input of the model, counted from 0: 0,2.")]
 Series = Annotated[int, typer.Option("--series", min=0, help="Which image of the file.")]
@@ -88,14 +90,16 @@ Window = Annotated[str | None, _described("window", "--window")]
 Overlap = Annotated[float | None, _described("overlap", "--overlap")]
 Blending = Annotated[str | None, _described("blending", "--blending")]
 Sigma = Annotated[float | None, _described("sigma", "--sigma")]
+Padding = Annotated[str | None, _described("padding", "--padding")]
 Precision = Annotated[str | None, _described("precision", "--precision")]
 Device = Annotated[str | None, _described("device", "--device")]
 Batch = Annotated[int | None, _described("batch", "--batch")]
 Threshold = Annotated[float | None, _described("threshold", "--threshold")]
 MinSize = Annotated[float | None, _described("min_size", "--min-size")]
 Rescale = Annotated[bool, typer.Option("--rescale/--no-rescale", help=SegmentOptions.model_fields["rescale"].description)]
-Flips = Annotated[bool, typer.Option("--tta", help=SegmentOptions.model_fields["tta"].description)]
+Views = Annotated[str | None, _described("tta", "--tta")]
 Scores = Annotated[bool, typer.Option("--scores", help="Also save the scores, beside the labels, as *_scores.ome.tif.")]
+Uncertainty = Annotated[str | None, _described("uncertainty", "--uncertainty")]
 MemoryLimit = Annotated[int | None, _described("memory_limit", "--memory-limit")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")]
 Lines = Annotated[bool, typer.Option("--json", help="Print one JSON record per line on stdout, and nothing else.")]
@@ -152,7 +156,7 @@ def demo(
 def segment(
     image: Input,
     output: Output,
-    model: Model,
+    model: Models,
     axes: Axes = None,
     channels: Channels = None,
     series: Series = 0,
@@ -161,14 +165,16 @@ def segment(
     overlap: Overlap = None,
     blending: Blending = None,
     sigma: Sigma = None,
+    padding: Padding = None,
     precision: Precision = None,
     device: Device = None,
     batch: Batch = None,
     threshold: Threshold = None,
     min_size: MinSize = None,
     rescale: Rescale = True,
-    tta: Flips = False,
+    tta: Views = None,
     scores: Scores = False,
+    uncertainty: Uncertainty = None,
     memory_limit: MemoryLimit = None,
     overwrite: Overwrite = False,
     json_lines: Lines = False,
@@ -180,6 +186,7 @@ def segment(
             overlap=overlap,
             blending=blending,
             sigma=sigma,
+            padding=padding,
             precision=precision,
             device=device,
             batch=batch,
@@ -188,10 +195,11 @@ def segment(
             rescale=rescale,
             tta=tta,
             scores=scores,
+            uncertainty=uncertainty,
             memory_limit=memory_limit,
         )
         job = Job(
-            model=model,
+            model=_ref(model),
             options=options,
             input=str(image),
             output=str(output),
@@ -224,7 +232,7 @@ def run(
 @app.command()
 def estimate(
     image: Input,
-    model: Model,
+    model: Models,
     axes: Axes = None,
     channels: Channels = None,
     series: Series = 0,
@@ -242,9 +250,9 @@ def estimate(
 
     with _guarded(json_lines):
         options = _options(window=_numbers(window, "--window"), overlap=overlap, batch=batch, scores=scores)
-        job = Job(model=model, input=str(image), axes=axes, channels=_numbers(channels, "--channels"), series=series, level=level)
-        volume = _open(job, _spec(model))
-        needs = estimate_run(volume, model, options=options, channels=job.channels)
+        job = Job(model=_ref(model), input=str(image), axes=axes, channels=_numbers(channels, "--channels"), series=series, level=level)
+        volume = _open(job, _spec(job.model))
+        needs = estimate_run(volume, job.model, options=options, channels=job.channels)
         if json_lines:
             return _emit({"event": "estimate", **asdict(needs)})
         size = " x ".join(str(side) for side in needs.window)
@@ -337,6 +345,13 @@ def _load_job(path: Path) -> Job:
         raise OptionsError(f'"{path.name}" is no job: {reason}') from None
 
 
+def _ref(models: list[str]) -> str:
+    """Make one reference of one model or several."""
+    from napari_tileseg.models.ensemble import join
+
+    return join(models) if len(models) > 1 else models[0]
+
+
 def _spec(model: str) -> ModelSpec:
     from napari_tileseg.models.registry import find_spec
 
@@ -378,6 +393,10 @@ def _run(job: Job, *, overwrite: bool, json_lines: bool) -> None:
     scores_path = _beside(target, "_scores", ".ome.tif")
     if job.options.scores:
         check_writable(scores_path, overwrite=overwrite)
+    nifti = target.name.lower().endswith((".nii", ".nii.gz"))
+    unsure_path = _beside(target, "_uncertainty", ".nii.gz" if nifti else ".ome.tif")
+    if job.options.uncertainty:
+        check_writable(unsure_path, overwrite=overwrite)
     spec = _spec(job.model)
     volume = _open(job, spec)
     with reporter(json_lines) as tell, _interrupts() as cancel:
@@ -400,9 +419,14 @@ def _run(job: Job, *, overwrite: bool, json_lines: bool) -> None:
         from napari_tileseg.io import write_scores
 
         write_scores(result.scores, volume, spec.score_names, scores_path, provenance=result.provenance, overwrite=overwrite)
+    if result.uncertainty is not None:
+        from napari_tileseg.io import write_uncertainty
+
+        write_uncertainty(result.uncertainty, volume, unsure_path, provenance=result.provenance, overwrite=overwrite)
     if json_lines:
         saved = {"event": "saved", "path": str(target), "counts": dict(result.counts), "seconds": result.seconds}
-        return _emit(saved | ({"scores": str(scores_path)} if result.scores is not None else {}))
+        saved |= {"scores": str(scores_path)} if result.scores is not None else {}
+        return _emit(saved | ({"uncertainty": str(unsure_path)} if result.uncertainty is not None else {}))
     typer.echo(f"{_found(result.counts, spec)} in {result.seconds:.1f} s. Saved in {target}")
 
 

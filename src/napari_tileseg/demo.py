@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from napari_tileseg.models.predictor import Predictor
+    from napari_tileseg.engine.protocols import Predictor
     from napari_tileseg.segmentation import Segmentation
     from napari_tileseg.volume import Volume
 

@@ -85,7 +85,7 @@ def estimate(
     ratios = spacing_ratios(image, spec) if options.rescale else None
     parts = list(plan_parts(axis_map, region, recipe.window, ratios))
     plan = recipe.plan(Grid.match(parts[0].shape, ratios).model)
-    needs = estimate_memory(plan, spec, batch=options.batch or 1, scores=options.scores)
+    needs = estimate_memory(plan, spec, batch=options.batch or 1, scores=options.scores or bool(options.uncertainty))
     note = spacing_note(image, spec, rescale=options.rescale)
     labels = math.prod(axis_map.result_shape) * axis_map.result_dtype.itemsize
     scores = 4 * len(spec.score_names) * math.prod(axis_map.grid_shape) if options.scores else 0
@@ -94,7 +94,7 @@ def estimate(
         window=recipe.window,
         host_bytes=needs.host_bytes,
         device_bytes=needs.device_bytes,
-        disk_bytes=labels + scores,
+        disk_bytes=labels + scores + (4 * math.prod(axis_map.grid_shape) if options.uncertainty else 0),
         sentence=axis_map.sentence,
         notes=(note,) if note else (),
     )

@@ -34,10 +34,8 @@ if TYPE_CHECKING:
 
     from napari_tileseg.engine.normalize import Statistics
     from napari_tileseg.engine.precision import Verdict
-    from napari_tileseg.engine.protocols import Sink, Source
+    from napari_tileseg.engine.protocols import Predictor, Sink, Source
     from napari_tileseg.engine.tiles import TilePlan
-    from napari_tileseg.models.predictor import Predictor
-    from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.volume import Volume
 
 __all__ = ["Estimate", "estimate", "save_segmentation", "segment"]
@@ -53,6 +51,7 @@ def segment(
     region: Region | None = None,
     out: str | Path | NDArray[Any] | None = None,
     scores_out: NDArray[np.float32] | None = None,
+    uncertainty_out: NDArray[np.float32] | None = None,
     skip: int = 0,
     on_event: Callable[[Event], None] | None = None,
     cancel: Callable[[], bool] | None = None,
@@ -64,7 +63,7 @@ def segment(
     volume : Volume, ndarray or path
         The image. An array needs `axes` where they cannot be told from its shape.
     model : str, path or Predictor
-        Name of a model, path of a package, or a loaded predictor.
+        Name of a model, path of a package, ``"ensemble:REF,REF"`` for the mean of several, or a loaded predictor.
     options : SegmentOptions, optional
         How; as the model says by default.
     axes : str, optional
@@ -79,6 +78,8 @@ def segment(
         while the run goes on.
     scores_out : ndarray of float32, optional
         Array for the raw scores, class first; made in memory if `options.scores` and not given.
+    uncertainty_out : ndarray of float32, optional
+        Array for the uncertainty, of the result's axes without C; made in memory if `options.uncertainty` and not given.
     skip : int
         Rows that an earlier, interrupted run has finished (`AxisMap.rows_until` of its last slab); `out` holds them.
     on_event : callable, optional
@@ -106,14 +107,16 @@ def segment(
     check_dtype(image)
     run = _Run(image, axis_map, predictor, options, region, skip, tell, cancel or (lambda: False))
     labels = _labels_array(axis_map, None if target else out)
-    scores = _scores_array(axis_map, predictor.spec, scores_out) if options.scores else None
+    shape = (len(predictor.spec.score_names), *axis_map.grid_shape)
+    run.scores = _float_array("scores", shape, scores_out) if options.scores else None
+    run.uncertainty = _float_array("uncertainty", axis_map.grid_shape, uncertainty_out) if options.uncertainty else None
     try:
-        run.execute(labels, scores)
+        run.execute(labels)
     except RunError as error:
         if target is not None and run.slabs:
-            error.kept = _keep(run.result(labels, scores), target, str(error))
+            error.kept = _keep(run.result(labels), target, str(error))
         raise
-    result = run.result(labels, scores)
+    result = run.result(labels)
     if target is not None:
         save_segmentation(result, target, overwrite=True)
     return result
@@ -172,8 +175,10 @@ class _Run:
     grid: Grid = field(default_factory=lambda: Grid((), ()))
     verdict: Verdict | None = None
     slabs: int = 0
+    scores: NDArray[np.float32] | None = None
+    uncertainty: NDArray[np.float32] | None = None
 
-    def execute(self, labels: NDArray[Any], scores: NDArray[np.float32] | None) -> None:
+    def execute(self, labels: NDArray[Any]) -> None:
         began = time.monotonic()
         recipe = resolve_recipe(self.predictor.spec, self.options)
         ratios = spacing_ratios(self.image, self.predictor.spec) if self.options.rescale else None
@@ -192,7 +197,7 @@ class _Run:
             done = skipped - self.axis_map.ordinal(part.position) * rows
             if done >= part.wanted[0][1]:
                 continue
-            sink = GridSink(self.axis_map, part, labels, scores)
+            sink = GridSink(self.axis_map, part, labels, self.scores, self.uncertainty)
             self._run_part(part, max(0, done - part.start[0]), sink, clock, (ordinal + 1) * len(plan))
         self.seconds = time.monotonic() - began
         self.counts = self._count(labels)
@@ -249,7 +254,7 @@ class _Run:
     def _plan(self, recipe: Recipe, plan: TilePlan, tiles: int) -> None:
         self.settings = {**asdict(recipe), "grid": self.grid.model}
         batch = self.options.batch or default_batch(plan, self.predictor.device)
-        needs = estimate_memory(plan, self.predictor.spec, batch=batch, scores=self.options.scores)
+        needs = estimate_memory(plan, self.predictor.spec, batch=batch, scores=self.options.scores or bool(self.options.uncertainty))
         memory = needs.device_bytes + needs.host_bytes
         self.tell(Planned(tiles, recipe.window, self.axis_map.spatial_shape, self.predictor.device, batch, memory))
 
@@ -289,7 +294,7 @@ class _Run:
             counts += np.bincount(np.ravel(plane), minlength=len(names))
         return {name: int(count) for name, count in zip(names, counts, strict=True)}
 
-    def result(self, labels: NDArray[Any], scores: NDArray[np.float32] | None) -> Segmentation:
+    def result(self, labels: NDArray[Any]) -> Segmentation:
         spec = self.predictor.spec
         return Segmentation(
             labels=labels,
@@ -298,7 +303,8 @@ class _Run:
             classes=tuple(spec.classes),
             colors=tuple(spec.colors),
             counts=self.counts,
-            scores=scores,
+            scores=self.scores,
+            uncertainty=self.uncertainty,
             provenance=describe(self.image, spec, self.axis_map, self.options, self.region, self.settings, self.statistics, self.warnings),
             warnings=tuple(self.warnings),
             seconds=self.seconds,
@@ -351,12 +357,11 @@ def _labels_array(axis_map: AxisMap, given: Any) -> NDArray[Any]:
     return cast("NDArray[Any]", given)
 
 
-def _scores_array(axis_map: AxisMap, spec: ModelSpec, given: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    shape = (len(spec.score_names), *axis_map.grid_shape)
+def _float_array(what: str, shape: tuple[int, ...], given: NDArray[np.float32] | None) -> NDArray[np.float32]:
     if given is None:
         return np.zeros(shape, np.float32)
     if tuple(given.shape) != shape or given.dtype != np.float32:
         raise OptionsError(
-            f"The array for the scores has shape {tuple(given.shape)} and type {given.dtype}; {shape} and float32 are needed."
+            f"The array for the {what} has shape {tuple(given.shape)} and type {given.dtype}; {shape} and float32 are needed."
         )
     return given

@@ -52,7 +52,9 @@ def describe(
         "schema": SCHEMA,
         "program": f"napari-tileseg {__version__}",
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
-        "model": spec.model_dump(include={"name", "version", "weights_sha256", "licence", "citation"}),
+        "model": spec.model_dump(
+            include={"name", "version", "weights_sha256", "licence", "citation"} | ({"members"} if spec.members else set())
+        ),
         "input": {
             "name": image.name,
             "axes": image.axes,

@@ -37,6 +37,8 @@ class Segmentation:
         Objects found, or pixels of each class, by class name.
     scores : ndarray of float32 or None
         Raw network output, class first, then the axes of the input without C; only if asked for.
+    uncertainty : ndarray of float32 or None
+        From 0 (sure) to 1, on the grid of the input without C; only if asked for.
     provenance : mapping
         What was run on what, JSON-able; without paths, user names and times.
     warnings : tuple of str
@@ -52,6 +54,7 @@ class Segmentation:
     colors: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     scores: NDArray[np.float32] | None = None
+    uncertainty: NDArray[np.float32] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0

@@ -33,6 +33,13 @@ def test_what_is_given_counts() -> None:
     assert (recipe.window, recipe.overlap, recipe.steps, recipe.blending, recipe.sigma) == ((32, 48), 0.0, "even", "constant", 0.125)
 
 
+def test_padding_is_the_models_unless_it_is_given() -> None:
+    reflecting = SPEC.model_copy(update={"padding": "reflect"})
+    assert [resolve(spec, SegmentOptions()).plan((9, 9)).mirrored for spec in (SPEC, reflecting)] == [False, True]
+    assert resolve(SPEC, SegmentOptions(padding="reflect")).plan((9, 9)).mirrored
+    assert not resolve(reflecting, SegmentOptions(padding="zeros")).plan((9, 9)).mirrored
+
+
 def test_a_window_that_the_network_cannot_take_is_refused() -> None:
     with pytest.raises(OptionsError, match=r"^Window 250 is no multiple of 16\. Use 256\.$"):
         resolve(SPEC, SegmentOptions(window=(64, 250)))

@@ -158,6 +158,24 @@ def test_labels_stream_while_the_run_goes_on() -> None:
             assert seen[-1] >= 20
 
 
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**31), shape=st.tuples(st.integers(1, 11), st.integers(1, 11)))
+def test_reflection_shows_the_network_a_mirror_image(seed: int, shape: tuple[int, int]) -> None:
+    image = image_of(seed, shape)
+    seen: list[np.ndarray] = []
+
+    def look(batch: torch.Tensor) -> torch.Tensor:
+        seen.append(batch[0, 0].numpy().copy())
+        return three_scores(batch)
+
+    collect(image, look, spec_of(padding="reflect"))
+    missing = [max(0, 8 - size) for size in shape]
+    mirrored = np.pad(image[0], [(gap // 2, gap - gap // 2) for gap in missing], mode="reflect")
+    starts = [[0] if size <= 8 else [0, size - 8] for size in shape]
+    expected = [mirrored[y : y + 8, x : x + 8] for y in starts[0] for x in starts[1]]
+    np.testing.assert_array_equal(seen, expected)
+
+
 def test_3d() -> None:
     image = image_of(1, (9, 12, 7))
     spec = spec_of(axes="CZYX", window=(4, 6, 8))
@@ -176,6 +194,22 @@ def test_flips_are_averaged() -> None:
     averaged, _ = collect(image, lopsided, spec, scores=True, tta=True)
     assert np.abs(plain.scores - image).max() > 1  # type: ignore[operator]
     np.testing.assert_allclose(averaged.scores, image, rtol=0, atol=1e-5)
+
+
+def test_flips_and_quarter_turns_are_averaged() -> None:
+    image = image_of(2, (20, 20))
+    seen: list[np.ndarray] = []
+
+    def lopsided(batch: torch.Tensor) -> torch.Tensor:
+        seen.append(batch[0, 0].numpy().copy())
+        ramp = torch.linspace(-5, 5, 8)
+        return batch + ramp + ramp[:, None] + torch.outer(ramp, ramp.abs())
+
+    averaged, _ = collect(image, lopsided, spec_of(classes=["a"]), scores=True, tta="rotations", overlap=0.0)
+    np.testing.assert_allclose(averaged.scores, image, rtol=0, atol=1e-5)
+    tile = image[0, :8, :8]
+    expected = [np.rot90(side, turns) for side in (tile, tile[:, ::-1]) for turns in range(4)]
+    assert {view.tobytes() for view in seen[:8]} == {np.ascontiguousarray(view).tobytes() for view in expected}
 
 
 @settings(max_examples=20)
@@ -327,6 +361,15 @@ def test_half_precision_scores_are_taken() -> None:
         ((1, 9, 9), {"output": "instances", "decoder": "nobody"}, {}, ModelError, 'needs the decoder "nobody"'),
         ((1, 9, 9), {"output": "instances", "decoder": "watershed"}, {"skip_rows": 3}, OptionsError, "cannot continue"),
         ((1, 9, 9), {}, {"memory_limit": 100}, OptionsError, "the limit is 0.00 GB"),
+        (
+            (1, 9, 9),
+            {},
+            {"window": (8, 12), "tta": "rotations"},
+            OptionsError,
+            "need a square window; this one is 8 x 12. Set window 12 x 12",
+        ),
+        ((1, 9, 9), {"output_offset": (1, 2)}, {"tta": "rotations"}, OptionsError, "need a square window"),
+        ((1, 9, 9, 9), {"axes": "CZYX", "window": (8, 8, 8)}, {"tta": "rotations"}, OptionsError, "Rotations are for 2D models"),
         ((1, 9, 9), {"output_offset": (4, 4)}, {}, OptionsError, "Use a larger window"),
     ],
 )

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from napari_tileseg.errors import OutputError
-from napari_tileseg.io import check_writable, read_volume, write_labels, write_scores
+from napari_tileseg.io import check_writable, read_volume, write_labels, write_scores, write_uncertainty
 from napari_tileseg.io import tiff_labels as tiff_labels_module
 from napari_tileseg.io.lazy import LazyArray
 from napari_tileseg.io.order import nearest_order, ordered, reindexed
@@ -194,6 +194,18 @@ def test_scores_keep_names_and_spacing(tmp_path: Path) -> None:
     assert (found.axes, found.channel_names, found.spacing["X"]) == ("CYX", ("background", "cell"), 0.25)
     with pytest.raises(OutputError, match="OME-TIFF"):
         write_scores(scores, image, ["background", "cell"], tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("name", ["a.ome.tif", "a.nii.gz"])
+def test_uncertainty_keeps_values_and_spacing(tmp_path: Path, name: str) -> None:
+    values = np.random.default_rng(0).random((4, 5, 6)).astype(np.float32)
+    image = labels("ZYX", sizes=SIZES | {"Z": 4})
+    found = read_volume(write_uncertainty(values, image, tmp_path / name, provenance=PROVENANCE))
+    np.testing.assert_array_equal(np.asarray(found.data[...]), values)
+    assert (found.axes, found.dtype) == ("ZYX", np.float32)
+    assert found.spacing == pytest.approx(image.spacing)
+    with pytest.raises(OutputError, match="NIfTI"):
+        write_uncertainty(values, image, tmp_path / "a.png")
 
 
 # Orders of axes

@@ -47,6 +47,7 @@ class ArraySink:
         self._shape = shape
         self.labels: NDArray[Any] | None = None
         self.scores: NDArray[np.float32] | None = None
+        self.uncertainty: NDArray[np.float32] | None = None
 
     def write(self, region: tuple[slice, ...], labels: NDArray[Any]) -> None:
         leading = labels.shape[: labels.ndim - len(self._shape)]
@@ -58,6 +59,11 @@ class ArraySink:
         if self.scores is None:
             self.scores = np.zeros((len(scores), *self._shape), dtype=np.float32)
         self.scores[(slice(None), *region)] = scores
+
+    def write_uncertainty(self, region: tuple[slice, ...], uncertainty: NDArray[np.float32]) -> None:
+        if self.uncertainty is None:
+            self.uncertainty = np.zeros(self._shape, dtype=np.float32)
+        self.uncertainty[region] = uncertainty
 
 
 @dataclass(frozen=True)

@@ -160,6 +160,12 @@ class ResampledSink:
         if block.size:
             self._sink.write_scores(target, block)
 
+    def write_uncertainty(self, region: tuple[slice, ...], uncertainty: NDArray[np.float32]) -> None:
+        """Take uncertainty, shape (*region)."""
+        target, block = self._moved(region, uncertainty)
+        if block.size:
+            self._sink.write_uncertainty(target, block)
+
     def _moved(self, region: tuple[slice, ...], values: NDArray[Any]) -> tuple[tuple[slice, ...], NDArray[Any]]:
         spans = self._grid.image_region(tuple((span.start, span.stop) for span in region))
         leading = values.ndim - len(region)

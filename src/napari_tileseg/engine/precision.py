@@ -112,7 +112,7 @@ def decide(
     """
     spec = predictor.spec
     plan = resolve(spec, options).plan(source.shape[1:])
-    network = Network(predictor, plan.output, flips=options.tta, check=check)
+    network = Network(predictor, plan.output, tta=options.tta, check=check)
     tiles = contrast_tiles(source, plan)
     values = list(range(1, len(spec.foreground_classes) + 1))
     instances = spec.output == "instances"

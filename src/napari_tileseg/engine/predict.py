@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import re
 from contextlib import contextmanager
-from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from napari_tileseg.engine.uncertainty import disagreement
+from napari_tileseg.engine.views import views
 from napari_tileseg.errors import DeviceMemoryError, PredictorError, TileSegError
 
 if TYPE_CHECKING:
@@ -58,19 +59,28 @@ class Network:
         The model.
     output : tuple of int
         Spatial size that it must return.
-    flips : bool
-        Average over the flips of every spatial axis.
+    tta : False, "flips" or "rotations"
+        Average over views of each tile, see `views`.
     check : callable
         Called before each forward pass; may raise.
+    disagree : bool
+        Add one channel to the scores: how far the passes disagree, see `disagreement`.
     """
 
     def __init__(
-        self, predictor: Predictor, output: tuple[int, ...], *, flips: bool = False, check: Callable[[], None] = lambda: None
+        self,
+        predictor: Predictor,
+        output: tuple[int, ...],
+        *,
+        tta: str | bool = False,
+        check: Callable[[], None] = lambda: None,
+        disagree: bool = False,
     ) -> None:
         self._predictor = predictor
         self._expected = (len(predictor.spec.score_names), *output)
-        axes = range(2, 2 + len(output))
-        self._flips = [axes_ for count in range(len(output) + 1) for axes_ in combinations(axes, count)] if flips else [()]
+        members = getattr(predictor, "members", (predictor,))  # of an ensemble: one by one, so that a run can stop between them
+        self._passes = [(member, view) for member in members for view in views(tta, len(output))]
+        self._disagree = disagree
         self.check = check
         self.fast = False
         """Whether to compute in bfloat16 where the device can."""
@@ -88,7 +98,7 @@ class Network:
         Returns
         -------
         torch.Tensor of float32, shape (N, K, *output)
-            On the predictor's device.
+            On the predictor's device; K + 1 channels with `disagree`.
 
         Raises
         ------
@@ -116,21 +126,28 @@ class Network:
     def _average(self, batch: torch.Tensor) -> torch.Tensor:
         batch = batch.to(self._predictor.device, non_blocking=True)
         total: torch.Tensor | None = None
-        for axes in self._flips:
+        kept: list[torch.Tensor] = []
+        for member, view in self._passes:
             self.check()
-            scores = self._forward(batch.flip(axes)).flip(axes) if axes else self._forward(batch)
-            if len(self._flips) == 1:
+            scores = view.back(self._forward(member, view.of(batch)))
+            if len(self._passes) == 1:
                 return scores
             total = scores.clone() if total is None else total.add_(scores)
-        assert total is not None  # there is always the unflipped pass
-        return total.div_(len(self._flips))
+            if self._disagree:
+                kept.append(scores.clone())  # the next pass may use the same memory
+        assert total is not None  # there is always the tile as it is
+        total.div_(len(self._passes))
+        if not self._disagree:
+            return total
+        apart = [disagreement(passes, self._predictor.spec) for passes in zip(*kept, strict=True)]
+        return torch.cat([total, torch.stack(apart)[:, None]], 1)
 
-    def _forward(self, batch: torch.Tensor) -> torch.Tensor:
+    def _forward(self, member: Predictor, batch: torch.Tensor) -> torch.Tensor:
         if self.fast:
             with torch.autocast(batch.device.type, dtype=torch.bfloat16):
-                scores = self._predictor(batch)
+                scores = member(batch)
         else:
-            scores = self._predictor(batch)
+            scores = member(batch)
         if not isinstance(scores, torch.Tensor) or not scores.is_floating_point():
             raise TypeError(f"it returned {_kind(scores)} instead of a tensor of floating-point scores")
         if tuple(scores.shape) != (len(batch), *self._expected):

@@ -88,3 +88,7 @@ class Sink(Protocol):
     def write_scores(self, region: tuple[slice, ...], scores: NDArray[np.float32]) -> None:
         """Take finished raw scores, shape ``(K, *region)``; called only when scores were asked for."""
         ...
+
+    def write_uncertainty(self, region: tuple[slice, ...], uncertainty: NDArray[np.float32]) -> None:
+        """Take finished uncertainty from 0 to 1, of shape `region`; called only when it was asked for."""
+        ...

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from napari_tileseg.engine.tiles import TilePlan, plan_tiles
+from napari_tileseg.engine.views import check_passes, check_rotations, views
 from napari_tileseg.errors import OptionsError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class Recipe:
     steps: Literal["fixed", "even"]
     blending: str
     sigma: float
+    padding: str
     output_offset: tuple[int, ...] | None
 
     def plan(self, shape: tuple[int, ...]) -> TilePlan:
@@ -35,6 +37,7 @@ class Recipe:
             steps=self.steps,
             output_offset=self.output_offset,
             blending=self.blending,
+            reflect=self.padding == "reflect",
         )
 
 
@@ -55,7 +58,7 @@ def resolve(spec: ModelSpec, options: SegmentOptions) -> Recipe:
     Raises
     ------
     OptionsError
-        If the window does not suit the model.
+        If the window does not suit the model, or the turns or the uncertainty that are asked for.
     """
     window = options.window or spec.window
     if len(window) != spec.spatial_ndim:
@@ -66,12 +69,16 @@ def resolve(spec: ModelSpec, options: SegmentOptions) -> Recipe:
     if wrong is not None:
         better = -(-wrong // spec.multiple_of) * spec.multiple_of
         raise OptionsError(f"Window {wrong} is no multiple of {spec.multiple_of}. Use {better}.")
+    if options.tta == "rotations":
+        check_rotations(tuple(window), spec.output_offset)
+    check_passes(options.uncertainty, len(views(options.tta, spec.spatial_ndim)) * max(1, len(spec.members)))
     return Recipe(
         window=tuple(window),
         overlap=spec.overlap if options.overlap is None else options.overlap,
         steps=spec.steps,
         blending=options.blending or spec.blending,
         sigma=options.sigma if "sigma" in options.model_fields_set else spec.sigma,
+        padding=options.padding or spec.padding,
         output_offset=spec.output_offset,
     )
 

@@ -19,6 +19,7 @@ from napari_tileseg.engine.precision import Verdict, decide
 from napari_tileseg.engine.predict import Network
 from napari_tileseg.engine.recipe import Recipe, resolve
 from napari_tileseg.engine.stitch import Slab
+from napari_tileseg.engine.uncertainty import entropy
 from napari_tileseg.engine.weights import importance
 from napari_tileseg.errors import AxesError, Cancelled, DeviceMemoryError, InputError, ModelError, OptionsError
 from napari_tileseg.job import SegmentOptions
@@ -199,6 +200,11 @@ class _Task:
 
     def deliver(self, sink: Sink, region: Tile, scores: torch.Tensor) -> Iterator[Event]:
         """Hand finished scores to the decoder, and what it gives back to the sink."""
+        if self.options.uncertainty == "disagreement":
+            sink.write_uncertainty(region.slices, scores[-1].cpu().numpy())
+            scores = scores[:-1]
+        elif self.options.uncertainty:
+            sink.write_uncertainty(region.slices, entropy(scores, self.predictor.spec).cpu().numpy())
         if self.options.scores:
             sink.write_scores(region.slices, scores.cpu().numpy())
         yield from self.write(sink, self.decoder.add(region, scores))
@@ -221,10 +227,12 @@ def _prepare(
     plan = recipe.plan(source.shape[1:])
     decoder = _decoder(spec, options, first_id, plan)
     batch = options.batch or default_batch(plan, predictor.device)
-    needs = estimate(plan, spec, batch=batch, scores=options.scores)
+    needs = estimate(plan, spec, batch=batch, scores=options.scores or bool(options.uncertainty))
     _check_limit(needs, options.memory_limit)
-    network = Network(predictor, plan.output, flips=options.tta)
-    slab = _slab(plan, recipe, predictor, needs, normalized=decoder.normalized or options.scores)
+    extra = options.uncertainty == "disagreement"
+    network = Network(predictor, plan.output, tta=options.tta, disagree=extra)
+    normalized = decoder.normalized or options.scores or bool(options.uncertainty)
+    slab = _slab(plan, recipe, predictor, needs, channels=len(spec.score_names) + extra, normalized=normalized)
     task = _Task(source, predictor, options, plan, needs, network, slab, decoder, plan.first_row(skip_rows), batch, cancel)
     network.check = task.check
     return task
@@ -274,10 +282,10 @@ def _row_limit(plan: TilePlan, spec: ModelSpec, memory_limit: int | None) -> int
     return max(2 * plan.depth, (memory_limit or _HELD_BYTES) // 2 // row)
 
 
-def _slab(plan: TilePlan, recipe: Recipe, predictor: Predictor, needs: Estimate, *, normalized: bool) -> Slab:
+def _slab(plan: TilePlan, recipe: Recipe, predictor: Predictor, needs: Estimate, *, channels: int, normalized: bool) -> Slab:
     """Put the open scores beside the model, or on the host where they would take too much of the device."""
     device = predictor.device
     if device != "cpu" and needs.device_bytes > free_memory(device) // 2:
         device = "cpu"
     weights = importance(plan.output, recipe.blending, recipe.sigma)
-    return Slab(plan, weights, len(predictor.spec.score_names), device=device, normalized=normalized)
+    return Slab(plan, weights, channels, device=device, normalized=normalized)

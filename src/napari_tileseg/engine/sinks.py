@@ -27,13 +27,23 @@ class GridSink:
         Of `AxisMap.result_shape` and `AxisMap.result_dtype`.
     scores : ndarray of float32 or None
         Of shape (K, *grid).
+    uncertainty : ndarray of float32, optional
+        Of shape (*grid).
     """
 
-    def __init__(self, axis_map: AxisMap, part: Part, labels: NDArray[Any], scores: NDArray[np.float32] | None) -> None:
+    def __init__(
+        self,
+        axis_map: AxisMap,
+        part: Part,
+        labels: NDArray[Any],
+        scores: NDArray[np.float32] | None,
+        uncertainty: NDArray[np.float32] | None = None,
+    ) -> None:
         self._map = axis_map
         self._part = part
         self._labels = labels
         self._scores = scores
+        self._uncertainty = uncertainty
 
     def write(self, region: tuple[slice, ...], labels: NDArray[Any]) -> None:
         """Put labels, shape (*region) or (K, *region), where they belong."""
@@ -43,6 +53,11 @@ class GridSink:
         """Put raw scores, shape (K, *region), where they belong."""
         if self._scores is not None:
             self._put(self._scores, region, scores, leading=1)
+
+    def write_uncertainty(self, region: tuple[slice, ...], uncertainty: NDArray[np.float32]) -> None:
+        """Put uncertainty, shape (*region), where it belongs."""
+        if self._uncertainty is not None:
+            self._put(self._uncertainty, region, uncertainty, leading=0)
 
     def grid_region(self, region: Region) -> Region | None:
         """Return a slab's place along the axes of the result; None if nothing of it is wanted."""

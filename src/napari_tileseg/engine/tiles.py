@@ -141,6 +141,8 @@ class TilePlan:
         How overlaps are joined.
     steps : tuple of tuple of Step
         Positions on each axis; the tiles are all their combinations.
+    reflect : bool
+        Whether a mirror image is wanted beyond the border, even where the blending needs none.
     """
 
     shape: tuple[int, ...]
@@ -148,11 +150,12 @@ class TilePlan:
     offset: tuple[int, ...]
     blending: str
     steps: tuple[tuple[Step, ...], ...]
+    reflect: bool = False
 
     @property
     def mirrored(self) -> bool:
         """Whether the network sees a mirror image beyond the border (else zeros)."""
-        return self.blending == "crop" or any(self.offset)
+        return self.reflect or self.blending == "crop" or any(self.offset)
 
     @property
     def output(self) -> tuple[int, ...]:
@@ -274,6 +277,7 @@ def plan_tiles(
     steps: Literal["fixed", "even"] = "fixed",
     output_offset: tuple[int, ...] | None = None,
     blending: str = "gaussian",
+    reflect: bool = False,
 ) -> TilePlan:
     """Lay windows over an image.
 
@@ -292,6 +296,9 @@ def plan_tiles(
         Pixels that the network's output lacks at each side.
     blending : {"gaussian", "constant", "nnunet", "crop"}
         How overlaps are joined.
+    reflect : bool
+        Whether the network sees a mirror image beyond the border instead of zeros; with "crop" and valid convolutions it
+        always does.
 
     Returns
     -------
@@ -320,7 +327,7 @@ def plan_tiles(
             before = max(output - length, 0) // 2
             starts = (start - before for start in place(max(length, output), output, overlap))
             axes.append(tuple(Step(start - lost, (start, start + output)) for start in starts))
-    return TilePlan(tuple(shape), tuple(window), tuple(offset), blending, tuple(axes))
+    return TilePlan(tuple(shape), tuple(window), tuple(offset), blending, tuple(axes), reflect)
 
 
 def _crop_steps(length: int, core: int, border: int, place: Callable[[int, int, float], list[int]]) -> tuple[Step, ...]:

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
-from napari_tileseg.io.registry import Format, check_writable, formats, read_volume, suffix_of, write_labels, write_scores
+from napari_tileseg.io.registry import (
+    Format,
+    check_writable,
+    formats,
+    read_volume,
+    suffix_of,
+    write_labels,
+    write_scores,
+    write_uncertainty,
+)
 
-__all__ = ["Format", "check_writable", "formats", "read_volume", "suffix_of", "write_labels", "write_scores"]
+__all__ = ["Format", "check_writable", "formats", "read_volume", "suffix_of", "write_labels", "write_scores", "write_uncertainty"]

@@ -256,20 +256,31 @@ def write_nifti(
     """
     source = dict(labels.metadata).get("nifti") or {}
     canonical = _as_stored(ordered(labels, "CTZYX"), source)
-    dtype = smallest_dtype(survey(canonical), _DTYPES, "NIfTI")
-    voxels = _x_first(canonical, flat=source.get("ndim") == 2)
-    affine = _ras(canonical)
-    kind: Any = nibabel.Nifti1Image if max(voxels.shape) < 2**15 else nibabel.Nifti2Image
-    # Without an affine of its own, because nibabel would write that one over the fields of the header.
-    image = kind(voxels.astype(dtype), None, dtype=dtype)
+    image = _image(canonical, smallest_dtype(survey(canonical), _DTYPES, "NIfTI"), source)
     header = image.header
     header.set_intent("label", name=labels.name.encode("ascii", "replace").decode()[:15])
     header["descrip"] = b"labels by napari-tileseg"
-    _set_grid(header, canonical, affine, source)
     note = annotation(canonical, classes=classes, colors=colors, provenance=provenance)
     extension: Any = nibabel.nifti1.Nifti1Extension
     header.extensions.append(extension(_COMMENT, json.dumps({_KEY: note}).encode()))
     image.to_filename(path)
+
+
+def write_nifti_map(values: Volume, path: Path) -> None:
+    """Write one number per pixel (float32) as NIfTI, on the grid of the image as `write_nifti` does."""
+    source = dict(values.metadata).get("nifti") or {}
+    image = _image(_as_stored(ordered(values, "CTZYX"), source), np.dtype(np.float32), source)
+    image.header["descrip"] = b"uncertainty by napari-tileseg"
+    image.to_filename(path)
+
+
+def _image(canonical: Volume, dtype: np.dtype[Any], source: Mapping[str, Any]) -> Any:
+    voxels = _x_first(canonical, flat=source.get("ndim") == 2)
+    kind: Any = nibabel.Nifti1Image if max(voxels.shape) < 2**15 else nibabel.Nifti2Image
+    # Without an affine of its own, because nibabel would write that one over the fields of the header.
+    image = kind(voxels.astype(dtype), None, dtype=dtype)
+    _set_grid(image.header, canonical, _ras(canonical), source)
+    return image
 
 
 def _as_stored(labels: Volume, source: Mapping[str, Any]) -> Volume:

@@ -33,6 +33,7 @@ __all__ = [
     "suffix_of",
     "write_labels",
     "write_scores",
+    "write_uncertainty",
 ]
 
 ENTRY_POINTS = "napari_tileseg.formats"
@@ -238,6 +239,42 @@ def write_scores(
     image = Volume(scores, f"C{axes}", grid, ("pixel", *units), volume.name, tuple(names))
     with put_in_place(path, overwrite=overwrite) as temporary:
         _load("napari_tileseg.io.tiff_labels:write_scores_tiff")(image, temporary, provenance=provenance)
+    return path
+
+
+def write_uncertainty(
+    uncertainty: NDArray[Any],
+    volume: Volume,
+    path: str | PathLike[str],
+    *,
+    provenance: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Save how unsure a model was as NIfTI, or as OME-TIFF with the provenance (float32 both).
+
+    Parameters
+    ----------
+    uncertainty : ndarray of float32
+        On the axes of `volume` without C.
+    volume : Volume
+        The image that it belongs to; gives spacing and units.
+
+    Raises
+    ------
+    OutputError
+        One sentence: why it could not be written there, what to do.
+    """
+    path = Path(path)
+    axes, affine, units = volume.drop("C")
+    image = Volume(uncertainty, axes, affine, units, volume.name, metadata=volume.metadata)
+    name = path.name.lower()
+    if not name.endswith((".tif", ".tiff", ".nii", ".nii.gz")):
+        raise OutputError(f'Uncertainty cannot be saved as "{path.name}". OME-TIFF (.ome.tif) and NIfTI (.nii.gz) are accepted.')
+    with put_in_place(path, overwrite=overwrite) as temporary:
+        if name.endswith((".nii", ".nii.gz")):
+            _load("napari_tileseg.io.medical:write_nifti_map")(image, temporary)
+        else:
+            _load("napari_tileseg.io.tiff_labels:write_scores_tiff")(image, temporary, provenance=provenance, what="Uncertainty")
     return path
 
 

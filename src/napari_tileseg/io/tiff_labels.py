@@ -56,13 +56,13 @@ def write_tiff(
     _write(canonical, path, dtype, metadata)
 
 
-def write_scores_tiff(scores: Volume, path: Path, *, provenance: Mapping[str, Any] | None) -> None:
-    """Write raw scores (float32, one channel for each name in ``channel_names``) as OME-TIFF like labels."""
+def write_scores_tiff(scores: Volume, path: Path, *, provenance: Mapping[str, Any] | None, what: str = "Raw scores") -> None:
+    """Write raw scores (float32, one channel for each name in ``channel_names``), or uncertainty, as OME-TIFF like labels."""
     canonical = ordered(scores, "TCZYX")
     note = {"provenance": json.dumps(dict(provenance or {}), ensure_ascii=False, sort_keys=True)}
     metadata = _metadata(canonical, scores.channel_names) | {
         "UUID": str(uuid.uuid5(uuid.NAMESPACE_URL, repr((canonical.axes, canonical.shape, note)))),
-        "MapAnnotation": {"Namespace": SCORES_NAMESPACE, "Description": "Raw scores from napari-tileseg.", "Value": note},
+        "MapAnnotation": {"Namespace": SCORES_NAMESPACE, "Description": f"{what} from napari-tileseg.", "Value": note},
     }
     _write(canonical, path, np.dtype(np.float32), metadata)
 

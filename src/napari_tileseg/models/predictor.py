@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_tileseg.errors import DeviceMemoryError, OptionsError
-from napari_tileseg.models.registry import resolve
+from napari_tileseg.models.ensemble import Ensemble, combine, split
+from napari_tileseg.models.registry import find_spec, resolve
 
 if TYPE_CHECKING:
     import torch
@@ -58,13 +59,13 @@ class Predictor:
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def load_model(ref: str, *, device: str = "auto") -> Predictor:
-    """Load a model.
+def load_model(ref: str, *, device: str = "auto") -> Predictor | Ensemble:
+    """Load a model, or several that answer together.
 
     Parameters
     ----------
     ref : str
-        Name of a bundled or own model, or path of a model package.
+        Name of a bundled or own model, or path of a model package; ``"ensemble:REF,REF"`` for the mean of several.
     device : str
         ``"auto"`` (the fastest there is), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
 
@@ -72,12 +73,21 @@ def load_model(ref: str, *, device: str = "auto") -> Predictor:
     ------
     ModelNotFoundError, WeightsError
         If there is no such model, or its weights are missing, damaged or do not fit.
+    ModelError
+        If the members of an ensemble differ in what they take or give.
     OptionsError
         If the device is not there.
     """
+    place = pick_device(device)
+    if members := split(ref):
+        combine([find_spec(member) for member in members])  # before any weights are read
+        return Ensemble([_one(member, place) for member in members])
+    return _one(ref, place)
+
+
+def _one(ref: str, place: str) -> Predictor:
     from napari_tileseg.models.package import build_module
 
-    place = pick_device(device)
     spec, module = build_module(resolve(ref))
     return from_module(module, spec, device=place)
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_tileseg.errors import ModelError, ModelNotFoundError
+from napari_tileseg.models.ensemble import combine, split
 from napari_tileseg.models.package import read_spec
 
 if TYPE_CHECKING:
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["BUNDLED", "card", "find_spec", "list_models", "model_folder", "resolve"]
+__all__ = ["BUNDLED", "card", "find_spec", "list_models", "model_folder", "resolve", "stamp"]
 
 BUNDLED = Path(__file__).parent / "bundled"
 """The models that come with the program."""
@@ -70,16 +71,26 @@ def resolve(ref: str) -> Path:
 
 
 def find_spec(ref: str) -> ModelSpec:
-    """Return the spec of a model without loading its weights."""
+    """Return the spec of a model, or of an ensemble, without loading its weights."""
+    if members := split(ref):
+        return combine([find_spec(member) for member in members])
     path = resolve(ref)
     return _cached_spec(path, _modified(path))
 
 
 def card(ref: str) -> str:
-    """Return the model's card as Markdown; its description where the package has no card."""
+    """Return the model's card as Markdown; its description where the package has no card; all cards of an ensemble."""
+    if members := split(ref):
+        return "\n".join(card(member) for member in members)
     path = resolve(ref)
     text = path / "CARD.md"
     return text.read_text(encoding="utf-8") if text.is_file() else f"# {find_spec(ref).label}\n\n{find_spec(ref).description}\n"
+
+
+def stamp(ref: str) -> tuple[tuple[str, str, float], ...]:
+    """Return path, checksum and date of each package that a reference stands for: it changes when a model does."""
+    paths = [resolve(member).absolute() for member in split(ref) or (ref,)]
+    return tuple((str(path), _cached_spec(path, _modified(path)).weights_sha256, _modified(path)) for path in paths)
 
 
 def _packages() -> list[Path]:

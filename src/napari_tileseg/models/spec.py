@@ -75,6 +75,7 @@ class ModelSpec(BaseModel):
     steps: Literal["fixed", "even"] = Field("fixed", description="fixed: MONAI's grid. even: nnU-Net's.")
     blending: Literal["gaussian", "constant", "nnunet", "crop"] = "gaussian"
     sigma: float = Field(0.125, gt=0, description="Width of the Gaussian weights as a share of the window.")
+    padding: Literal["zeros", "reflect"] = Field("zeros", description="What a window sees beyond the image, after normalisation.")
     output_offset: tuple[int, ...] | None = Field(None, description="Pixels the output lacks at each side (valid convolutions).")
 
     output: OutputKind = "softmax"
@@ -89,6 +90,7 @@ class ModelSpec(BaseModel):
     citation: str = ""
     training: dict[str, Any] = Field(default_factory=dict, description="Data, recipe, scores: how the weights came to be.")
     weights_sha256: str = ""
+    members: list[dict[str, str]] = Field(default_factory=list, description="Ensembles: name, version, weights_sha256 of each model.")
 
     @field_validator("channels", mode="before")
     @classmethod

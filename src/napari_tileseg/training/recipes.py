@@ -87,6 +87,7 @@ _NUCLEI = Recipe(
         window=(256, 256),
         multiple_of=32,
         overlap=0.25,
+        padding="reflect",
         output="instances",
         classes=["background", "nucleus"],
         heads=["foreground", "border", "distance"],

@@ -51,6 +51,7 @@ class Result:
         self.name = f"{image.name}_{spec.name}"
         self.layers: list[Labels] = []
         self.scores: Image | None = None
+        self.uncertainty: Image | None = None
         self.locked = True
         self._inserted = False
         # Where the labels go is settled now: the image may be moved or removed while the run goes on.
@@ -136,6 +137,21 @@ class Result:
         )
         self.viewer.layers.insert(self._index_above_image(), self.scores)
 
+    def show_uncertainty(self, uncertainty: NDArray[Any], provenance: Mapping[str, Any]) -> None:
+        """Add how unsure the model is as an image layer, hidden until somebody asks."""
+        self.uncertainty = Image(
+            self._placement.lay(uncertainty),
+            name=f"{self.name}_uncertainty",
+            visible=False,
+            rgb=False,
+            colormap="magma",
+            contrast_limits=(0, 1),
+            opacity=0.5,
+            metadata={"tileseg": dict(provenance)},
+            **self._placement.arguments,
+        )
+        self.viewer.layers.insert(self._index_above_image(), self.uncertainty)
+
     def owns(self, layer: object) -> bool:
         return any(layer is own for own in self.layers)
 
@@ -154,7 +170,7 @@ class Result:
     def remove(self) -> None:
         """Take the layers out of the viewer."""
         layers, self.layers = self.layers, []
-        for layer in [*layers, *([self.scores] if self.scores is not None else [])]:
+        for layer in [*layers, *(extra for extra in (self.scores, self.uncertainty) if extra is not None)]:
             if layer in self.viewer.layers:
                 self.viewer.layers.remove(layer)
 

@@ -162,7 +162,7 @@ class SegmentWidget(QWidget):
 
     def _on_active(self) -> None:
         active = self.viewer.layers.selection.active
-        ours = self.session.result is not None and active is self.session.result.scores
+        ours = self.session.result is not None and active in (self.session.result.scores, self.session.result.uncertainty)
         if isinstance(active, Image) and not ours and active is not self.image and self.form.image.choose(active):
             return  # the combo box tells of the change itself
         self._on_change()

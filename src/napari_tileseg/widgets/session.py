@@ -309,12 +309,14 @@ class Session(QObject):
         assert order is not None
         if isinstance(answer, Exception):
             _LOG.error("the objects could not be measured", exc_info=answer)
-            labels, features, scores = self._run.labels, {}, None
+            labels, features, scores, unsure = self._run.labels, {}, None, None
         else:
-            labels, features, scores = answer
+            labels, features, scores, unsure = answer
         result.finish(labels, features, message.provenance)
         if scores is not None:
             result.show_scores(scores, message.provenance)
+        if unsure is not None:
+            result.show_uncertainty(unsure, message.provenance)
         if not isinstance(labels, np.memmap):
             self._drop_run()
         objects = order.spec.output == "instances"
@@ -414,8 +416,8 @@ def session_of(viewer: napari.viewer.Viewer) -> Session:
     return session
 
 
-def _completed(order: Order, run: Any) -> tuple[Any, dict[str, Any], Any]:
-    """Return labels, features and scores of a finished run; called in another thread."""
+def _completed(order: Order, run: Any) -> tuple[Any, dict[str, Any], Any, Any]:
+    """Return labels, features, scores and uncertainty of a finished run; called in another thread."""
     labels = run.labels
     if order.keep == "memory" or (order.keep == "auto" and labels.nbytes <= IN_MEMORY):
         labels = np.array(labels)
@@ -423,8 +425,10 @@ def _completed(order: Order, run: Any) -> tuple[Any, dict[str, Any], Any]:
     if order.objects and order.spec.output != "sigmoid":
         axes, affine_axes = order.axis_map.grid_axes, order.volume
         table = objects_table(np.asarray(labels), axes, order.axis_map.spatial, affine_axes.spacing, affine_axes.unit)
-    scores = None if run.scores is None else (np.array(run.scores) if not isinstance(labels, np.memmap) else run.scores)
-    return labels, finished_features(order.spec, labels, table), scores
+    taken = [
+        None if array is None else (array if isinstance(labels, np.memmap) else np.array(array)) for array in (run.scores, run.uncertainty)
+    ]
+    return labels, finished_features(order.spec, labels, table), *taken
 
 
 def _looked_at(viewer: napari.viewer.Viewer | None, labels: Any) -> bool:

@@ -167,6 +167,7 @@ class Service:
             region=job.region,
             out=np.load(begin.labels, mmap_mode="r+"),
             scores_out=np.load(begin.scores, mmap_mode="r+") if begin.scores else None,
+            **({"uncertainty_out": np.load(begin.uncertainty, mmap_mode="r+")} if begin.uncertainty else {}),
             skip=begin.skip,
             on_event=tell,
             cancel=lambda: number in self._stopped,
@@ -193,11 +194,9 @@ class _LoadedModel:
 
     def get(self, ref: str, device: str, load_model: Callable[..., Any]) -> Any:
         """Return the predictor, loaded anew where the model's files, or the device, are others than before."""
-        from napari_tileseg.models.registry import find_spec, resolve
+        from napari_tileseg.models.registry import stamp
 
-        path = resolve(ref).absolute()
-        card = path / "model.json" if path.is_dir() else path
-        key = (str(path), find_spec(ref).weights_sha256, card.stat().st_mtime_ns, device)
+        key = (stamp(ref), device)
         if key != self._key:
             self._forget()
             self._predictor = load_model(ref, device=device)

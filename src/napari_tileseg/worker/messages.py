@@ -175,8 +175,8 @@ class Begin:
         What ``load_model`` takes; paths are absolute, since the child stands in another folder.
     axes, shape, dtype, affine, units, name, channel_names, metadata
         The volume, without its data.
-    labels, scores : str
-        Files (``.npy``) that are to be filled; `scores` is empty where none are wanted.
+    labels, scores, uncertainty : str
+        Files (``.npy``) that are to be filled; all but `labels` are empty where they are not wanted.
     skip : int
         Rows of the labels that are finished already.
     backend : str
@@ -195,6 +195,7 @@ class Begin:
     metadata: dict[str, Any]
     labels: str
     scores: str = ""
+    uncertainty: str = ""
     skip: int = 0
     backend: str = ""
 

@@ -47,15 +47,20 @@ class Store:
         Of the axis map's result shape and dtype.
     scores : memmap of float32 or None
         Shape (K, *grid).
+    uncertainty : memmap of float32 or None
+        Shape (*grid).
     """
 
     scratch: Scratch
     folder: Path
     labels: np.memmap[Any, np.dtype[Any]]
     scores: np.memmap[Any, np.dtype[Any]] | None
+    uncertainty: np.memmap[Any, np.dtype[Any]] | None = None
 
     @classmethod
-    def make(cls, scratch: Scratch, axis_map: AxisMap, spec: ModelSpec, volume: Volume, *, scores: bool) -> Store:
+    def make(
+        cls, scratch: Scratch, axis_map: AxisMap, spec: ModelSpec, volume: Volume, *, scores: bool, uncertainty: bool = False
+    ) -> Store:
         """Allocate the arrays of a run.
 
         Raises
@@ -64,7 +69,9 @@ class Store:
             If the disk has no room.
         """
         wanted = (len(spec.score_names), *axis_map.grid_shape)
-        needed = _bytes(axis_map.result_shape, axis_map.result_dtype) + (_bytes(wanted, np.dtype(np.float32)) if scores else 0)
+        single = np.dtype(np.float32)
+        needed = _bytes(axis_map.result_shape, axis_map.result_dtype) + (_bytes(wanted, single) if scores else 0)
+        needed += _bytes(axis_map.grid_shape, single) if uncertainty else 0
         exchange = min(BLOCK_BYTES, _bytes(volume.shape, volume.dtype))
         check_space(scratch.path, needed + exchange)
         folder = scratch.folder("run")
@@ -73,7 +80,8 @@ class Store:
                 scratch,
                 folder,
                 allocate(folder / "labels.npy", axis_map.result_shape, axis_map.result_dtype),
-                allocate(folder / "scores.npy", wanted, np.dtype(np.float32)) if scores else None,
+                allocate(folder / "scores.npy", wanted, single) if scores else None,
+                allocate(folder / "uncertainty.npy", axis_map.grid_shape, single) if uncertainty else None,
             )
         except OutputError:
             scratch.discard(folder)
@@ -157,6 +165,11 @@ class Run:
             After `remove`.
         """
         return self.store.scores
+
+    @property
+    def uncertainty(self) -> np.memmap[Any, np.dtype[Any]] | None:
+        """How unsure the model is, float32 of shape (*grid), if the job asks for it; see `scores`."""
+        return self.store.uncertainty
 
     @property
     def store(self) -> Store:

@@ -16,6 +16,7 @@ import napari_tileseg
 from napari_tileseg.engine.axes import map_axes
 from napari_tileseg.engine.events import Finished, Progress
 from napari_tileseg.errors import ModelNotFoundError, RunError
+from napari_tileseg.models.ensemble import join, split
 from napari_tileseg.models.registry import find_spec, resolve
 from napari_tileseg.worker.exchange import BlockServer
 from napari_tileseg.worker.interpreter import find_python
@@ -142,7 +143,7 @@ class Supervisor:
         if previous is not None:
             store, finished, tiles = previous.hand_over(job, axis_map)
         else:
-            store = Store.make(self._folder(), axis_map, spec, volume, scores=job.options.scores)
+            store = Store.make(self._folder(), axis_map, spec, volume, scores=job.options.scores, uncertainty=bool(job.options.uncertainty))
         number = next(self._numbers)
         run = Run(number, job, volume, axis_map, store, on_message=on_message, on_cancel=self._cancel, finished_rows=finished, tiles=tiles)
         with self._lock:
@@ -404,13 +405,16 @@ def _begin_message(run: Run, backend: str) -> Begin:
         metadata=dict(volume.metadata),
         labels=str(store.folder / "labels.npy"),
         scores=str(store.folder / "scores.npy") if store.scores is not None else "",
+        uncertainty=str(store.folder / "uncertainty.npy") if store.uncertainty is not None else "",
         skip=run.finished_rows,
         backend=backend,
     )
 
 
 def _absolute(model: str) -> str:
-    """Return what the child, which stands in another folder, finds the model by."""
+    """Return what the child, which stands in another folder, finds the model or the members of an ensemble by."""
+    if members := split(model):
+        return join(_absolute(member) for member in members)
     try:
         return str(resolve(model).absolute())
     except ModelNotFoundError:
