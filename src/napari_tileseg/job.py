@@ -33,6 +33,9 @@ class SegmentOptions(BaseModel):
     rescale: bool = Field(True, title="Match pixel size", description="Resample to the pixel size the model was trained at.")
     tta: bool = Field(False, title="Average flips", description="Average the scores over flips of every axis.")
     scores: bool = Field(False, title="Keep scores", description="To move the threshold later.")
+    unreadable: Literal["stop", "skip"] = Field(
+        "stop", title="Unreadable parts", description="stop the run there, or skip them: no labels."
+    )
     memory_limit: int | None = Field(None, ge=1, title="Memory limit", description="Most bytes of host memory to use.")
 
     @field_validator("window")

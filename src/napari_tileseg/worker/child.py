@@ -167,7 +167,7 @@ class Service:
             region=job.region,
             out=np.load(begin.labels, mmap_mode="r+"),
             scores_out=np.load(begin.scores, mmap_mode="r+") if begin.scores else None,
-            skip=begin.skip,
+            journal=begin.journal or None,
             on_event=tell,
             cancel=lambda: number in self._stopped,
         )

@@ -177,8 +177,8 @@ class Begin:
         The volume, without its data.
     labels, scores : str
         Files (``.npy``) that are to be filled; `scores` is empty where none are wanted.
-    skip : int
-        Rows of the labels that are finished already.
+    journal : str
+        Folder for the run's journal; what an interrupted run has left there is continued.
     backend : str
         Module with ``segment`` and ``load_model`` to use instead of the program's own; for tests.
     """
@@ -195,7 +195,7 @@ class Begin:
     metadata: dict[str, Any]
     labels: str
     scores: str = ""
-    skip: int = 0
+    journal: str = ""
     backend: str = ""
 
 

@@ -404,7 +404,7 @@ def _begin_message(run: Run, backend: str) -> Begin:
         metadata=dict(volume.metadata),
         labels=str(store.folder / "labels.npy"),
         scores=str(store.folder / "scores.npy") if store.scores is not None else "",
-        skip=run.finished_rows,
+        journal=str(store.folder / "journal"),
         backend=backend,
     )
 
