@@ -93,13 +93,13 @@ def content(image: Volume) -> str:
 
 
 def _boxes(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """Yield small boxes along the diagonal, and against it on every other axis, so that all parts of an image are met."""
+    """Yield small boxes along the two diagonals of an image."""
     for index in range(_PROBES):
-        place = index / (_PROBES - 1)
+        place = (index // 2) / (_PROBES // 2 - 1)
         key = []
         for axis, size in enumerate(shape):
             side = min(size, _SIDE if axis >= len(shape) - 3 else 1)
-            along = place if (index + axis) % 2 else 1 - place
+            along = 1 - place if index % 2 and axis % 2 else place
             start = round(along * (size - side))
             key.append(slice(start, start + side))
         yield tuple(key)
