@@ -26,7 +26,7 @@ FLOORS = (
     ("models", "volume", "job"),
     ("engine", "io", "refine"),
     ("image", "provenance", "segmentation"),
-    ("estimation",),
+    ("estimation", "unfinished"),
     ("pipeline",),
     ("training", "batch"),
     ("worker",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -18,6 +19,9 @@ from napari_tileseg.models.predictor import Predictor, from_module
 from napari_tileseg.models.spec import ModelSpec
 from napari_tileseg.pipeline import estimate, segment
 from napari_tileseg.volume import Volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Threshold(torch.nn.Module):
@@ -77,7 +81,7 @@ def test_events_cover_every_pixel_once_and_count_every_tile(predictor: Predictor
     assert [event.done for event in progress] == sorted({event.done for event in progress})
 
 
-def test_a_cancelled_run_keeps_what_is_finished_and_goes_on_from_there(predictor: Predictor) -> None:
+def test_a_cancelled_run_keeps_what_is_finished_and_goes_on_from_there(predictor: Predictor, tmp_path: Path) -> None:
     image = _image((3, 40, 20))
     mapped = map_axes("TYX", image.shape, predictor.spec)
     labels = np.full(mapped.result_shape, 7, mapped.result_dtype)
@@ -88,14 +92,14 @@ def test_a_cancelled_run_keeps_what_is_finished_and_goes_on_from_there(predictor
             slabs.append(event)
 
     with pytest.raises(Cancelled):
-        segment(image, predictor, axes="TYX", out=labels, on_event=note, cancel=lambda: len(slabs) == 6)
+        segment(image, predictor, axes="TYX", out=labels, journal=tmp_path / "journal", on_event=note, cancel=lambda: len(slabs) == 6)
     rows = mapped.rows_until(slabs[-1].region)
     assert 0 < rows < 3 * 40
     np.testing.assert_array_equal(labels.reshape(-1, 20)[:rows], image.reshape(-1, 20)[:rows])
     assert (labels.reshape(-1, 20)[rows:] == 7).all()
 
     seen: list[Event] = []
-    resumed = segment(image, predictor, axes="TYX", out=labels, skip=rows, on_event=seen.append)
+    resumed = segment(image, predictor, axes="TYX", out=labels, journal=tmp_path / "journal", on_event=seen.append)
     np.testing.assert_array_equal(resumed.labels, image)
     first = next(event for event in seen if isinstance(event, SlabDone))
     assert mapped.rows_until(first.region) > rows

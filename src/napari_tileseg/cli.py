@@ -101,6 +101,8 @@ Views = Annotated[str | None, _described("tta", "--tta")]
 Scores = Annotated[bool, typer.Option("--scores", help="Also save the scores, beside the labels, as *_scores.ome.tif.")]
 Uncertainty = Annotated[str | None, _described("uncertainty", "--uncertainty")]
 MemoryLimit = Annotated[int | None, _described("memory_limit", "--memory-limit")]
+Unreadable = Annotated[str | None, _described("unreadable", "--unreadable")]
+Resume = Annotated[bool, typer.Option("--resume/--restart", help="Go on with an interrupted run for the same result, or begin anew.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")]
 Lines = Annotated[bool, typer.Option("--json", help="Print one JSON record per line on stdout, and nothing else.")]
 
@@ -176,10 +178,12 @@ def segment(
     scores: Scores = False,
     uncertainty: Uncertainty = None,
     memory_limit: MemoryLimit = None,
+    unreadable: Unreadable = None,
     overwrite: Overwrite = False,
+    resume: Resume = True,
     json_lines: Lines = False,
 ) -> None:
-    """Segment one image."""
+    """Segment one image. If it is interrupted, even by a power cut, the same command goes on where it stopped."""
     with _guarded(json_lines):
         options = _options(
             window=_numbers(window, "--window"),
@@ -197,6 +201,7 @@ def segment(
             scores=scores,
             uncertainty=uncertainty,
             memory_limit=memory_limit,
+            unreadable=unreadable,
         )
         job = Job(
             model=_ref(model),
@@ -208,7 +213,7 @@ def segment(
             series=series,
             level=level,
         )
-        _run(job, overwrite=overwrite, json_lines=json_lines)
+        _run(job, overwrite=overwrite, resume=resume, json_lines=json_lines)
 
 
 @app.command()
@@ -217,6 +222,7 @@ def run(
     image: Annotated[Path | None, typer.Option("--input", metavar="IN", help="Another image than the job's.")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="OUT", help="Another place for the labels.")] = None,
     overwrite: Overwrite = False,
+    resume: Resume = True,
     json_lines: Lines = False,
 ) -> None:
     """Repeat exactly what a saved job says."""
@@ -226,7 +232,7 @@ def run(
         for field, option in (("input", "--input"), ("output", "-o")):
             if not getattr(loaded, field):
                 raise OptionsError(f'"{job.name}" names no {field}. Give it with {option}.')
-        _run(loaded, overwrite=overwrite, json_lines=json_lines)
+        _run(loaded, overwrite=overwrite, resume=resume, json_lines=json_lines)
 
 
 @app.command()
@@ -381,7 +387,7 @@ def _open(job: Job, spec: ModelSpec) -> Volume:
     return volume
 
 
-def _run(job: Job, *, overwrite: bool, json_lines: bool) -> None:
+def _run(job: Job, *, overwrite: bool, resume: bool, json_lines: bool) -> None:
     """Segment and save; say where the finished part is when the run stops half-way."""
     from napari_tileseg.io import check_writable
     from napari_tileseg.pipeline import segment as segment_image
@@ -408,6 +414,7 @@ def _run(job: Job, *, overwrite: bool, json_lines: bool) -> None:
                 channels=job.channels,
                 region=job.region,
                 out=target,
+                resume=resume,
                 on_event=tell,
                 cancel=cancel,
             )

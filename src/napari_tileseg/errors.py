@@ -14,6 +14,7 @@ Each message is one sentence or two: what was given, what is accepted, what to d
     └── RunError              the run stopped half-way; the finished part is kept
         ├── PredictorError    the network raised, or returned something unusable
         ├── DeviceMemoryError the device is out of memory
+        ├── UnreadableError   a part of the image cannot be read
         ├── WorkerDiedError   the process that held the model ended by itself
         └── Cancelled         somebody asked the run to stop
 """
@@ -38,6 +39,7 @@ __all__ = [
     "RunError",
     "TileSegError",
     "TrustError",
+    "UnreadableError",
     "WeightsError",
     "WorkerDiedError",
 ]
@@ -109,6 +111,10 @@ class PredictorError(RunError):
 
 class DeviceMemoryError(RunError):
     """The device has no memory left for the next tile."""
+
+
+class UnreadableError(RunError):
+    """A part of the image cannot be read."""
 
 
 class WorkerDiedError(RunError):

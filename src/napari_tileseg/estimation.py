@@ -11,6 +11,7 @@ from napari_tileseg.engine.grid import Grid
 from napari_tileseg.engine.memory import estimate as estimate_memory
 from napari_tileseg.engine.parts import Region, plan_parts
 from napari_tileseg.engine.recipe import resolve as resolve_recipe
+from napari_tileseg.engine.scan import plan_scan
 from napari_tileseg.engine.spacing import spacing_note, spacing_ratios
 from napari_tileseg.image import as_volume, check_dtype
 from napari_tileseg.job import SegmentOptions
@@ -84,7 +85,7 @@ def estimate(
     recipe = resolve_recipe(spec, options)
     ratios = spacing_ratios(image, spec) if options.rescale else None
     parts = list(plan_parts(axis_map, region, recipe.window, ratios))
-    plan = recipe.plan(Grid.match(parts[0].shape, ratios).model)
+    _, plan = plan_scan(Grid.match(parts[0].shape, ratios).model, spec, options)
     needs = estimate_memory(plan, spec, batch=options.batch or 1, scores=options.scores or bool(options.uncertainty))
     note = spacing_note(image, spec, rescale=options.rescale)
     labels = math.prod(axis_map.result_shape) * axis_map.result_dtype.itemsize

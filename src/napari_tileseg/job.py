@@ -39,6 +39,9 @@ class SegmentOptions(BaseModel):
     uncertainty: Literal[False, "entropy", "disagreement"] = Field(
         False, title="Uncertainty", description="One more map. entropy: of the scores. disagreement: of averaged views or models."
     )
+    unreadable: Literal["stop", "skip"] = Field(
+        "stop", title="Unreadable parts", description="stop the run there, or skip them: no labels."
+    )
     memory_limit: int | None = Field(None, ge=1, title="Memory limit", description="Most bytes of host memory to use.")
 
     @field_validator("window")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -10,14 +11,19 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from napari_tileseg.engine.axes import AxisMap, map_axes
+from napari_tileseg.engine.clock import Clock
+from napari_tileseg.engine.damage import Damage
 from napari_tileseg.engine.events import Event, Finished, Planned, Progress, SlabDone, Warned
+from napari_tileseg.engine.faults import Relief
 from napari_tileseg.engine.grid import Grid, ResampledSink, ResampledSource
+from napari_tileseg.engine.journal import Keeper
 from napari_tileseg.engine.memory import default_batch
 from napari_tileseg.engine.memory import estimate as estimate_memory
+from napari_tileseg.engine.normalize import Statistics
 from napari_tileseg.engine.parts import Part, Region, plan_parts
 from napari_tileseg.engine.prepare import PreparedSource, SampleReader, measure_frame
-from napari_tileseg.engine.recipe import Recipe
 from napari_tileseg.engine.recipe import resolve as resolve_recipe
+from napari_tileseg.engine.scan import plan_scan
 from napari_tileseg.engine.sinks import GridSink
 from napari_tileseg.engine.spacing import spacing_note, spacing_ratios
 from napari_tileseg.errors import Cancelled, OptionsError, OutputError, RunError
@@ -26,15 +32,18 @@ from napari_tileseg.image import as_volume, check_dtype
 from napari_tileseg.job import SegmentOptions
 from napari_tileseg.provenance import describe
 from napari_tileseg.segmentation import Segmentation
+from napari_tileseg.unfinished import Unfinished, folder_beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from napari_tileseg.engine.normalize import Statistics
+    from napari_tileseg.engine.journal import Journal
     from napari_tileseg.engine.precision import Verdict
     from napari_tileseg.engine.protocols import Predictor, Sink, Source
+    from napari_tileseg.engine.recipe import Recipe
+    from napari_tileseg.engine.scan import Turn
     from napari_tileseg.engine.tiles import TilePlan
     from napari_tileseg.volume import Volume
 
@@ -52,7 +61,8 @@ def segment(
     out: str | Path | NDArray[Any] | None = None,
     scores_out: NDArray[np.float32] | None = None,
     uncertainty_out: NDArray[np.float32] | None = None,
-    skip: int = 0,
+    journal: str | Path | None = None,
+    resume: bool = True,
     on_event: Callable[[Event], None] | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> Segmentation:
@@ -75,13 +85,16 @@ def segment(
         its surroundings; labels elsewhere are 0.
     out : path or ndarray, optional
         A path: the result is saved there. An array (a memory map, say) of the result's shape and dtype: it is filled
-        while the run goes on.
+        while the run goes on; with a journal, it must still hold what it held when the run was interrupted.
     scores_out : ndarray of float32, optional
         Array for the raw scores, class first; made in memory if `options.scores` and not given.
     uncertainty_out : ndarray of float32, optional
         Array for the uncertainty, of the result's axes without C; made in memory if `options.uncertainty` and not given.
-    skip : int
-        Rows that an earlier, interrupted run has finished (`AxisMap.rows_until` of its last slab); `out` holds them.
+    journal : path, optional
+        Folder for a journal, with which the run can be killed at any moment and continued by the same call. Beside `out`, as
+        ``.name.tileseg``, if that is a path; none otherwise. It is deleted when the result is in place.
+    resume : bool
+        Whether to go on with what the journal says; False begins anew.
     on_event : callable, optional
         Receives every event of `napari_tileseg.engine.events` as it happens.
     cancel : callable, optional
@@ -94,8 +107,9 @@ def segment(
     Raises
     ------
     InputError, AxesError, OptionsError, ModelError, OutputError
-        Before the run, each with a sentence that says what to do.
-    Cancelled, PredictorError, DeviceMemoryError
+        Before the run, each with a sentence that says what to do. OutputError also where a journal is there of a run on another
+        image, with another model or other options, and where the disk is full.
+    Cancelled, PredictorError, DeviceMemoryError, UnreadableError
         During the run; the finished part is in `out`, or beside it as ``name_unfinished.suffix`` if `out` is a path.
     """
     options = options or SegmentOptions()
@@ -105,21 +119,51 @@ def segment(
     image = as_volume(volume, axes=axes, spec=predictor.spec)
     axis_map = map_axes(image.axes, image.shape, predictor.spec, channels=channels)
     check_dtype(image)
-    run = _Run(image, axis_map, predictor, options, region, skip, tell, cancel or (lambda: False))
-    labels = _labels_array(axis_map, None if target else out)
-    shape = (len(predictor.spec.score_names), *axis_map.grid_shape)
-    run.scores = _float_array("scores", shape, scores_out) if options.scores else None
-    run.uncertainty = _float_array("uncertainty", axis_map.grid_shape, uncertainty_out) if options.uncertainty else None
-    try:
-        run.execute(labels)
-    except RunError as error:
-        if target is not None and run.slabs:
-            error.kept = _keep(run.result(labels), target, str(error))
-        raise
-    result = run.result(labels)
-    if target is not None:
-        save_segmentation(result, target, overwrite=True)
-    return result
+    place = Path(journal) if journal is not None else folder_beside(target) if target is not None else None
+    run = _Run(image, axis_map, predictor, options, region, tell, cancel or (lambda: False))
+    run.prepare()
+    with ExitStack() as stack:
+        unfinished = None if place is None else _open_unfinished(place, run, resume=resume)
+        if unfinished is not None:
+            stack.callback(unfinished.close)
+        given = out if target is None else None
+        labels = _labels_array(axis_map, given, unfinished)
+        shape = (len(predictor.spec.score_names), *axis_map.grid_shape)
+        run.scores = _float_array("scores", shape, scores_out, unfinished) if options.scores else None
+        run.uncertainty = _float_array("uncertainty", axis_map.grid_shape, uncertainty_out, unfinished) if options.uncertainty else None
+        if unfinished is not None:
+            unfinished.attach(labels, run.scores, run.uncertainty)
+            run.take_up(unfinished.journal)
+        try:
+            run.execute(labels)
+        except RunError as error:
+            if target is not None and run.begun:
+                error.kept = _keep(run.result(labels), target, str(error))
+            raise
+        result = run.result(labels)
+        if target is not None:
+            save_segmentation(result, target, overwrite=True)
+        if unfinished is None:
+            return result
+        stack.pop_all()
+        result = replace(
+            result,
+            labels=unfinished.taken(result.labels),
+            scores=unfinished.taken(result.scores),
+            uncertainty=unfinished.taken(result.uncertainty),
+        )
+        del labels, run  # Windows deletes no file that is mapped
+        unfinished.remove()
+        if target is not None and unfinished.journal.resumed:
+            _unfinished_name(target).unlink(missing_ok=True)
+        return result
+
+
+def _open_unfinished(place: Path, run: _Run, *, resume: bool) -> Unfinished:
+    from napari_tileseg.engine.fingerprint import fingerprint
+
+    told = fingerprint(run.image, run.axis_map, run.predictor, run.options, run.region)
+    return Unfinished.open(place, told, resume=resume)
 
 
 def save_segmentation(segmentation: Segmentation, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -144,14 +188,18 @@ def save_segmentation(segmentation: Segmentation, path: str | Path, *, overwrite
 
 def _keep(unfinished: Segmentation, path: Path, reason: str) -> Path | None:
     """Save what an interrupted run has finished, under a name that cannot be taken for the whole; None if the disk refuses."""
+    noted = replace(unfinished, provenance={**unfinished.provenance, "state": "unfinished", "reason": reason})
+    try:
+        return save_segmentation(noted, _unfinished_name(path), overwrite=True)
+    except OutputError:
+        return None
+
+
+def _unfinished_name(path: Path) -> Path:
     from napari_tileseg.io import suffix_of
 
     suffix = suffix_of(path, purpose="write")
-    noted = replace(unfinished, provenance={**unfinished.provenance, "state": "unfinished", "reason": reason})
-    try:
-        return save_segmentation(noted, path.with_name(f"{path.name.removesuffix(suffix)}_unfinished{suffix}"), overwrite=True)
-    except OutputError:
-        return None
+    return path.with_name(f"{path.name[: len(path.name) - len(suffix)]}_unfinished{path.name[len(path.name) - len(suffix) :]}")
 
 
 @dataclass
@@ -163,7 +211,6 @@ class _Run:
     predictor: Predictor
     options: SegmentOptions
     region: Region | None
-    skip: int
     tell: Callable[[Event], None]
     cancel: Callable[[], bool]
     warnings: list[str] = field(default_factory=list)
@@ -177,43 +224,93 @@ class _Run:
     slabs: int = 0
     scores: NDArray[np.float32] | None = None
     uncertainty: NDArray[np.float32] | None = None
+    relief: Relief = field(default_factory=Relief)
+    journal: Journal | None = None
 
-    def execute(self, labels: NDArray[Any]) -> None:
-        began = time.monotonic()
+    def __post_init__(self) -> None:
+        self.damage = Damage(self.image.name, self.options.unreadable)
+        self.parts: list[Part]  # what `prepare` decides
+        self.recipe: Recipe
+        self.turn: Turn
+        self.plan: TilePlan
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything is finished, by this run or the one that it continues."""
+        return self.slabs > 0 or (self.journal is not None and self.journal.begun)
+
+    def prepare(self) -> None:
+        """Lay the tiles; nothing is read or written."""
         recipe = resolve_recipe(self.predictor.spec, self.options)
         ratios = spacing_ratios(self.image, self.predictor.spec) if self.options.rescale else None
-        parts = list(plan_parts(self.axis_map, self.region, recipe.window, ratios))
-        self.grid = Grid.match(parts[0].shape, ratios)
-        plan = recipe.plan(self.grid.model)
-        clock = _Clock(len(plan) * len(parts))
-        self._plan(recipe, plan, clock.total)
+        self.parts = list(plan_parts(self.axis_map, self.region, recipe.window, ratios))
+        self.grid = Grid.match(self.parts[0].shape, ratios)
+        self.turn, self.plan = plan_scan(self.grid.model, self.predictor.spec, self.options)
+        self.recipe = recipe
+        self.settings = {**asdict(recipe), "grid": self.grid.model}
+
+    def take_up(self, journal: Journal) -> None:
+        """Go on where the journal is, and keep it."""
+        self.journal = journal
+        state = journal.state
+        if journal.resumed:
+            self.warnings = list(state["warnings"])
+            self.statistics = {frame: Statistics.from_dict(values) for frame, values in state["statistics"]}
+            self.objects = int(state["found"])
+            self.settings |= state["settings"]
+            self.relief = Relief.from_dict(state["relief"])
+            self.verdict = _verdict(state["verdict"])
+            self.damage.restore(state["damage"])
+        journal.collect = self._state
+
+    def _state(self) -> dict[str, Any]:
+        """Return what a run that continues this one needs to know."""
+        return {
+            "warnings": self.warnings,
+            "statistics": [(frame, measured.to_dict()) for frame, measured in self.statistics.items()],
+            "found": self.objects,
+            "settings": {key: self.settings[key] for key in ("device", "batch", "precision", "threads") if key in self.settings},
+            "relief": self.relief.to_dict(),
+            "verdict": asdict(self.verdict) if self.verdict else None,
+            "damage": self.damage.state(),
+        }
+
+    def execute(self, labels: NDArray[Any]) -> None:
+        from napari_tileseg.engine.fingerprint import threads
+
+        began = time.monotonic()
+        clock = Clock(len(self.plan) * len(self.parts))
+        self._announce(clock.total)
         if (note := spacing_note(self.image, self.predictor.spec, rescale=self.options.rescale)) is not None:
             self._warn(note)
-        rows = self.axis_map.spatial_shape[0]
-        # Objects cannot be taken up in the middle of a sample: the ones cut by the interruption are not in the labels.
-        skipped = self.skip // rows * rows if self.axis_map.output == "instances" else self.skip
-        self.objects = int(labels.max()) if skipped and self.axis_map.output == "instances" else 0
-        for ordinal, part in enumerate(parts):
-            done = skipped - self.axis_map.ordinal(part.position) * rows
-            if done >= part.wanted[0][1]:
-                continue
-            sink = GridSink(self.axis_map, part, labels, self.scores, self.uncertainty)
-            self._run_part(part, max(0, done - part.start[0]), sink, clock, (ordinal + 1) * len(plan))
+        with threads(self.settings.get("threads")) as count:
+            self.settings["threads"] = count
+            self._run_parts(labels, clock)
         self.seconds = time.monotonic() - began
         self.counts = self._count(labels)
         objects = self.objects if self.axis_map.output == "instances" else None
         self.tell(Finished(objects=objects, seconds=self.seconds, voxels=self.counts))
 
-    def _run_part(self, part: Part, skip_rows: int, sink: GridSink, clock: _Clock, after: int) -> None:
+    def _run_parts(self, labels: NDArray[Any], clock: Clock) -> None:
+        journal = self.journal
+        first = journal.state["sample"] if journal is not None else 0
+        for ordinal, part in enumerate(self.parts[first:], start=first):
+            keeper = journal.keeper(ordinal) if journal is not None else Keeper()
+            sink = GridSink(self.axis_map, part, labels, self.scores, self.uncertainty, self.damage)
+            self._run_part(part, keeper, sink, clock, (ordinal + 1) * len(self.plan))
+            self._tell_damage()
+            if journal is not None:
+                journal.finish_sample()
+
+    def _run_part(self, part: Part, keeper: Keeper, sink: GridSink, clock: Clock, after: int) -> None:
         from napari_tileseg.engine.run import run
 
         statistics = self._measured(part.position.get("T"))
-        reader = SampleReader(self.image, self.axis_map, part.position)
+        reader = SampleReader(self.image, self.axis_map, part.position, self.damage)
         source: Source = PreparedSource(reader, statistics, self.predictor.spec.normalization, origin=part.start, stop=part.stop)
         target: Sink = sink
         if not self.grid.same:
             source, target = ResampledSource(source, self.grid), ResampledSink(sink, self.grid)
-            skip_rows = self.grid.model_row(skip_rows)
         events = run(
             source,
             self.predictor,
@@ -221,8 +318,10 @@ class _Run:
             options=self.options,
             cancel=self.cancel,
             first_id=self.objects + 1,
-            skip_rows=skip_rows,
             verdict=self._decided(source),
+            axis=self.turn.axis,
+            keeper=keeper,
+            relief=self.relief,
         )
         for event in events:
             match event:
@@ -231,14 +330,15 @@ class _Run:
                         self.slabs += 1
                         self.tell(SlabDone(moved))
                 case Progress(done, total, _):
-                    self.tell(clock.progress(after - total + done))
+                    self.tell(clock.progress(done, total))
                 case Finished(objects):
                     self.objects += objects or 0
                 case Warned(message):
                     self._warn(message)
                 case Planned(tiles=tiles, device=device, batch=batch):
-                    clock.start(after - tiles)
-                    self.settings.update(device=device, batch=batch)
+                    clock.plan(after, tiles)
+                    self.settings["device"] = device
+                    self.settings.setdefault("batch", batch)  # what was planned; `relief` notes what became of it
 
     def _decided(self, source: Source) -> Verdict | None:
         """Choose the precision once, on the first plane, frame or volume, for all of them."""
@@ -251,20 +351,28 @@ class _Run:
             self.settings["precision"] = "fast" if self.verdict.fast else "exact"
         return self.verdict
 
-    def _plan(self, recipe: Recipe, plan: TilePlan, tiles: int) -> None:
-        self.settings = {**asdict(recipe), "grid": self.grid.model}
-        batch = self.options.batch or default_batch(plan, self.predictor.device)
-        needs = estimate_memory(plan, self.predictor.spec, batch=batch, scores=self.options.scores or bool(self.options.uncertainty))
+    def _announce(self, tiles: int) -> None:
+        batch = self.options.batch or default_batch(self.plan, self.predictor.device)
+        scores = self.options.scores or bool(self.options.uncertainty)
+        needs = estimate_memory(self.plan, self.predictor.spec, batch=batch, scores=scores)
         memory = needs.device_bytes + needs.host_bytes
-        self.tell(Planned(tiles, recipe.window, self.axis_map.spatial_shape, self.predictor.device, batch, memory))
+        self.tell(Planned(tiles, self.recipe.window, self.axis_map.spatial_shape, self.predictor.device, batch, memory))
 
     def _measured(self, frame: int | None) -> Statistics:
         if frame not in self.statistics:
+            rule = self.predictor.spec.normalization
             self.statistics[frame] = measure_frame(
-                self.image, self.axis_map, self.predictor.spec.normalization, frame, check=self._raise_if_cancelled
+                self.image, self.axis_map, rule, frame, damage=self.damage, check=self._raise_if_cancelled
             )
             self._judge(self.statistics[frame], frame)
+            self._tell_damage()
+            if self.journal is not None:
+                self.journal.save()
         return self.statistics[frame]
+
+    def _tell_damage(self) -> None:
+        for sentence in self.damage.news():
+            self._warn(sentence)
 
     def _judge(self, statistics: Statistics, frame: int | None) -> None:
         where = "" if frame is None else f"In frame {frame}, "
@@ -296,6 +404,8 @@ class _Run:
 
     def result(self, labels: NDArray[Any]) -> Segmentation:
         spec = self.predictor.spec
+        settings = {key: value for key, value in self.settings.items() if key != "threads"}
+        provenance = describe(self.image, spec, self.axis_map, self.options, self.region, settings, self.statistics, self.warnings)
         return Segmentation(
             labels=labels,
             axes=self.axis_map.result_axes,
@@ -305,29 +415,16 @@ class _Run:
             counts=self.counts,
             scores=self.scores,
             uncertainty=self.uncertainty,
-            provenance=describe(self.image, spec, self.axis_map, self.options, self.region, self.settings, self.statistics, self.warnings),
+            provenance={**provenance, "adaptations": list(self.relief.notes), "unreadable": self.damage.places},
             warnings=tuple(self.warnings),
             seconds=self.seconds,
         )
 
 
-class _Clock:
-    """Turns finished tiles into progress with the seconds that are left; tiles of an earlier run cost no time."""
+def _verdict(values: dict[str, Any] | None) -> Verdict | None:
+    from napari_tileseg.engine.precision import Verdict
 
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self._began = time.monotonic()
-        self._first: int | None = None
-
-    def start(self, done: int) -> None:
-        """Say how many tiles were done before the first one of this run."""
-        if self._first is None:
-            self._first = done
-
-    def progress(self, done: int) -> Progress:
-        worked = done - (self._first or 0)
-        elapsed = time.monotonic() - self._began
-        return Progress(done, self.total, elapsed / worked * (self.total - done) if worked > 0 else None)
+    return Verdict(**values) if values else None
 
 
 def _predictor(model: str | Path | Predictor, options: SegmentOptions) -> Predictor:
@@ -346,7 +443,9 @@ def _output_path(out: str | Path | NDArray[Any] | None) -> Path | None:
     return check_writable(out)
 
 
-def _labels_array(axis_map: AxisMap, given: Any) -> NDArray[Any]:
+def _labels_array(axis_map: AxisMap, given: Any, unfinished: Unfinished | None) -> NDArray[Any]:
+    if given is None and unfinished is not None:
+        return unfinished.array("labels", axis_map.result_shape, axis_map.result_dtype)
     if given is None:
         return np.zeros(axis_map.result_shape, axis_map.result_dtype)
     if tuple(given.shape) != axis_map.result_shape or given.dtype != axis_map.result_dtype:
@@ -357,11 +456,15 @@ def _labels_array(axis_map: AxisMap, given: Any) -> NDArray[Any]:
     return cast("NDArray[Any]", given)
 
 
-def _float_array(what: str, shape: tuple[int, ...], given: NDArray[np.float32] | None) -> NDArray[np.float32]:
+def _float_array(
+    name: str, shape: tuple[int, ...], given: NDArray[np.float32] | None, unfinished: Unfinished | None
+) -> NDArray[np.float32]:
+    if given is None and unfinished is not None:
+        return unfinished.array(name, shape, np.dtype(np.float32))
     if given is None:
         return np.zeros(shape, np.float32)
     if tuple(given.shape) != shape or given.dtype != np.float32:
         raise OptionsError(
-            f"The array for the {what} has shape {tuple(given.shape)} and type {given.dtype}; {shape} and float32 are needed."
+            f"The array for the {name} has shape {tuple(given.shape)} and type {given.dtype}; {shape} and float32 are needed."
         )
     return given

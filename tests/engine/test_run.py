@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from napari_tileseg.engine.arrays import ArraySink, ArraySource, FunctionPredictor, sliding_scores
 from napari_tileseg.engine.decoders import find_decoder
 from napari_tileseg.engine.events import Event, Finished, Planned, Progress, SlabDone, Warned
+from napari_tileseg.engine.journal import Keeper
 from napari_tileseg.engine.objects import renumber
 from napari_tileseg.engine.protocols import Predictor, Sink, Source
 from napari_tileseg.engine.run import run
@@ -54,7 +55,7 @@ def three_scores(batch: torch.Tensor) -> torch.Tensor:
 
 def collect(image: np.ndarray, function: Callable[[torch.Tensor], Any], spec: ModelSpec, **arguments: Any) -> tuple[ArraySink, list[Event]]:
     """Run to the end; arguments that are options of the user go there."""
-    own = {name: arguments.pop(name) for name in ("cancel", "first_id", "skip_rows", "sink") if name in arguments}
+    own = {name: arguments.pop(name) for name in ("cancel", "first_id", "axis", "keeper", "relief", "sink") if name in arguments}
     sink = own.pop("sink", None) or ArraySink(image.shape[1:])
     events = list(run(ArraySource(image), FunctionPredictor(spec, function), sink, options=SegmentOptions(**arguments), **own))
     return sink, events
@@ -117,7 +118,7 @@ def test_streamed_objects_equal_those_of_the_whole_image(seed: int, shape: tuple
 def test_a_run_goes_on_where_another_stopped(seed: int, shape: tuple[int, int], skip: int, blending: str) -> None:
     image = image_of(seed, shape)
     whole, events = collect(image, three_scores, spec_of(), blending=blending)
-    rest, later = collect(image, three_scores, spec_of(), blending=blending, skip_rows=skip)
+    rest, later = collect(image, three_scores, spec_of(), blending=blending, keeper=Keeper(skip))
     regions = [event.region[0] for event in later if isinstance(event, SlabDone)]
     assert [start for start, _ in regions[:1]] == ([skip] if skip < shape[0] else [])
     if rest.labels is not None:
@@ -359,7 +360,7 @@ def test_half_precision_scores_are_taken() -> None:
         ((2, 9, 9), {}, {}, InputError, "has 2 channels, the model needs 1"),
         ((1, 9, 9), {"output": "anomaly"}, {}, ModelError, 'gives "anomaly" scores'),
         ((1, 9, 9), {"output": "instances", "decoder": "nobody"}, {}, ModelError, 'needs the decoder "nobody"'),
-        ((1, 9, 9), {"output": "instances", "decoder": "watershed"}, {"skip_rows": 3}, OptionsError, "cannot continue"),
+        ((1, 9, 9), {"output": "instances", "decoder": "watershed"}, {"keeper": Keeper(3)}, OptionsError, "cannot continue"),
         ((1, 9, 9), {}, {"memory_limit": 100}, OptionsError, "the limit is 0.00 GB"),
         (
             (1, 9, 9),

@@ -31,7 +31,7 @@ from napari_tileseg.worker.messages import (
 )
 
 JOB = {"model": "m", "options": {"window": [3, 4]}}
-BEGIN = Begin(JOB, "m", "YX", (3, 4), ">u2", ((1.0, 0.0),), ("µm", "µm"), "a", (), {}, "l", skip=3)
+BEGIN = Begin(JOB, "m", "YX", (3, 4), ">u2", ((1.0, 0.0),), ("µm", "µm"), "a", (), {}, "l", journal="j")
 
 EXAMPLES = [
     Queued(2),

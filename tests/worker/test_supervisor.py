@@ -233,7 +233,7 @@ def test_a_cancelled_run_is_continued_in_its_own_array(
         plain.close()
 
 
-def test_objects_are_continued_at_the_sample_that_was_cut(stand_in: Callable[..., Any], tmp_path: Path, objects_model: str) -> None:
+def test_objects_are_continued_in_the_middle_of_a_sample(stand_in: Callable[..., Any], tmp_path: Path, objects_model: str) -> None:
     film = np.random.default_rng(6).normal(size=(3, 64, 48)).astype(np.float32)
     volume, job = Volume(film, "TYX"), Job(model=objects_model)
     # 3 x 2 tiles a frame: the run stops in the middle of the second.
@@ -247,10 +247,7 @@ def test_objects_are_continued_at_the_sample_that_was_cut(stand_in: Callable[...
     try:
         second = plain.start(job, volume, on_message=lambda message: None, previous=first)
         assert second.wait(PATIENCE)
-        whole = segment(volume, objects_model).labels
-        np.testing.assert_array_equal(second.labels > 0, whole > 0)
-        pairs = np.unique(np.stack([second.labels.ravel(), whole.ravel()]), axis=1)
-        assert len(np.unique(pairs[0])) == len(np.unique(pairs[1])) == pairs.shape[1], "objects are the same but for their numbers"
+        np.testing.assert_array_equal(second.labels, segment(volume, objects_model).labels)
     finally:
         plain.close()
 

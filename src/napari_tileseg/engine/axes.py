@@ -101,7 +101,10 @@ class AxisMap:
             yield dict(zip(self.iterated, position, strict=True))
 
     def rows_until(self, region: Sequence[tuple[int, int]]) -> int:
-        """Count the rows that are finished once a slab is: samples in order, rows along the first axis of space.
+        """Count the rows that are finished for certain once a slab is: samples in order, rows along the first axis of space.
+
+        A slab that does not reach the end of the other axes belongs to a scan along one of them: no row is complete before its
+        last slab.
 
         Parameters
         ----------
@@ -110,7 +113,8 @@ class AxisMap:
         """
         spans = dict(zip(self.result_axes, region, strict=True))
         sample = self.ordinal({axis: spans[axis][0] for axis in self.iterated})
-        return sample * self.spatial_shape[0] + spans[self.spatial[0]][1]
+        across = all(spans[axis][1] == self.sizes[axis] for axis in self.spatial[1:])
+        return sample * self.spatial_shape[0] + spans[self.spatial[0]][across]
 
     def ordinal(self, position: Mapping[str, int]) -> int:
         """Return the place of a sample in the order of `samples`."""

@@ -122,6 +122,57 @@ class Objects:
         if self._scores is not None:
             yield from self._emit(self._settle(final=True))
 
+    @property
+    def held(self) -> tuple[int, int]:
+        """Start and stop, on the first axis, of the scores that are still needed."""
+        return (self._base, self._base + len(self._labels)) if self._scores is not None else (0, 0)
+
+    def scores(self, start: int) -> NDArray[np.float32]:
+        """Return the scores that are held from row `start` on, shape (K, rows, *rest); a view."""
+        assert self._scores is not None  # asked only for rows in `held`
+        return self._scores[:, start - self._base :]
+
+    def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return, apart from the scores, what `restore` needs: what JSON can hold, and small arrays.
+
+        Labels and settled foreground are cut after their last row that is not empty: mostly only the few objects that
+        reach across the frontier are in them.
+        """
+        numbers = {
+            "frontier": self._frontier,
+            "first_id": self._first_id,
+            "next_id": self._next_id,
+            "counts": list(self._counts),
+            "warned": self._warned,
+            "provisional": self._provisional,
+            "final": sorted(self._final.items()),
+        }
+        filled = np.flatnonzero(self._done.any(axis=tuple(range(1, self._done.ndim))))
+        rows = int(filled[-1]) + 1 if len(filled) else 0
+        return numbers, {"labels": self._labels[:rows], "done": self._done[:rows]}
+
+    def restore(self, numbers: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], base: int, scores: NDArray[np.float32]) -> None:
+        """Go on where another decoder with the same settings was when its `state` was taken.
+
+        Parameters
+        ----------
+        numbers, arrays
+            From `state`.
+        base : int
+            The first row of `scores`, as `held` gave it.
+        scores : ndarray of float32, shape (K, rows, *rest)
+            Of all rows that were held.
+        """
+        self._base, self._frontier = base, int(numbers["frontier"])
+        self._first_id, self._next_id = int(numbers["first_id"]), int(numbers["next_id"])
+        self._counts, self._warned = [int(count) for count in numbers["counts"]], bool(numbers["warned"])
+        self._provisional = int(numbers["provisional"])
+        self._final = {int(provisional): int(final) for provisional, final in numbers["final"]}
+        self._scores = scores
+        self._labels, self._done = np.zeros(scores.shape[1:], np.int32), np.zeros(scores.shape[1:], np.bool_)
+        self._labels[: len(arrays["labels"])] = arrays["labels"]
+        self._done[: len(arrays["done"])] = arrays["done"]
+
     def _settle(self, *, final: bool) -> int:
         """Decode complete components above the open ones; return the first row (in the buffer) that an open one reaches."""
         assert self._scores is not None  # set by `add`

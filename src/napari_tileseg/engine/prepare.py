@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tileseg.engine.damage import Damage
 from napari_tileseg.engine.normalize import Accumulator, Statistics, normalize
+from napari_tileseg.errors import UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_tileseg.engine.axes import AxisMap
+    from napari_tileseg.engine.parts import Region
     from napari_tileseg.models.spec import Normalization
     from napari_tileseg.volume import Volume
 
@@ -34,10 +37,13 @@ class SampleReader:
         How its axes meet the model's.
     position : mapping of str to int
         Index along each axis that is run one by one.
+    damage : Damage, optional
+        What to do about places that cannot be read; the run stops there by default.
     """
 
-    def __init__(self, volume: Volume, axis_map: AxisMap, position: Mapping[str, int]) -> None:
+    def __init__(self, volume: Volume, axis_map: AxisMap, position: Mapping[str, int], damage: Damage | None = None) -> None:
         self._volume = volume
+        self._damage = damage or Damage(volume.name)
         self._map = axis_map
         self._position = position
         self._unique = list(dict.fromkeys(axis_map.channels))
@@ -54,7 +60,34 @@ class SampleReader:
         return self._repeats
 
     def read(self, region: tuple[slice, ...]) -> NDArray[Any]:
-        """Return intensities of a region of space as stored, shape (C, *spatial)."""
+        """Return intensities of a region of space as stored, shape (C, *spatial); 0 where it cannot be read.
+
+        Raises
+        ------
+        UnreadableError
+            If a part of it cannot be read and the run is to stop there.
+        """
+        box = tuple((span.start, span.stop) for span in region)
+        block: NDArray[Any] | None = None
+        for part, values in self.pieces(region):
+            if part == box:
+                return values
+            if block is None:
+                block = np.zeros((self.shape[0], *(stop - start for start, stop in box)), self._volume.dtype.newbyteorder("="))
+            block[(slice(None), *_within(part, box))] = values
+        return np.zeros((self.shape[0], *(stop - start for start, stop in box)), self._volume.dtype) if block is None else block
+
+    def pieces(self, region: tuple[slice, ...]) -> Iterator[tuple[Region, NDArray[Any]]]:
+        """Yield a region of space as `read` does, in parts that can be read."""
+        return self._damage.pieces(self._read, region, self._position, self._map.spatial)
+
+    def lost(self, region: tuple[slice, ...]) -> Iterator[tuple[slice, ...]]:
+        """Yield the parts of a region that could not be read, in coordinates that start with it."""
+        box = tuple((span.start, span.stop) for span in region)
+        for part in self._damage.lost(self._position, box):
+            yield _within(part, box)
+
+    def _read(self, region: tuple[slice, ...]) -> NDArray[Any]:
         spans = dict(zip(self._map.spatial, region, strict=True))
         if "C" not in self._map.axes:
             return self._oriented(self._index(spans, None))[None]
@@ -114,8 +147,14 @@ class PreparedSource:
         """Return normalised intensities of a region of the part, shape (C, *region)."""
         moved = tuple(slice(span.start + start, span.stop + start) for span, start in zip(region, self._origin, strict=True))
         block = normalize(self._reader.read(moved), self._statistics, self._rule)
+        for part in self._reader.lost(moved):
+            block[(slice(None), *part)] = 0
         repeats = self._reader.model_channels
         return block if repeats == list(range(len(block))) else block[repeats]
+
+
+def _within(part: Region, box: Region) -> tuple[slice, ...]:
+    return tuple(slice(start - low, stop - low) for (start, stop), (low, _) in zip(part, box, strict=True))
 
 
 def measure_frame(
@@ -124,6 +163,7 @@ def measure_frame(
     normalization: Normalization,
     frame: int | None,
     *,
+    damage: Damage | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Statistics:
     """Measure an image, or one time point of it, in one pass over blocks.
@@ -135,6 +175,8 @@ def measure_frame(
     ----------
     frame : int or None
         Index along T; None where there is no T.
+    damage : Damage, optional
+        What to do about places that cannot be read; they are not measured.
     check : callable
         Called before every block; may raise to stop.
     """
@@ -143,13 +185,20 @@ def measure_frame(
         # Nothing depends on the image: no pass, and NaN are handled where tiles are normalised.
         return Accumulator(normalization, channels, volume.dtype).finish()
     readers = [
-        SampleReader(volume, axis_map, position) for position in axis_map.samples() if frame is None or position.get("T", frame) == frame
+        SampleReader(volume, axis_map, position, damage)
+        for position in axis_map.samples()
+        if frame is None or position.get("T", frame) == frame
     ]
     accumulator = Accumulator(normalization, readers[0].shape[0], volume.dtype)
+    measured = False
     for reader in readers:
         for region in _blocks(reader.shape):
             check()
-            accumulator.add(reader.read(region))
+            for _, block in reader.pieces(region):
+                accumulator.add(block)
+                measured = True
+    if not measured:
+        raise UnreadableError(f'Nothing of "{volume.name}" can be read. Copy the file again.')
     return accumulator.finish()
 
 

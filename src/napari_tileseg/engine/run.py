@@ -12,13 +12,17 @@ import torch
 from napari_tileseg.engine.decode import Classes, Decoder, Masks
 from napari_tileseg.engine.decoders import find_decoder
 from napari_tileseg.engine.events import Event, Finished, Planned, Progress, SlabDone, Warned
+from napari_tileseg.engine.faults import Relief, smaller_window
 from napari_tileseg.engine.feed import Feed
+from napari_tileseg.engine.journal import Keeper
 from napari_tileseg.engine.memory import default_batch, estimate, free_memory
 from napari_tileseg.engine.objects import Objects
 from napari_tileseg.engine.precision import Verdict, decide
-from napari_tileseg.engine.predict import Network
+from napari_tileseg.engine.predict import Network, out_of_memory
 from napari_tileseg.engine.recipe import Recipe, resolve
+from napari_tileseg.engine.scan import Turn
 from napari_tileseg.engine.stitch import Slab
+from napari_tileseg.engine.tiles import Tile
 from napari_tileseg.engine.uncertainty import entropy
 from napari_tileseg.engine.weights import importance
 from napari_tileseg.errors import AxesError, Cancelled, DeviceMemoryError, InputError, ModelError, OptionsError
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.engine.memory import Estimate
     from napari_tileseg.engine.protocols import Predictor, Sink, Source
-    from napari_tileseg.engine.tiles import Placed, Row, Tile, TilePlan
+    from napari_tileseg.engine.tiles import Placed, Row, TilePlan
     from napari_tileseg.models.spec import ModelSpec
 
 __all__ = ["never", "run"]
@@ -55,10 +59,12 @@ def run(
     options: SegmentOptions | None = None,
     cancel: Callable[[], bool] = never,
     first_id: int = 1,
-    skip_rows: int = 0,
     verdict: Verdict | None = None,
+    axis: int = 0,
+    keeper: Keeper | None = None,
+    relief: Relief | None = None,
 ) -> Iterator[Event]:
-    """Segment one image on the model's grid, slab by slab along its first axis.
+    """Segment one image on the model's grid, slab by slab along one of its axes.
 
     Parameters
     ----------
@@ -74,17 +80,22 @@ def run(
         Asked before every forward pass; the run ends as soon as it returns True.
     first_id : int
         Id of the first object (instances).
-    skip_rows : int
-        Pixels of the first axis that an earlier, interrupted run has already written. Only tiles that touch later ones are
-        computed; labels are the same. Not for instances.
     verdict : Verdict, optional
         What `decide` has said before, for the many planes or frames of one image; with ``precision="auto"`` each run decides
         by itself otherwise.
+    axis : int
+        Spatial axis along which the scan goes, see `plan_scan`. Rows are counted along it.
+    keeper : Keeper, optional
+        Knows what an earlier, interrupted run has finished, and is told what this one finishes. Only tiles that touch later
+        rows are computed; labels are the same.
+    relief : Relief, optional
+        What earlier samples have given up for want of memory; this run adds to it.
 
     Yields
     ------
     Event
-        `Planned`; `Progress` after every batch, `SlabDone` when a part is in the sink, `Warned`; `Finished`.
+        `Planned`; `Progress` after every batch, `SlabDone` when a part is in the sink, `Warned`; `Finished`. `Planned` again where
+        the rest goes on with a smaller window.
 
     Raises
     ------
@@ -96,21 +107,44 @@ def run(
         If the network fails on a tile; what is finished is in the sink.
     """
     started = time.monotonic()
-    task = _prepare(source, predictor, options or SegmentOptions(), cancel, first_id, skip_rows)
-    task.verdict = verdict
+    options, keeper, relief = options or SegmentOptions(), keeper or Keeper(), relief or Relief()
+    turn = Turn(axis, len(source.shape) - 1)
+    while True:
+        task: _Task | None = None
+        try:
+            task = _prepare(source, predictor, relief.options(options), cancel, first_id, turn, keeper, relief)
+            task.verdict = verdict
+            yield from _scan(task, turn.sink(sink), keeper)
+            break
+        except DeviceMemoryError:
+            verdict = task.verdict if task else verdict
+            # Where the user has chosen the window, it stays.
+            smaller = None if options.window else smaller_window(relief.window or predictor.spec.window, predictor.spec)
+            if smaller is None:
+                raise
+        del task  # its buffers go before those of the next attempt come
+        relief.window = smaller
+        size = " x ".join(str(side) for side in smaller)
+        where = "" if keeper.rows == 0 else f" from row {keeper.rows} on"
+        yield Warned(relief.note(f"{predictor.device} is short of memory: the window is now {size}{where}."))
+    yield Finished(task.decoder.objects, time.monotonic() - started, task.decoder.voxels)
+
+
+def _scan(task: _Task, sink: Sink, keeper: Keeper) -> Iterator[Event]:
+    """Go down all rows that are left."""
     yield task.planned()
     yield from task.notes()
     yield from task.choose_precision()
-    with Feed(source, task.plan, first=task.first, check=task.check) as feed:
+    with Feed(task.source, task.plan, first=task.first, check=task.check) as feed:
         for row in task.plan.rows(task.first):
             block = feed.take(row)
             yield from task.compute(row, block, feed.origin)
-            finished = task.slab.finish(row, skip=skip_rows)
+            finished = task.slab.finish(row, skip=keeper.rows)
             if finished is not None:
                 yield from task.deliver(sink, *finished)
+                keeper.keep(finished[0].stop[0], task.decoder)
             task.slab.advance(row)
     yield from task.write(sink, task.decoder.finish())
-    yield Finished(task.decoder.objects, time.monotonic() - started, task.decoder.voxels)
 
 
 @dataclass
@@ -128,6 +162,8 @@ class _Task:
     first: int
     batch: int
     cancel: Callable[[], bool]
+    turn: Turn
+    relief: Relief
     verdict: Verdict | None = None
     done: int = 0
     began: float = field(default_factory=time.monotonic)
@@ -144,50 +180,77 @@ class _Task:
 
     def planned(self) -> Planned:
         memory = self.needs.device_bytes + self.needs.host_bytes
-        return Planned(self.total, self.plan.window, self.plan.shape, self.predictor.device, self.batch, memory)
+        window, shape = self.turn.back(self.plan.window), self.turn.back(self.plan.shape)
+        return Planned(self.total, window, shape, self.predictor.device, self.batch, memory)
 
     def notes(self) -> Iterator[Event]:
         """Say which options have no effect here."""
-        if self.options.min_size > 0 and self.predictor.spec.output != "instances":
+        if self.relief.window is None and self.options.min_size > 0 and self.predictor.spec.output != "instances":
             yield Warned("Min. size has no effect: this model finds classes, not objects.")
 
     def choose_precision(self) -> Iterator[Event]:
         """Compute fast if the user allows it and the tiles of this run do not object."""
         if self.options.precision != "auto" or self.total == 0:
             return
-        verdict = self.verdict
-        if verdict is None:
-            verdict = decide(self.source, self.predictor, self.options, check=self.check)
+        told = self.verdict is not None and self.relief.window is not None  # by the attempt with a larger window
+        if self.verdict is None:
+            self.verdict = decide(self.source, self.predictor, self.options, check=self.check)
             self.began = time.monotonic()
-        self.network.fast = verdict.fast
-        if not verdict.fast:
-            yield Warned(verdict.reason)
+        self.network.fast = self.verdict.fast or self.relief.fast
+        if not self.network.fast and not told:
+            yield Warned(self.verdict.reason)
 
     def compute(self, row: Row, block: NDArray[np.float32], origin: tuple[int, ...]) -> Iterator[Event]:
-        """Predict and add the tiles of one row; where memory runs out, with fewer at once."""
+        """Predict and add the tiles of one row; where memory runs out, by other means."""
         pixels = torch.from_numpy(block)
         waiting = list(self.plan.tiles(row.index))
         while waiting:
             tiles = waiting[: self.batch]
             try:
-                scores = self.network(self._fill(tiles, pixels, (row.seen[0], *origin)), [tile.seen for tile in tiles])
+                scores = self._predict(tiles, pixels, (row.seen[0], *origin))
             except DeviceMemoryError:
-                if len(tiles) == 1:
+                if len(tiles) == 1 and not self._can_give_way():
                     raise
                 scores = None
             if scores is None:  # outside of the except clause nothing holds the failed call's tensors any more
-                self.batch, self._buffer = len(tiles) // 2, None
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
-                yield Warned(f"{self.predictor.device} is short of memory: the batch is now {self.batch}.")
+                yield Warned(self.relief.note(f"{self.predictor.device} is short of memory: {self._give_way(len(tiles))}."))
                 continue
-            scores = scores.to(self.slab.device)
             for tile, of_tile in zip(tiles, scores, strict=True):
                 self.slab.add(tile, of_tile, row)
             del waiting[: len(tiles)]
             self.done += len(tiles)
             left = (time.monotonic() - self.began) / self.done * (self.total - self.done)
             yield Progress(self.done, self.total, left)
+
+    def _predict(self, tiles: list[Placed], pixels: torch.Tensor, origin: tuple[int, ...]) -> torch.Tensor:
+        """Return the scores of some tiles, where the slab is."""
+        places = [Tile(self.turn.back(tile.seen.start), self.turn.back(tile.seen.stop)) for tile in tiles]
+        try:
+            return self.network(self._fill(tiles, pixels, origin), places).to(self.slab.device)
+        except (MemoryError, RuntimeError) as error:  # not the network, which says so itself, but a copy before or after it
+            if not out_of_memory(error):
+                raise
+            raise DeviceMemoryError("The computer has no memory left for the next tile. Close other programs.") from None
+
+    def _can_give_way(self) -> bool:
+        return self.slab.device.type != "cpu" or (self.options.precision == "auto" and not self.network.fast)
+
+    def _give_way(self, tiles: int) -> str:
+        """Do with less memory, one step at a time; say how."""
+        self._buffer = None
+        if tiles > 1:
+            self.batch = self.relief.batch = tiles // 2
+            text = f"the batch is now {self.batch}"
+        elif self.slab.device.type != "cpu":
+            self.slab.move("cpu")
+            self.relief.host = True
+            text = "open scores are now kept in the computer's own memory"
+        else:
+            self.network.fast = self.relief.fast = True
+            text = "the rest is computed in bfloat16"
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return text
 
     def _fill(self, tiles: list[Placed], pixels: torch.Tensor, origin: tuple[int, ...]) -> torch.Tensor:
         """Copy the pixels of some tiles into the batch, which is allocated once."""
@@ -212,40 +275,50 @@ class _Task:
     def write(self, sink: Sink, pieces: Iterable[tuple[Tile, NDArray[Any]]]) -> Iterator[Event]:
         for region, labels in pieces:
             sink.write(region.slices, labels)
-            yield SlabDone(region.bounds)
+            yield SlabDone(self.turn.back(region.bounds))
         for message in self.decoder.warnings():
             yield Warned(message)
 
 
 def _prepare(
-    source: Source, predictor: Predictor, options: SegmentOptions, cancel: Callable[[], bool], first_id: int, skip_rows: int
+    source: Source,
+    predictor: Predictor,
+    options: SegmentOptions,
+    cancel: Callable[[], bool],
+    first_id: int,
+    turn: Turn,
+    keeper: Keeper,
+    relief: Relief,
 ) -> _Task:
     """Check everything that can be checked, then allocate."""
+    _check_source(source, predictor.spec)
+    source, predictor, options = turn.source(source), turn.predictor(predictor), turn.options(options)
     spec = predictor.spec
-    _check_source(source, spec, skip_rows)
     recipe = resolve(spec, options)
     plan = recipe.plan(source.shape[1:])
-    decoder = _decoder(spec, options, first_id, plan)
-    batch = options.batch or default_batch(plan, predictor.device)
-    needs = estimate(plan, spec, batch=batch, scores=options.scores or bool(options.uncertainty))
+    decoder = keeper.resume(_decoder(spec, options, first_id, plan, turn))
+    if decoder is None:
+        raise OptionsError("A run that finds objects cannot continue in the middle of an image without its journal. Start it again.")
+    relief.batch = relief.batch or options.batch or default_batch(plan, predictor.device)
+    needs = estimate(plan, spec, batch=relief.batch, scores=options.scores or bool(options.uncertainty))
     _check_limit(needs, options.memory_limit)
     extra = options.uncertainty == "disagreement"
     network = Network(predictor, plan.output, tta=options.tta, disagree=extra)
+    network.fast = relief.fast
     normalized = decoder.normalized or options.scores or bool(options.uncertainty)
-    slab = _slab(plan, recipe, predictor, needs, channels=len(spec.score_names) + extra, normalized=normalized)
-    task = _Task(source, predictor, options, plan, needs, network, slab, decoder, plan.first_row(skip_rows), batch, cancel)
+    slab = _slab(plan, recipe, predictor, needs, relief, channels=len(spec.score_names) + extra, normalized=normalized)
+    first = plan.first_row(keeper.rows)
+    task = _Task(source, predictor, options, plan, needs, network, slab, decoder, first, relief.batch, cancel, turn, relief)
     network.check = task.check
     return task
 
 
-def _check_source(source: Source, spec: ModelSpec, skip_rows: int) -> None:
+def _check_source(source: Source, spec: ModelSpec) -> None:
     channels, *spatial = source.shape
     if len(spatial) != spec.spatial_ndim:
         raise AxesError(f"The image has {len(spatial)} spatial axes, the model needs {spec.spatial_axes}. Choose which axes it works on.")
     if channels != len(spec.channels):
         raise InputError(f"The image has {channels} channels, the model needs {len(spec.channels)} ({', '.join(spec.channels)}).")
-    if skip_rows and spec.output == "instances":
-        raise OptionsError("A run that finds objects cannot continue in the middle of an image. Start it again.")
 
 
 def _check_limit(needs: Estimate, limit: int | None) -> None:
@@ -256,7 +329,7 @@ def _check_limit(needs: Estimate, limit: int | None) -> None:
         )
 
 
-def _decoder(spec: ModelSpec, options: SegmentOptions, first_id: int, plan: TilePlan) -> Decoder:
+def _decoder(spec: ModelSpec, options: SegmentOptions, first_id: int, plan: TilePlan, turn: Turn) -> Decoder:
     match spec.output:
         case "softmax":
             return Classes(spec.classes)
@@ -264,7 +337,7 @@ def _decoder(spec: ModelSpec, options: SegmentOptions, first_id: int, plan: Tile
             return Masks(spec.classes, options.threshold)
         case "instances":
             return Objects(
-                find_decoder(spec.decoder),
+                turn.decoder(find_decoder(spec.decoder)),
                 spec.decoder_parameters,
                 classes=spec.classes,
                 threshold=options.threshold,
@@ -282,10 +355,22 @@ def _row_limit(plan: TilePlan, spec: ModelSpec, memory_limit: int | None) -> int
     return max(2 * plan.depth, (memory_limit or _HELD_BYTES) // 2 // row)
 
 
-def _slab(plan: TilePlan, recipe: Recipe, predictor: Predictor, needs: Estimate, *, channels: int, normalized: bool) -> Slab:
+def _slab(
+    plan: TilePlan, recipe: Recipe, predictor: Predictor, needs: Estimate, relief: Relief, *, channels: int, normalized: bool
+) -> Slab:
     """Put the open scores beside the model, or on the host where they would take too much of the device."""
     device = predictor.device
-    if device != "cpu" and needs.device_bytes > free_memory(device) // 2:
-        device = "cpu"
+    if relief.host is None:
+        relief.host = device != "cpu" and needs.device_bytes > free_memory(device) // 2
     weights = importance(plan.output, recipe.blending, recipe.sigma)
-    return Slab(plan, weights, channels, device=device, normalized=normalized)
+    try:
+        return Slab(plan, weights, channels, device="cpu" if relief.host else device, normalized=normalized)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        if relief.host or device == "cpu":
+            raise DeviceMemoryError(
+                "The computer has no memory left for the scores of one row of tiles. Choose a smaller window or a part of the image."
+            ) from None
+    relief.host = True
+    return Slab(plan, weights, channels, device="cpu", normalized=normalized)

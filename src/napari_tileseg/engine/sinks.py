@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_tileseg.engine.damage import Damage
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -29,6 +31,8 @@ class GridSink:
         Of shape (K, *grid).
     uncertainty : ndarray of float32, optional
         Of shape (*grid).
+    damage : Damage, optional
+        Knows where the image could not be read; no labels are written there.
     """
 
     def __init__(
@@ -38,15 +42,22 @@ class GridSink:
         labels: NDArray[Any],
         scores: NDArray[np.float32] | None,
         uncertainty: NDArray[np.float32] | None = None,
+        damage: Damage | None = None,
     ) -> None:
         self._map = axis_map
         self._part = part
         self._labels = labels
         self._scores = scores
         self._uncertainty = uncertainty
+        self._damage = damage or Damage("")
 
     def write(self, region: tuple[slice, ...], labels: NDArray[Any]) -> None:
         """Put labels, shape (*region) or (K, *region), where they belong."""
+        box = tuple((span.start + by, span.stop + by) for span, by in zip(region, self._part.start, strict=True))
+        for lost in self._damage.lost(self._part.position, box):
+            labels = labels.copy()
+            inside = tuple(slice(start - low, stop - low) for (start, stop), (low, _) in zip(lost, box, strict=True))
+            labels[(slice(None),) * (labels.ndim - len(region)) + inside] = 0
         self._put(self._labels, region, labels, leading=labels.ndim - len(region))
 
     def write_scores(self, region: tuple[slice, ...], scores: NDArray[np.float32]) -> None:

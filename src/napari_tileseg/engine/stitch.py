@@ -60,6 +60,12 @@ class Slab:
     def device(self) -> torch.device:
         return self._sums.device
 
+    def move(self, device: str) -> None:
+        """Take all buffers to another device."""
+        self._sums, self._weights = self._sums.to(device), self._weights.to(device)
+        if self._pattern is not None and self._norm is not None:
+            self._pattern, self._norm = self._pattern.to(device), self._norm.to(device)
+
     @property
     def nbytes(self) -> int:
         """Bytes of all buffers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from napari_tileseg.errors import InputError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["amount", "broken_off", "check_readable", "damaged", "too_short"]
+__all__ = ["amount", "broken_off", "check_readable", "damaged", "stamp", "too_short"]
 
 
 def check_readable(path: Path) -> None:
@@ -29,6 +30,13 @@ def check_readable(path: Path) -> None:
         raise InputError(f'"{path.name}" may not be read. Ask its owner for the permission, or copy it.')
     if path.stat().st_size == 0:
         raise InputError(f'"{path.name}" is empty: it has 0 bytes. Copy it again.')
+
+
+def stamp(path: Path) -> str:
+    """Return a digest of size and time of change of a file (of a folder: of what lies directly in it too)."""
+    entries = [path, *(sorted(path.iterdir()) if path.is_dir() else ())]
+    found = [(entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries]
+    return hashlib.blake2b(repr(found).encode(), digest_size=8).hexdigest()
 
 
 def amount(size: int, *, like: int | None = None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tileseg.errors import InputError, OutputError
+from napari_tileseg.io.files import stamp
 from napari_tileseg.io.output import check_place, put_in_place
 from napari_tileseg.volume import Volume
 
@@ -156,10 +157,11 @@ def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0) -
         raise InputError(f'"{path.name}" is of no known format. {_accepted("read")} can be opened.')
     try:
         volume: Volume = _load(chosen.reader)(path, series=series, level=level)
+        # So that a run that was interrupted notices when the file is another one.
+        return replace(volume, metadata={**volume.metadata, "stamp": stamp(path)})
     except (OSError, MemoryError) as error:
         reason = "it does not fit in memory" if isinstance(error, MemoryError) else (error.strerror or str(error))
         raise InputError(f'"{path.name}" could not be read: {reason}.') from error
-    return volume
 
 
 def write_labels(

@@ -168,7 +168,7 @@ class Service:
             out=np.load(begin.labels, mmap_mode="r+"),
             scores_out=np.load(begin.scores, mmap_mode="r+") if begin.scores else None,
             **({"uncertainty_out": np.load(begin.uncertainty, mmap_mode="r+")} if begin.uncertainty else {}),
-            skip=begin.skip,
+            journal=begin.journal or None,
             on_event=tell,
             cancel=lambda: number in self._stopped,
         )

@@ -177,8 +177,8 @@ class Begin:
         The volume, without its data.
     labels, scores, uncertainty : str
         Files (``.npy``) that are to be filled; all but `labels` are empty where they are not wanted.
-    skip : int
-        Rows of the labels that are finished already.
+    journal : str
+        Folder for the run's journal; what an interrupted run has left there is continued.
     backend : str
         Module with ``segment`` and ``load_model`` to use instead of the program's own; for tests.
     """
@@ -196,7 +196,7 @@ class Begin:
     labels: str
     scores: str = ""
     uncertainty: str = ""
-    skip: int = 0
+    journal: str = ""
     backend: str = ""
 
 

@@ -215,7 +215,7 @@ class Run:
         Returns
         -------
         Store, int, (int, int)
-            The arrays, the rows in them that need not be computed again, and `tiles` as the next run begins with them.
+            The arrays with their journal, the rows in them that are final, and `tiles` as the next run begins with them.
 
         Raises
         ------
@@ -229,12 +229,7 @@ class Run:
         if job != self.job or axis_map != self.map:
             raise OptionsError("Only the same job on the same image can be continued. Start a new run instead.")
         store, self._store = self.store, None
-        if axis_map.output != "instances":
-            return store, self.finished_rows, self.tiles
-        # Objects cannot be taken up in the middle of a sample: those cut by the interruption are not in the labels.
-        rows = axis_map.spatial_shape[0]
-        samples, total = self.finished_rows // rows, self.tiles[1]
-        return store, samples * rows, (total // axis_map.count * samples, total)
+        return store, self.finished_rows, self.tiles
 
     def note(self, message: Message) -> None:
         """Take over what a message says about the run."""

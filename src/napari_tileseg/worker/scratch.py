@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import getpass
 import logging
 import os
@@ -14,11 +13,10 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
-
-import numpy as np
+from typing import IO, TYPE_CHECKING
 
 from napari_tileseg.errors import OutputError
+from napari_tileseg.io.mapped import allocate, lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,8 +27,6 @@ _LOG = logging.getLogger(__name__)
 _LOCK = "owner.lock"
 _GATE = ".lock"
 _NAME = re.compile(r"tileseg-\d+-\w+")
-_RESERVE_UP_TO = 1 << 32
-"""Larger files are not reserved: where the file system has no call for it, the C library writes every block."""
 
 
 class Scratch:
@@ -54,7 +50,7 @@ class Scratch:
                 self.path = Path(tempfile.mkdtemp(prefix=f"tileseg-{os.getpid()}-", dir=self.base))
                 self._owner: IO[bytes] | None = (self.path / _LOCK).open("w+b")
                 with contextlib.suppress(OSError):  # a file system without locks: the folder then always counts as alive
-                    _lock(self._owner)
+                    lock(self._owner)
         except OSError as error:
             place = base or tempfile.gettempdir()
             raise OutputError(
@@ -79,25 +75,6 @@ class Scratch:
         self._owner.close()
         self._owner = None
         _delete(self.path)
-
-
-def allocate(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.memmap[Any, np.dtype[Any]]:
-    """Make an array of zeros in a file, with its room on the disk reserved where the system can.
-
-    Raises
-    ------
-    OutputError
-        If the disk is full or cannot be written.
-    """
-    try:
-        array: np.memmap[Any, np.dtype[Any]] = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-        # An unreserved page that finds the disk full later would kill the process that touches it.
-        if sys.platform == "linux" and array.nbytes <= _RESERVE_UP_TO:
-            with path.open("r+b") as file:
-                _reserve(file.fileno(), path.stat().st_size)
-    except OSError as error:
-        raise OutputError(f"The scratch file for the result cannot be made in {path.parent}: {error.strerror or error}.") from error
-    return array
 
 
 def check_space(folder: Path, needed: int) -> None:
@@ -129,15 +106,6 @@ def file_size(count: int) -> str:
             break
         size /= 1000
     return f"{size:.0f} {unit}" if unit == "B" or size >= 99.5 else f"{size:.1f} {unit}"
-
-
-def _reserve(descriptor: int, size: int) -> None:
-    try:
-        os.posix_fallocate(descriptor, 0, size)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise
-        _LOG.debug("no room could be reserved: %s", error)
 
 
 def _user() -> str:
@@ -176,28 +144,16 @@ def _is_scratch(folder: Path) -> bool:
     return folder.is_dir() and not folder.is_symlink() and bool(_NAME.fullmatch(folder.name))
 
 
-def _alive(lock: Path) -> bool:
+def _alive(path: Path) -> bool:
     """Tell whether some process still holds the lock of its folder."""
     try:
-        with lock.open("r+b") as file:
-            _lock(file)
+        with path.open("r+b") as file:
+            lock(file)
     except FileNotFoundError:
         return False
     except OSError:
         return True
     return False
-
-
-def _lock(file: IO[bytes]) -> None:
-    """Take the lock or raise OSError; it ends with the process, however that ends."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextlib.contextmanager

@@ -406,7 +406,7 @@ def _begin_message(run: Run, backend: str) -> Begin:
         labels=str(store.folder / "labels.npy"),
         scores=str(store.folder / "scores.npy") if store.scores is not None else "",
         uncertainty=str(store.folder / "uncertainty.npy") if store.uncertainty is not None else "",
-        skip=run.finished_rows,
+        journal=str(store.folder / "journal"),
         backend=backend,
     )
 
