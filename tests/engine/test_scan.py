@@ -111,9 +111,9 @@ def test_rows_are_counted_along_the_scan() -> None:
     spec = spec_of(2, (8, 8))
     whole, _ = collect(image, spec, 1)
     sink, keeper, slabs = ArraySink(image.shape[1:]), Keeper(), []
+    events = run(ArraySource(image), FunctionPredictor(spec, lopsided), sink, axis=1, keeper=keeper, cancel=lambda: len(slabs) > 3)
     with pytest.raises(Cancelled):
-        for event in run(ArraySource(image), FunctionPredictor(spec, lopsided), sink, axis=1, keeper=keeper, cancel=lambda: len(slabs) > 3):
-            slabs += [event] * isinstance(event, SlabDone)
+        slabs.extend(event for event in events if isinstance(event, SlabDone))
     assert 0 < keeper.rows < 40
     again = ArraySink(image.shape[1:])
     for _ in run(ArraySource(image), FunctionPredictor(spec, lopsided), again, axis=1, keeper=Keeper(keeper.rows)):
