@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -19,6 +19,9 @@ from napari_tileseg.models.predictor import Predictor, from_module
 from napari_tileseg.models.spec import ModelSpec
 from napari_tileseg.pipeline import estimate, segment
 from napari_tileseg.volume import Volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Threshold(torch.nn.Module):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -21,6 +20,9 @@ from napari_tileseg.models.predictor import Predictor, from_module
 from napari_tileseg.models.spec import ModelSpec
 from napari_tileseg.pipeline import segment
 from napari_tileseg.volume import Volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Bright(torch.nn.Module):
@@ -112,7 +114,7 @@ def test_what_is_no_damage_is_not_skipped(error: Exception) -> None:
 
 def test_a_sentence_of_a_reader_is_passed_on() -> None:
     broken = Broken(image_of((90, 90)), [((0, 90), (0, 90))], InputError('"a.nii" breaks off.'))
-    with pytest.raises(InputError, match='"a.nii" breaks off'):
+    with pytest.raises(InputError, match=r'"a\.nii" breaks off'):
         segment(Volume(broken, "YX"), bright())
 
 

@@ -21,8 +21,8 @@ from napari_tileseg.errors import Cancelled, PredictorError
 from napari_tileseg.job import SegmentOptions
 from napari_tileseg.models.predictor import from_module
 from napari_tileseg.models.spec import ModelSpec
-from napari_tileseg.pipeline import segment
 from napari_tileseg.pipeline import estimate as estimate_run
+from napari_tileseg.pipeline import segment
 from napari_tileseg.volume import Volume
 
 OBJECTS = {"output": "instances", "decoder": "watershed", "heads": ["foreground", "border", "distance"], "classes": ["background", "cell"]}
@@ -110,10 +110,12 @@ def test_rows_are_counted_along_the_scan() -> None:
     image = np.random.default_rng(0).normal(size=(1, 9, 40)).astype(np.float32)
     spec = spec_of(2, (8, 8))
     whole, _ = collect(image, spec, 1)
-    sink, keeper, calls = ArraySink(image.shape[1:]), Keeper(), 0
+    sink, keeper = ArraySink(image.shape[1:]), Keeper()
+    slabs: list[SlabDone] = []
     with pytest.raises(Cancelled):
-        for event in run(ArraySource(image), FunctionPredictor(spec, lopsided), sink, axis=1, keeper=keeper, cancel=lambda: calls > 3):
-            calls += isinstance(event, SlabDone)
+        for event in run(ArraySource(image), FunctionPredictor(spec, lopsided), sink, axis=1, keeper=keeper, cancel=lambda: len(slabs) > 3):
+            if isinstance(event, SlabDone):
+                slabs.append(event)
     assert 0 < keeper.rows < 40
     again = ArraySink(image.shape[1:])
     for _ in run(ArraySource(image), FunctionPredictor(spec, lopsided), again, axis=1, keeper=Keeper(keeper.rows)):
