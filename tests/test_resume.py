@@ -25,6 +25,7 @@ from napari_tileseg.job import SegmentOptions
 from napari_tileseg.models.predictor import Predictor, from_module
 from napari_tileseg.models.spec import ModelSpec
 from napari_tileseg.pipeline import segment
+from napari_tileseg.unfinished import tidy
 from napari_tileseg.volume import Volume
 
 if TYPE_CHECKING:
@@ -221,6 +222,29 @@ def test_only_saving_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert predictor.module.tiles == tiles
     np.testing.assert_array_equal(result.labels, whole.labels)
     assert result.counts == whole.counts
+
+
+def test_killed_between_saving_and_tidying_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, folder = tmp_path / "a.ome.tif", tmp_path / ".a.ome.tif.tileseg"
+
+    def die(*_: object) -> None:
+        raise CutOff
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal_module.Journal, "remove", die)
+        with pytest.raises(CutOff):
+            segment(image_of(0, (30, 20)), model(), axes="YX", out=target)
+    assert target.exists()
+    assert folder.exists()
+    tidy(target)
+    assert target.exists()
+    assert not folder.exists()
+
+
+def test_an_older_output_is_no_reason_to_forget_a_run(cut: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.ome.tif").write_text("older, or of somebody else")
+    tidy(tmp_path / "a.ome.tif")
+    np.testing.assert_array_equal(cut(), cut.whole)
 
 
 @pytest.fixture

@@ -392,7 +392,9 @@ def _run(job: Job, *, overwrite: bool, resume: bool, json_lines: bool) -> None:
     from napari_tileseg.io import check_writable
     from napari_tileseg.pipeline import segment as segment_image
     from napari_tileseg.reporting import reporter
+    from napari_tileseg.unfinished import tidy
 
+    tidy(Path(str(job.output)))
     target = check_writable(str(job.output), overwrite=overwrite)
     if target.exists() and target.resolve() == Path(str(job.input)).resolve():
         raise OptionsError(f'"{target.name}" is the image itself. Give another name with -o.')

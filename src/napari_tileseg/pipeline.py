@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
@@ -16,7 +17,7 @@ from napari_tileseg.engine.damage import Damage
 from napari_tileseg.engine.events import Event, Finished, Planned, Progress, SlabDone, Warned
 from napari_tileseg.engine.faults import Relief
 from napari_tileseg.engine.grid import Grid, ResampledSink, ResampledSource
-from napari_tileseg.engine.journal import Keeper
+from napari_tileseg.engine.journal import Keeper, disk_error
 from napari_tileseg.engine.memory import default_batch
 from napari_tileseg.engine.memory import estimate as estimate_memory
 from napari_tileseg.engine.normalize import Statistics
@@ -141,10 +142,10 @@ def segment(
                 error.kept = _keep(run.result(labels), target, str(error))
             raise
         result = run.result(labels)
-        if target is not None:
-            save_segmentation(result, target, overwrite=True)
         if unfinished is None:
             return result
+        if target is not None:
+            _save(result, target, place)
         stack.pop_all()
         result = replace(
             result,
@@ -157,6 +158,18 @@ def segment(
         if target is not None and unfinished.journal.resumed:
             _unfinished_name(target).unlink(missing_ok=True)
         return result
+
+
+def _save(result: Segmentation, target: Path, folder: Path | None) -> None:
+    """Save the result by way of the run's own folder, where a half-written file is in nobody's way after a power cut."""
+    if folder != folder_beside(target):
+        save_segmentation(result, target, overwrite=True)
+        return
+    written = save_segmentation(result, folder / target.name, overwrite=True)
+    try:
+        os.replace(written, target)
+    except OSError as error:
+        raise disk_error(error, target) from error
 
 
 def _open_unfinished(place: Path, run: _Run, *, resume: bool) -> Unfinished:
@@ -300,7 +313,7 @@ class _Run:
             self._run_part(part, keeper, sink, clock, (ordinal + 1) * len(self.plan))
             self._tell_damage()
             if journal is not None:
-                journal.finish_sample()
+                journal.finish_sample(last=ordinal + 1 == len(self.parts))
 
     def _run_part(self, part: Part, keeper: Keeper, sink: GridSink, clock: Clock, after: int) -> None:
         from napari_tileseg.engine.run import run

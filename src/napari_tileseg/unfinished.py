@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Unfinished", "folder_beside"]
+__all__ = ["Unfinished", "folder_beside", "tidy"]
 
 _COPIED_BYTES = 1 << 28
 """Results up to this size are taken into memory when the folder goes; larger ones stay in their deleted files."""
@@ -26,6 +27,13 @@ _COPIED_BYTES = 1 << 28
 def folder_beside(output: Path) -> Path:
     """Return the folder where the run for an output keeps its journal."""
     return output.with_name(f".{output.name}.tileseg")
+
+
+def tidy(output: Path) -> None:
+    """Delete what a run has left that was killed in the moment between putting its result in place and deleting its folder."""
+    folder = folder_beside(output)
+    if Journal.saved(folder, output):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Damage", "place"]
 
 _LEAST = 64
-"""Boxes up to this length along every axis are not halved any further."""
+"""Cells of this length along every axis, counted from the origin, are read or lost as a whole."""
 
 
 class Damage:
@@ -107,10 +107,11 @@ class Damage:
     def _halves(
         self, read: ReadBox, box: Region, failure: Exception, position: Mapping[str, int], axes: str
     ) -> Iterator[tuple[Region, NDArray[Any]]]:
-        axis = max(range(len(box)), key=lambda axis: box[axis][1] - box[axis][0])
-        if box[axis][1] - box[axis][0] <= _LEAST:
+        across = [axis for axis, (start, stop) in enumerate(box) if start // _LEAST != (stop - 1) // _LEAST]
+        if not across:
             self._give_up(box, failure, position, axes)
             return
+        axis = max(across, key=lambda axis: box[axis][1] - box[axis][0])
         middle = _middle(*box[axis])
         for span in ((box[axis][0], middle), (middle, box[axis][1])):
             yield from self.pieces(read, tuple(slice(*pair) for pair in (*box[:axis], span, *box[axis + 1 :])), position, axes)

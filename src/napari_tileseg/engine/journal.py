@@ -173,13 +173,13 @@ class Journal:
             raise disk_error(error, self.folder) from error
         self._write({**self.state, **changes})
 
-    def finish_sample(self) -> None:
-        """Take note that the sample is complete, and forget its scores."""
+    def finish_sample(self, *, last: bool = False) -> None:
+        """Take note that the sample is complete, and forget its scores; after the last one only saving is left."""
         try:
             self.sync()
         except OSError as error:
             raise disk_error(error, self.folder) from error
-        self._write({**self.state, "sample": self.state["sample"] + 1, "rows": 0, "objects": None})
+        self._write({**self.state, "sample": self.state["sample"] + 1, "rows": 0, "objects": None, "complete": last})
 
     def restore(self, decoder: Objects) -> None:
         """Bring a fresh decoder to where the journal is.
@@ -199,6 +199,15 @@ class Journal:
         base = int(record["base"])
         scores = np.concatenate(chunks, axis=1)[:, base - int(record["chunks"][0]["start"]) :]
         decoder.restore(record["numbers"], opened, base, scores.copy())
+
+    @staticmethod
+    def saved(folder: Path, output: Path) -> bool:
+        """Whether a folder is that of a run which ended after its output was in place, and before the folder was deleted."""
+        try:
+            found = _read(folder / _NAME)
+            return bool(found and found["state"].get("complete")) and output.stat().st_mtime_ns >= (folder / _NAME).stat().st_mtime_ns
+        except (OSError, OutputError):
+            return False
 
     def remove(self) -> None:
         """Delete the folder with everything in it: the result is in place."""
