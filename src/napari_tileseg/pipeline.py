@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from napari_tileseg.engine.allocator import kept_memory
 from napari_tileseg.engine.axes import AxisMap, map_axes
 from napari_tileseg.engine.events import Event, Finished, Planned, Progress, SlabDone, Warned
 from napari_tileseg.engine.grid import Grid, ResampledSink, ResampledSource
@@ -108,7 +109,8 @@ def segment(
     labels = _labels_array(axis_map, None if target else out)
     scores = _scores_array(axis_map, predictor.spec, scores_out) if options.scores else None
     try:
-        run.execute(labels, scores)
+        with kept_memory():
+            run.execute(labels, scores)
     except RunError as error:
         if target is not None and run.slabs:
             error.kept = _keep(run.result(labels, scores), target, str(error))

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_tileseg.engine.decode import Classes, Decoder, Masks
+from napari_tileseg.engine.allocator import kept_memory
+from napari_tileseg.engine.decode import Classes, Decoder, Masks, PerPixel
 from napari_tileseg.engine.decoders import find_decoder
 from napari_tileseg.engine.events import Event, Finished, Planned, Progress, SlabDone, Warned
 from napari_tileseg.engine.feed import Feed
-from napari_tileseg.engine.memory import default_batch, estimate, free_memory
+from napari_tileseg.engine.memory import by_strips, default_batch, estimate, free_memory
 from napari_tileseg.engine.objects import Objects
 from napari_tileseg.engine.precision import Verdict, decide
 from napari_tileseg.engine.predict import Network
 from napari_tileseg.engine.recipe import Recipe, resolve
 from napari_tileseg.engine.stitch import Slab
+from napari_tileseg.engine.strips import Strips
 from napari_tileseg.engine.weights import importance
 from napari_tileseg.errors import AxesError, Cancelled, DeviceMemoryError, InputError, ModelError, OptionsError
 from napari_tileseg.job import SegmentOptions
@@ -100,7 +102,7 @@ def run(
     yield task.planned()
     yield from task.notes()
     yield from task.choose_precision()
-    with Feed(source, task.plan, first=task.first, check=task.check) as feed:
+    with kept_memory(), Feed(source, task.plan, first=task.first, check=task.check) as feed:
         for row in task.plan.rows(task.first):
             block = feed.take(row)
             yield from task.compute(row, block, feed.origin)
@@ -122,9 +124,10 @@ class _Task:
     plan: TilePlan
     needs: Estimate
     network: Network
-    slab: Slab
+    slab: Slab | Strips
     decoder: Decoder
     first: int
+    skip: int
     batch: int
     cancel: Callable[[], bool]
     verdict: Verdict | None = None
@@ -182,7 +185,7 @@ class _Task:
                 continue
             scores = scores.to(self.slab.device)
             for tile, of_tile in zip(tiles, scores, strict=True):
-                self.slab.add(tile, of_tile, row)
+                self.slab.add(tile, of_tile, row, skip=self.skip)
             del waiting[: len(tiles)]
             self.done += len(tiles)
             left = (time.monotonic() - self.began) / self.done * (self.total - self.done)
@@ -197,11 +200,14 @@ class _Task:
             self._buffer[index] = pixels[(slice(None), *tile.seen.relative_to(origin).slices)]
         return self._buffer[: len(tiles)]
 
-    def deliver(self, sink: Sink, region: Tile, scores: torch.Tensor) -> Iterator[Event]:
-        """Hand finished scores to the decoder, and what it gives back to the sink."""
+    def deliver(self, sink: Sink, region: Tile, values: torch.Tensor) -> Iterator[Event]:
+        """Hand finished scores (of a slab) or labels (of strips) to the decoder, and what it gives back to the sink."""
+        if isinstance(self.slab, Strips) and isinstance(self.decoder, PerPixel):
+            yield from self.write(sink, self.decoder.take(region, values))
+            return
         if self.options.scores:
-            sink.write_scores(region.slices, scores.cpu().numpy())
-        yield from self.write(sink, self.decoder.add(region, scores))
+            sink.write_scores(region.slices, values.cpu().numpy())
+        yield from self.write(sink, self.decoder.add(region, values))
 
     def write(self, sink: Sink, pieces: Iterable[tuple[Tile, NDArray[Any]]]) -> Iterator[Event]:
         for region, labels in pieces:
@@ -224,8 +230,8 @@ def _prepare(
     needs = estimate(plan, spec, batch=batch, scores=options.scores)
     _check_limit(needs, options.memory_limit)
     network = Network(predictor, plan.output, flips=options.tta)
-    slab = _slab(plan, recipe, predictor, needs, normalized=decoder.normalized or options.scores)
-    task = _Task(source, predictor, options, plan, needs, network, slab, decoder, plan.first_row(skip_rows), batch, cancel)
+    slab = _slab(plan, recipe, predictor, needs, decoder, scores=options.scores)
+    task = _Task(source, predictor, options, plan, needs, network, slab, decoder, plan.first_row(skip_rows), skip_rows, batch, cancel)
     network.check = task.check
     return task
 
@@ -274,10 +280,13 @@ def _row_limit(plan: TilePlan, spec: ModelSpec, memory_limit: int | None) -> int
     return max(2 * plan.depth, (memory_limit or _HELD_BYTES) // 2 // row)
 
 
-def _slab(plan: TilePlan, recipe: Recipe, predictor: Predictor, needs: Estimate, *, normalized: bool) -> Slab:
+def _slab(plan: TilePlan, recipe: Recipe, predictor: Predictor, needs: Estimate, decoder: Decoder, *, scores: bool) -> Slab | Strips:
     """Put the open scores beside the model, or on the host where they would take too much of the device."""
     device = predictor.device
     if device != "cpu" and needs.device_bytes > free_memory(device) // 2:
         device = "cpu"
     weights = importance(plan.output, recipe.blending, recipe.sigma)
-    return Slab(plan, weights, len(predictor.spec.score_names), device=device, normalized=normalized)
+    heads = len(predictor.spec.score_names)
+    if isinstance(decoder, PerPixel) and by_strips(plan, predictor.spec, scores=scores):
+        return Strips(plan, weights, heads, decoder, device=device, normalized=decoder.normalized)
+    return Slab(plan, weights, heads, device=device, normalized=decoder.normalized or scores)
