@@ -44,11 +44,11 @@ def argmax(scores: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tenso
     size = (min(step, shape[0]), *shape[1:])
     best = torch.empty(size, dtype=scores.dtype, device=scores.device)
     larger = torch.empty(size, dtype=torch.bool, device=scores.device)
-    found = torch.empty(size, dtype=labels.dtype, device=scores.device)
+    found, candidate = (torch.empty(size, dtype=labels.dtype, device=scores.device) for _ in range(2))
     for start in range(0, shape[0], step):
         piece = scores[:, start : start + step]
         count = piece.shape[1]
-        _running_maximum(piece, best[:count], larger[:count], found[:count])
+        _running_maximum(piece, best[:count], larger[:count], candidate[:count], found[:count])
         labels[start : start + count].copy_(found[:count])
     return labels
 
@@ -58,14 +58,20 @@ def label_type(channels: int) -> torch.dtype:
     return torch.uint8 if channels <= 256 else torch.int32
 
 
-def _running_maximum(scores: torch.Tensor, best: torch.Tensor, larger: torch.Tensor, labels: torch.Tensor) -> None:
-    best.copy_(scores[0])
+def _running_maximum(scores: torch.Tensor, best: torch.Tensor, larger: torch.Tensor, candidate: torch.Tensor, labels: torch.Tensor) -> None:
     labels.zero_()
     for index in range(1, len(scores)):
-        torch.gt(scores[index], best, out=larger)
-        labels.masked_fill_(larger, index)
+        highest = scores[0] if index == 1 else best
+        torch.gt(scores[index], highest, out=larger)
+        # Numbers only grow, so the larger of two labels is the later one: bytes times a number and their maximum, for which
+        # processors have wide instructions, take a tenth of the time of `masked_fill_`.
+        if labels.dtype == torch.uint8:
+            torch.mul(larger.view(torch.uint8), index, out=candidate)
+        else:
+            candidate.copy_(larger).mul_(index)
+        torch.maximum(labels, candidate, out=labels)
         if index + 1 < len(scores):
-            torch.maximum(best, scores[index], out=best)
+            torch.maximum(highest, scores[index], out=best)
 
 
 def masks(scores: torch.Tensor, threshold: float, out: torch.Tensor | None = None) -> torch.Tensor:
