@@ -245,7 +245,8 @@ class _Run:
             from napari_tileseg.engine.precision import decide
 
             self.verdict = decide(source, self.predictor, self.options, check=self._raise_if_cancelled)
-            self.settings["precision"] = "fast" if self.verdict.fast else "exact"
+            self.settings["precision"] = self.verdict.backend if self.verdict.fast else "exact"
+            self.settings["precision_reason"] = self.verdict.reason
         return self.verdict
 
     def _plan(self, recipe: Recipe, plan: TilePlan, tiles: int) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from napari_tileseg.engine.backends import AUTOCAST, call
 from napari_tileseg.errors import DeviceMemoryError, PredictorError, TileSegError
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ class Network:
         self._flips = [axes_ for count in range(len(output) + 1) for axes_ in combinations(axes, count)] if flips else [()]
         self.check = check
         self.fast = False
-        """Whether to compute in bfloat16 where the device can."""
+        """Whether to compute in the faster way that `backend` names."""
+        self.backend = AUTOCAST
 
     def __call__(self, batch: torch.Tensor, tiles: Sequence[Tile]) -> torch.Tensor:
         """Return raw scores.
@@ -87,8 +89,8 @@ class Network:
 
         Returns
         -------
-        torch.Tensor of float32, shape (N, K, *output)
-            On the predictor's device.
+        torch.Tensor of a floating type, shape (N, K, *output)
+            On the predictor's device; float32 in exact mode, unless the network itself returns a shorter type.
 
         Raises
         ------
@@ -121,21 +123,20 @@ class Network:
             scores = self._forward(batch.flip(axes)).flip(axes) if axes else self._forward(batch)
             if len(self._flips) == 1:
                 return scores
-            total = scores.clone() if total is None else total.add_(scores)
+            total = scores.to(torch.float32, copy=True) if total is None else total.add_(scores)
         assert total is not None  # there is always the unflipped pass
         return total.div_(len(self._flips))
 
     def _forward(self, batch: torch.Tensor) -> torch.Tensor:
         if self.fast:
-            with torch.autocast(batch.device.type, dtype=torch.bfloat16):
-                scores = self._predictor(batch)
+            scores = call(self._predictor, batch, self.backend)
         else:
             scores = self._predictor(batch)
         if not isinstance(scores, torch.Tensor) or not scores.is_floating_point():
             raise TypeError(f"it returned {_kind(scores)} instead of a tensor of floating-point scores")
         if tuple(scores.shape) != (len(batch), *self._expected):
             raise ValueError(f"it returned scores of shape {tuple(scores.shape)} instead of {(len(batch), *self._expected)}")
-        return scores.float()
+        return scores
 
     def _verify(self, scores: torch.Tensor, count: int, tiles: Sequence[Tile]) -> None:
         # One sum finds any NaN; only when it is not finite (infinities, overflow) is a closer look worth its time.

@@ -161,7 +161,7 @@ class _Task:
         if verdict is None:
             verdict = decide(self.source, self.predictor, self.options, check=self.check)
             self.began = time.monotonic()
-        self.network.fast = verdict.fast
+        self.network.fast, self.network.backend = verdict.fast, verdict.backend
         if not verdict.fast:
             yield Warned(verdict.reason)
 
