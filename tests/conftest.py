@@ -42,6 +42,7 @@ def _own_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     """Hide the models that the person who runs the tests has installed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TILESEG_MODELS", str(tmp_path_factory.mktemp("models")))
+        patch.setenv("TILESEG_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 
 

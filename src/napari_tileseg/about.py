@@ -13,7 +13,7 @@ __all__ = ["facts"]
 
 _PACKAGES = ("napari", "torch", "monai", "numpy", "scipy", "scikit-image", "tifffile", "nibabel", "zarr", "dask", "pydantic", "qtpy")
 _BINDINGS = ("PyQt6", "PySide6", "PyQt5", "PySide2")
-_SETTINGS = ("TILESEG_MODELS", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "QT_API")
+_SETTINGS = ("TILESEG_MODELS", "TILESEG_CACHE", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "QT_API")
 
 
 def facts(*, paths: bool = False) -> dict[str, dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from napari_tileseg.engine.allocator import kept_memory
 from napari_tileseg.engine.axes import AxisMap, map_axes
 from napari_tileseg.engine.clock import Clock
 from napari_tileseg.engine.damage import Damage
@@ -136,7 +137,8 @@ def segment(
             unfinished.attach(labels, run.scores, run.uncertainty)
             run.take_up(unfinished.journal)
         try:
-            run.execute(labels)
+            with kept_memory():
+                run.execute(labels)
         except RunError as error:
             if target is not None and run.begun:
                 error.kept = _keep(run.result(labels), target, str(error))
@@ -361,7 +363,8 @@ class _Run:
             from napari_tileseg.engine.precision import decide
 
             self.verdict = decide(source, self.predictor, self.options, check=self._raise_if_cancelled)
-            self.settings["precision"] = "fast" if self.verdict.fast else "exact"
+            self.settings["precision"] = self.verdict.backend if self.verdict.fast else "exact"
+            self.settings["precision_reason"] = self.verdict.reason
         return self.verdict
 
     def _announce(self, tiles: int) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from napari_tileseg.engine.decode import Classes
 from napari_tileseg.engine.memory import default_batch, devices, estimate, free_memory
 from napari_tileseg.engine.stitch import Slab
+from napari_tileseg.engine.strips import Strips
 from napari_tileseg.engine.tiles import plan_tiles
 from napari_tileseg.engine.weights import importance
 from napari_tileseg.models.spec import ModelSpec
@@ -16,18 +18,21 @@ SPEC = ModelSpec(name="m", axes="CYX", channels=2, classes=["a", "b", "c"], wind
 
 @pytest.mark.parametrize("output", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("blending", ["gaussian", "crop"])
-def test_the_estimate_is_what_the_slab_takes(output: str, blending: str) -> None:
+def test_the_estimate_is_what_the_buffers_take(output: str, blending: str) -> None:
     plan = plan_tiles((100, 70), (16, 16), overlap=0.5, blending=blending)
-    slab = Slab(plan, importance(plan.output, blending), 3, normalized=output == "sigmoid")
-    spec = SPEC.model_copy(update={"output": output})
+    weights, spec = importance(plan.output, blending), SPEC.model_copy(update={"output": output})
     batch = 2 * (2 * 16 * 16 + 3 * 16 * 16) * 4
-    assert estimate(plan, spec, batch=2).device_bytes == slab.nbytes + batch
+    strips = Strips(plan, weights, 3, Classes(spec.classes), normalized=output == "sigmoid")
+    assert estimate(plan, spec, batch=2).device_bytes == strips.nbytes + batch
+    slab = Slab(plan, weights, 3)
+    assert estimate(plan, spec, batch=2, scores=True).device_bytes == slab.nbytes + batch
 
 
 def test_only_the_result_grows_with_the_first_axis() -> None:
-    short, tall = (estimate(plan_tiles((length, 70), (16, 16), overlap=0.5), SPEC) for length in (100, 10_000))
+    # Both end with a window that is moved inside by the same four pixels.
+    short, tall = (estimate(plan_tiles((length, 70), (16, 16), overlap=0.5), SPEC) for length in (100, 10_004))
     assert (short.device_bytes, short.host_bytes) == (tall.device_bytes, tall.host_bytes)
-    assert tall.disk_bytes == 100 * short.disk_bytes
+    assert (short.disk_bytes, tall.disk_bytes) == (100 * 70, 10_004 * 70)
     assert tall.tiles > 50 * short.tiles
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from napari_tileseg.engine.tiles import TilePlan
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["Device", "Estimate", "default_batch", "devices", "estimate", "free_memory"]
+__all__ = ["Device", "Estimate", "by_strips", "default_batch", "devices", "estimate", "free_memory"]
 
 _FLOAT = 4
 _FEATURE_MAPS = 256
@@ -60,9 +60,13 @@ def estimate(plan: TilePlan, spec: ModelSpec, *, batch: int = 1, scores: bool = 
     """
     channels, heads = len(spec.channels), len(spec.score_names)
     rest = math.prod(plan.canvas.shape[1:])
-    slab = plan.depth * rest
+    slab = open_scores = plan.depth * rest
+    if by_strips(plan, spec, scores=scores):
+        held = plan.open_depth
+        open_scores = held * rest + (plan.depth - held) * plan.column_width * math.prod(plan.canvas.shape[2:])
     averaged = (scores or spec.output != "softmax") and plan.blending != "crop"
-    device = heads * slab + (2 * slab if averaged else 0) + math.prod(plan.output)
+    weights = 0 if plan.blending == "crop" else math.prod(plan.output)
+    device = heads * open_scores + (2 * slab if averaged else 0) + weights
     device += batch * (channels * math.prod(plan.window) + heads * math.prod(plan.output))
     fresh = max((low.finished[1] - low.finished[0] for low in plan.rows()), default=0)
     feed = channels * (plan.window[0] + fresh) * math.prod(plan.seen.shape[1:])
@@ -70,6 +74,11 @@ def estimate(plan: TilePlan, spec: ModelSpec, *, batch: int = 1, scores: bool = 
     held = plan.depth * rest * (pixel + (heads * _FLOAT * 2 if spec.output == "instances" else 0))
     disk = math.prod(plan.shape) * (pixel + (heads * _FLOAT if scores else 0))
     return Estimate(len(plan), device * _FLOAT, feed * _FLOAT + held, disk)
+
+
+def by_strips(plan: TilePlan, spec: ModelSpec, *, scores: bool) -> bool:
+    """Whether labels are made strip by strip: each pixel by itself, and no scores kept; a slab of whole rows is needed otherwise."""
+    return spec.output in ("softmax", "sigmoid") and not scores and len(plan.shape) > 1
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,23 @@
-"""Whether this run may compute in bfloat16: decided on its own tiles, by the labels that come out."""
+"""Whether this run may compute in a faster way: decided on its own tiles, by the labels that come out."""
 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from napari_tileseg.engine.backends import AUTOCAST, backends
 from napari_tileseg.engine.decode import argmax, masks
 from napari_tileseg.engine.decoders import find_decoder
 from napari_tileseg.engine.feed import read_padded
 from napari_tileseg.engine.predict import Network
 from napari_tileseg.engine.recipe import resolve
+from napari_tileseg.engine.timings import EXACT, recall, remember, timing_key
+from napari_tileseg.errors import DeviceMemoryError, PredictorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,18 +29,37 @@ if TYPE_CHECKING:
     from napari_tileseg.job import SegmentOptions
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["Verdict", "agreement", "compare", "contrast_tiles", "decide", "object_agreement"]
+__all__ = ["Verdict", "agreement", "contrast_tiles", "decide", "measure", "object_agreement"]
 
 LEAST = 0.995
-"""Least agreement, of the worst class, for which the fast way is taken."""
+"""Least Dice of the worst class (of the foreground, for instances) for which a fast way is taken."""
+
+LEAST_OBJECTS = 0.99
+"""Least share of objects that are found again."""
+
+MATCH = 0.9
+"""IoU from which on an object counts as found again."""
+
+_ROUNDS = 2
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether to compute fast, and the sentence to tell where not."""
+    """Whether to compute fast, and why.
+
+    Parameters
+    ----------
+    fast : bool
+        Whether another way than exact arithmetic is taken.
+    reason : str
+        A sentence; told to the user where the run stays exact.
+    backend : str
+        The way, one of `napari_tileseg.engine.backends.backends`.
+    """
 
     fast: bool
     reason: str = ""
+    backend: str = AUTOCAST
 
 
 def agreement(exact: NDArray[Any], fast: NDArray[Any], classes: list[int]) -> float | None:
@@ -58,8 +81,16 @@ def agreement(exact: NDArray[Any], fast: NDArray[Any], classes: list[int]) -> fl
     return min(values, default=None)
 
 
-def object_agreement(exact: NDArray[Any], fast: NDArray[Any]) -> float | None:
-    """Return the share of objects found by both, ``2 TP / (2 TP + FP + FN)`` at IoU above 0.5; None without objects."""
+def object_agreement(exact: NDArray[Any], fast: NDArray[Any], *, least: float = MATCH) -> float | None:
+    """Return the share of objects that both found, ``2 TP / (2 TP + FP + FN)``; None without objects.
+
+    Parameters
+    ----------
+    exact, fast : ndarray of int
+        Object ids of the same pixels, 0 for the background.
+    least : float
+        Objects match from this IoU on; above 0.5, so that none matches twice.
+    """
     sizes_exact, sizes_fast = np.bincount(exact.ravel()), np.bincount(fast.ravel())
     objects = int(np.count_nonzero(sizes_exact[1:])) + int(np.count_nonzero(sizes_fast[1:]))
     if not objects:
@@ -67,7 +98,7 @@ def object_agreement(exact: NDArray[Any], fast: NDArray[Any]) -> float | None:
     both = (exact > 0) & (fast > 0)
     pairs, shared = np.unique(np.stack([exact[both], fast[both]]), axis=1, return_counts=True)
     union = sizes_exact[pairs[0]] + sizes_fast[pairs[1]] - shared
-    return 2 * int(np.count_nonzero(2 * shared > union)) / objects  # above one half, no object matches twice
+    return 2 * int(np.count_nonzero(shared >= least * union)) / objects
 
 
 def contrast_tiles(source: Source, plan: TilePlan, *, count: int = 4, candidates: int = 16) -> list[tuple[Tile, NDArray[np.float32]]]:
@@ -91,7 +122,9 @@ def decide(
     timer: Callable[[], float] = time.perf_counter,
     check: Callable[[], None] = lambda: None,
 ) -> Verdict:
-    """Try both ways on the tiles of one image that have the most contrast.
+    """Try exact arithmetic and the faster ways on the tiles of one image that have the most contrast.
+
+    How fast each way is gets remembered for the model and this computer; whether labels agree is looked at in every run.
 
     Parameters
     ----------
@@ -115,8 +148,117 @@ def decide(
     network = Network(predictor, plan.output, tta=options.tta, check=check)
     tiles = contrast_tiles(source, plan)
     values = list(range(1, len(spec.foreground_classes) + 1))
-    instances = spec.output == "instances"
-    return compare(network, tiles, lambda scores: _labels(scores, spec, options), classes=values, instances=instances, timer=timer)
+    seconds = _tile_seconds(network, predictor, plan, tiles[0], passes=network.passes, timer=timer)
+    exact = seconds.pop(EXACT)
+    faster = sorted((name for name in seconds if seconds[name] < exact), key=lambda name: seconds[name])
+    if not faster:
+        return Verdict(False, "bfloat16 is no faster than exact arithmetic on this device, so the run stays exact.")
+    refused = ""
+    expected = _decoded(network, tiles, spec, options)
+    for name in faster:
+        found = _decoded(network, tiles, spec, options, backend=name)
+        score, least = _score(expected, found, values, instances=spec.output == "instances")
+        if score is None:
+            return Verdict(False, "The tiles that were tried hold nothing to compare, so the run stays exact.")
+        if score >= least:
+            return Verdict(True, f"{name}: {exact / seconds[name]:.1f} times as fast, agreement {score:.4f} on {len(tiles)} tiles.", name)
+        refused = refused or f"{name} changes labels (agreement {score:.3f}, {least} is needed), so the run stays exact."
+    return Verdict(False, refused)
+
+
+def _tile_seconds(
+    network: Network,
+    predictor: Predictor,
+    plan: TilePlan,
+    tile: tuple[Tile, NDArray[np.float32]],
+    *,
+    passes: int,
+    timer: Callable[[], float],
+) -> dict[str, float]:
+    """Return seconds for one tile in exact arithmetic and in each faster way that works; from an earlier run if it is known."""
+    key = timing_key(predictor.spec, plan.window, predictor.device, threads=torch.get_num_threads(), passes=passes)
+    offered = backends(predictor)
+    known = {name: value for name, value in recall(key).items() if name in (EXACT, *offered)}
+    if EXACT in known and len(known) > 1:
+        return known
+    measured = measure(network, tile, offered, timer=timer)
+    remember(key, measured)
+    return measured
+
+
+def measure(
+    network: Network, tile: tuple[Tile, NDArray[np.float32]], names: list[str], *, timer: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
+    """Time one tile in exact arithmetic and in other ways, in turns; a way that fails is left out.
+
+    Parameters
+    ----------
+    network : Network
+        What to call; left in exact mode.
+    tile : (Tile, ndarray of float32 of shape (C, *window))
+        What to compute.
+    names : list of str
+        Ways to try, of `napari_tileseg.engine.backends.backends`.
+    timer : callable
+        The clock.
+
+    Returns
+    -------
+    dict of str to float
+        Seconds of the fastest round, by the name of the way; ``"exact"`` is always there.
+    """
+    place, pixels = tile
+    batch = torch.from_numpy(pixels)[None]
+    seconds: dict[str, list[float]] = {EXACT: []}
+    _call(network, batch, place, EXACT)  # warming up is not speed
+    for name in names:
+        # What a library cannot compute in this way is no fault of the run; exact arithmetic is still there.
+        with suppress(PredictorError, DeviceMemoryError):
+            _call(network, batch, place, name)
+            seconds[name] = []
+    for _ in range(_ROUNDS):
+        for name, times in seconds.items():
+            start = timer()
+            _call(network, batch, place, name)
+            times.append(timer() - start)
+    return {name: min(times) for name, times in seconds.items()}
+
+
+def _call(network: Network, batch: torch.Tensor, tile: Tile, name: str) -> torch.Tensor:
+    network.fast, before = name != EXACT, network.backend
+    network.backend = before if name == EXACT else name
+    try:
+        return network(batch, [tile])[0]
+    finally:
+        network.fast, network.backend = False, before
+
+
+def _decoded(
+    network: Network, tiles: list[tuple[Tile, NDArray[np.float32]]], spec: ModelSpec, options: SegmentOptions, *, backend: str = EXACT
+) -> NDArray[Any]:
+    """Return the labels of some tiles, each decoded by itself, stacked along a new first axis."""
+    found = []
+    for tile, pixels in tiles:
+        scores = _call(network, torch.from_numpy(pixels)[None], tile, backend)
+        # Outside of inference mode only a copy may be written to.
+        found.append(_labels(scores.to(torch.float32, copy=True), spec, options))
+    return np.stack(found)
+
+
+def _score(exact: NDArray[Any], fast: NDArray[Any], classes: list[int], *, instances: bool) -> tuple[float | None, float]:
+    """Return the agreement that is nearest to its limit, or below it, and that limit."""
+    if not instances:
+        return agreement(exact, fast, classes), LEAST
+    foreground = agreement(exact > 0, fast > 0, [1])
+    # Objects of all tiles together: ids of each are its own.
+    first, second = exact.astype(np.int64), fast.astype(np.int64)
+    for index in range(1, len(first)):
+        first[index][first[index] > 0] += int(first[index - 1].max(initial=0))
+        second[index][second[index] > 0] += int(second[index - 1].max(initial=0))
+    objects = object_agreement(first, second)
+    if objects is None or foreground is None:
+        return None, LEAST
+    return (foreground, LEAST) if foreground - LEAST < objects - LEAST_OBJECTS else (objects, LEAST_OBJECTS)
 
 
 def _labels(scores: torch.Tensor, spec: ModelSpec, options: SegmentOptions) -> NDArray[Any]:
@@ -129,62 +271,3 @@ def _labels(scores: torch.Tensor, spec: ModelSpec, options: SegmentOptions) -> N
         return found * np.arange(1, len(found) + 1).reshape(-1, *(1,) * (found.ndim - 1))
     labels: NDArray[Any] = argmax(scores).cpu().numpy()
     return labels
-
-
-def compare(
-    network: Network,
-    tiles: list[tuple[Tile, NDArray[np.float32]]],
-    labels: Callable[[torch.Tensor], NDArray[Any]],
-    *,
-    classes: list[int],
-    instances: bool = False,
-    timer: Callable[[], float] = time.perf_counter,
-) -> Verdict:
-    """Compute some tiles both ways and say whether the fast one may be used.
-
-    Parameters
-    ----------
-    network : Network
-        What to call; left in exact mode.
-    tiles : list of (Tile, ndarray)
-        From `contrast_tiles`.
-    labels : callable
-        Scores of one tile to labels; multi-label masks may have a leading class axis.
-    classes : list of int
-        Values of the labels that count; the background does not.
-    instances : bool
-        Whether labels are object ids: then the foreground and the objects themselves are compared.
-    timer : callable
-        The clock.
-
-    Returns
-    -------
-    Verdict
-    """
-    results: dict[bool, list[NDArray[Any]]] = {False: [], True: []}
-    seconds = {False: 0.0, True: 0.0}
-    try:
-        for number, (tile, pixels) in enumerate([tiles[0], *tiles]):  # the first is computed twice: warming up is not speed
-            batch = torch.from_numpy(pixels)[None]
-            for fast in (False, True):
-                network.fast = fast
-                start = timer()
-                scores = network(batch, [tile])[0]
-                elapsed = timer() - start
-                if number:
-                    seconds[fast] += elapsed
-                    results[fast].append(labels(scores.clone()))  # outside of inference mode only a copy may be written to
-    finally:
-        network.fast = False
-    exact, fast_ = np.stack(results[False]), np.stack(results[True])
-    score = agreement(exact > 0, fast_ > 0, [1]) if instances else agreement(exact, fast_, classes)
-    if instances and score is not None:
-        matched = [value for pair in zip(exact, fast_, strict=True) if (value := object_agreement(*pair)) is not None]
-        score = min(score, float(np.mean(matched)))
-    if score is None:
-        return Verdict(False, "The tiles that were tried hold nothing to compare, so the run stays exact.")
-    if score < LEAST:
-        return Verdict(False, f"bfloat16 changes labels (agreement {score:.3f}, {LEAST} is needed), so the run stays exact.")
-    if seconds[True] >= seconds[False]:
-        return Verdict(False, "bfloat16 is no faster than exact arithmetic on this device, so the run stays exact.")
-    return Verdict(True)

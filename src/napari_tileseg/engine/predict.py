@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from napari_tileseg.engine.backends import AUTOCAST, call
 from napari_tileseg.engine.uncertainty import disagreement
 from napari_tileseg.engine.views import views
 from napari_tileseg.errors import DeviceMemoryError, PredictorError, TileSegError
@@ -83,7 +84,13 @@ class Network:
         self._disagree = disagree
         self.check = check
         self.fast = False
-        """Whether to compute in bfloat16 where the device can."""
+        """Whether to compute in the faster way that `backend` names."""
+        self.backend = AUTOCAST
+
+    @property
+    def passes(self) -> int:
+        """Calls of a network for each tile."""
+        return len(self._passes)
 
     def __call__(self, batch: torch.Tensor, tiles: Sequence[Tile]) -> torch.Tensor:
         """Return raw scores.
@@ -97,8 +104,9 @@ class Network:
 
         Returns
         -------
-        torch.Tensor of float32, shape (N, K, *output)
-            On the predictor's device; K + 1 channels with `disagree`.
+        torch.Tensor of a floating type, shape (N, K, *output)
+            On the predictor's device; K + 1 channels with `disagree`. float32 in exact mode, unless the network itself returns a
+            shorter type.
 
         Raises
         ------
@@ -132,9 +140,9 @@ class Network:
             scores = view.back(self._forward(member, view.of(batch)))
             if len(self._passes) == 1:
                 return scores
-            total = scores.clone() if total is None else total.add_(scores)
+            total = scores.to(torch.float32, copy=True) if total is None else total.add_(scores)
             if self._disagree:
-                kept.append(scores.clone())  # the next pass may use the same memory
+                kept.append(scores.to(torch.float32, copy=True))  # the next pass may use the same memory
         assert total is not None  # there is always the tile as it is
         total.div_(len(self._passes))
         if not self._disagree:
@@ -144,15 +152,14 @@ class Network:
 
     def _forward(self, member: Predictor, batch: torch.Tensor) -> torch.Tensor:
         if self.fast:
-            with torch.autocast(batch.device.type, dtype=torch.bfloat16):
-                scores = member(batch)
+            scores = call(member, batch, self.backend)
         else:
             scores = member(batch)
         if not isinstance(scores, torch.Tensor) or not scores.is_floating_point():
             raise TypeError(f"it returned {_kind(scores)} instead of a tensor of floating-point scores")
         if tuple(scores.shape) != (len(batch), *self._expected):
             raise ValueError(f"it returned scores of shape {tuple(scores.shape)} instead of {(len(batch), *self._expected)}")
-        return scores.float()
+        return scores
 
     def _verify(self, scores: torch.Tensor, count: int, tiles: Sequence[Tile]) -> None:
         # One sum finds any NaN; only when it is not finite (infinities, overflow) is a closer look worth its time.

@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_tileseg.engine.decode import Classes, Decoder, Masks
+from napari_tileseg.engine.allocator import kept_memory
+from napari_tileseg.engine.decode import Classes, Decoder, Masks, PerPixel
 from napari_tileseg.engine.decoders import find_decoder
 from napari_tileseg.engine.events import Event, Finished, Planned, Progress, SlabDone, Warned
 from napari_tileseg.engine.faults import Relief, smaller_window
 from napari_tileseg.engine.feed import Feed
 from napari_tileseg.engine.journal import Keeper
-from napari_tileseg.engine.memory import default_batch, estimate, free_memory
+from napari_tileseg.engine.memory import by_strips, default_batch, estimate, free_memory
 from napari_tileseg.engine.objects import Objects
 from napari_tileseg.engine.precision import Verdict, decide
 from napari_tileseg.engine.predict import Network, out_of_memory
 from napari_tileseg.engine.recipe import Recipe, resolve
 from napari_tileseg.engine.scan import Turn
 from napari_tileseg.engine.stitch import Slab
+from napari_tileseg.engine.strips import Strips
 from napari_tileseg.engine.tiles import Tile
 from napari_tileseg.engine.uncertainty import entropy
 from napari_tileseg.engine.weights import importance
@@ -135,11 +137,11 @@ def _scan(task: _Task, sink: Sink, keeper: Keeper) -> Iterator[Event]:
     yield task.planned()
     yield from task.notes()
     yield from task.choose_precision()
-    with Feed(task.source, task.plan, first=task.first, check=task.check) as feed:
+    with kept_memory(), Feed(task.source, task.plan, first=task.first, check=task.check) as feed:
         for row in task.plan.rows(task.first):
             block = feed.take(row)
             yield from task.compute(row, block, feed.origin)
-            finished = task.slab.finish(row, skip=keeper.rows)
+            finished = task.slab.finish(row, skip=task.skip)
             if finished is not None:
                 yield from task.deliver(sink, *finished)
                 keeper.keep(finished[0].stop[0], task.decoder)
@@ -157,9 +159,10 @@ class _Task:
     plan: TilePlan
     needs: Estimate
     network: Network
-    slab: Slab
+    slab: Slab | Strips
     decoder: Decoder
     first: int
+    skip: int
     batch: int
     cancel: Callable[[], bool]
     turn: Turn
@@ -197,6 +200,8 @@ class _Task:
             self.verdict = decide(self.source, self.predictor, self.options, check=self.check)
             self.began = time.monotonic()
         self.network.fast = self.verdict.fast or self.relief.fast
+        if self.verdict.fast:
+            self.network.backend = self.verdict.backend
         if not self.network.fast and not told:
             yield Warned(self.verdict.reason)
 
@@ -216,7 +221,7 @@ class _Task:
                 yield Warned(self.relief.note(f"{self.predictor.device} is short of memory: {self._give_way(len(tiles))}."))
                 continue
             for tile, of_tile in zip(tiles, scores, strict=True):
-                self.slab.add(tile, of_tile, row)
+                self.slab.add(tile, of_tile, row, skip=self.skip)
             del waiting[: len(tiles)]
             self.done += len(tiles)
             left = (time.monotonic() - self.began) / self.done * (self.total - self.done)
@@ -261,16 +266,19 @@ class _Task:
             self._buffer[index] = pixels[(slice(None), *tile.seen.relative_to(origin).slices)]
         return self._buffer[: len(tiles)]
 
-    def deliver(self, sink: Sink, region: Tile, scores: torch.Tensor) -> Iterator[Event]:
-        """Hand finished scores to the decoder, and what it gives back to the sink."""
+    def deliver(self, sink: Sink, region: Tile, values: torch.Tensor) -> Iterator[Event]:
+        """Hand finished scores (of a slab) or labels (of strips) to the decoder, and what it gives back to the sink."""
+        if isinstance(self.slab, Strips) and isinstance(self.decoder, PerPixel):
+            yield from self.write(sink, self.decoder.take(region, values))
+            return
         if self.options.uncertainty == "disagreement":
-            sink.write_uncertainty(region.slices, scores[-1].cpu().numpy())
-            scores = scores[:-1]
+            sink.write_uncertainty(region.slices, values[-1].cpu().numpy())
+            values = values[:-1]
         elif self.options.uncertainty:
-            sink.write_uncertainty(region.slices, entropy(scores, self.predictor.spec).cpu().numpy())
+            sink.write_uncertainty(region.slices, entropy(values, self.predictor.spec).cpu().numpy())
         if self.options.scores:
-            sink.write_scores(region.slices, scores.cpu().numpy())
-        yield from self.write(sink, self.decoder.add(region, scores))
+            sink.write_scores(region.slices, values.cpu().numpy())
+        yield from self.write(sink, self.decoder.add(region, values))
 
     def write(self, sink: Sink, pieces: Iterable[tuple[Tile, NDArray[Any]]]) -> Iterator[Event]:
         for region, labels in pieces:
@@ -305,10 +313,9 @@ def _prepare(
     extra = options.uncertainty == "disagreement"
     network = Network(predictor, plan.output, tta=options.tta, disagree=extra)
     network.fast = relief.fast
-    normalized = decoder.normalized or options.scores or bool(options.uncertainty)
-    slab = _slab(plan, recipe, predictor, needs, relief, channels=len(spec.score_names) + extra, normalized=normalized)
-    first = plan.first_row(keeper.rows)
-    task = _Task(source, predictor, options, plan, needs, network, slab, decoder, first, relief.batch, cancel, turn, relief)
+    slab = _slab(plan, recipe, predictor, needs, relief, decoder, scores=options.scores or bool(options.uncertainty), extra=extra)
+    first, skip = plan.first_row(keeper.rows), keeper.rows
+    task = _Task(source, predictor, options, plan, needs, network, slab, decoder, first, skip, relief.batch, cancel, turn, relief)
     network.check = task.check
     return task
 
@@ -356,15 +363,30 @@ def _row_limit(plan: TilePlan, spec: ModelSpec, memory_limit: int | None) -> int
 
 
 def _slab(
-    plan: TilePlan, recipe: Recipe, predictor: Predictor, needs: Estimate, relief: Relief, *, channels: int, normalized: bool
-) -> Slab:
+    plan: TilePlan,
+    recipe: Recipe,
+    predictor: Predictor,
+    needs: Estimate,
+    relief: Relief,
+    decoder: Decoder,
+    *,
+    scores: bool,
+    extra: bool,
+) -> Slab | Strips:
     """Put the open scores beside the model, or on the host where they would take too much of the device."""
     device = predictor.device
     if relief.host is None:
         relief.host = device != "cpu" and needs.device_bytes > free_memory(device) // 2
     weights = importance(plan.output, recipe.blending, recipe.sigma)
+    channels = len(predictor.spec.score_names) + extra
+
+    def make(device: str) -> Slab | Strips:
+        if isinstance(decoder, PerPixel) and by_strips(plan, predictor.spec, scores=scores):
+            return Strips(plan, weights, channels, decoder, device=device, normalized=decoder.normalized)
+        return Slab(plan, weights, channels, device=device, normalized=decoder.normalized or scores)
+
     try:
-        return Slab(plan, weights, channels, device="cpu" if relief.host else device, normalized=normalized)
+        return make("cpu" if relief.host else device)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
@@ -373,4 +395,4 @@ def _slab(
                 "The computer has no memory left for the scores of one row of tiles. Choose a smaller window or a part of the image."
             ) from None
     relief.host = True
-    return Slab(plan, weights, channels, device="cpu", normalized=normalized)
+    return make("cpu")

@@ -18,7 +18,7 @@ from napari_tileseg.engine.memory import estimate
 from napari_tileseg.engine.recipe import resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
     import torch
@@ -166,18 +166,22 @@ class _TurnedSink:
 
 class _TurnedPredictor:
     def __init__(self, inner: Predictor, turn: Turn) -> None:
-        self._inner, self._turn = inner, turn
+        self.inner, self._turn = inner, turn
         self.spec = turn.spec(inner.spec)
         if members := getattr(inner, "members", ()):  # of an ensemble: they are called one by one
             self.members = tuple(_TurnedPredictor(member, turn) for member in members)
 
     @property
     def device(self) -> str:
-        return self._inner.device
+        return self.inner.device
 
     def __call__(self, batch: torch.Tensor, /) -> Any:
+        return self.through(self.inner, batch)
+
+    def through(self, network: Callable[[torch.Tensor], Any], batch: torch.Tensor) -> Any:
+        """Call something else on tiles as `inner` would see them, and turn what it returns back."""
         # The network gets memory in its usual order: kernels are chosen, and round, by that.
-        scores = self._inner(batch.permute(0, 1, *(2 + axis for axis in self._turn.inverse)).contiguous())
+        scores = network(batch.permute(0, 1, *(2 + axis for axis in self._turn.inverse)).contiguous())
         if not hasattr(scores, "permute") or scores.ndim != batch.ndim:
             return scores  # the loop says what is wrong with it
         return scores.permute(0, 1, *(2 + axis for axis in self._turn.order))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.engine.tiles import Placed, Row, TilePlan
 
-__all__ = ["Slab"]
+__all__ = ["RowNorm", "Slab", "add_scores"]
 
 
 class Slab:
@@ -47,14 +47,10 @@ class Slab:
         self, plan: TilePlan, weights: NDArray[np.float32], channels: int, *, device: str = "cpu", normalized: bool = True
     ) -> None:
         self._plan = plan
-        self._cropped = plan.blending == "crop"
         rest = plan.canvas.shape[1:]
         self._sums = torch.zeros((channels, plan.depth, *rest), dtype=torch.float32, device=device)
-        self._weights = torch.tensor(weights, device=device)
-        self._pattern = self._norm = None
-        if normalized and not self._cropped:
-            self._pattern = _row_pattern(plan, self._weights)
-            self._norm = torch.empty_like(self._pattern)
+        self._weights = None if plan.blending == "crop" else torch.tensor(weights, device=device)
+        self._norm = RowNorm(plan, self._weights) if normalized and self._weights is not None else None
 
     @property
     def device(self) -> torch.device:
@@ -62,34 +58,37 @@ class Slab:
 
     def move(self, device: str) -> None:
         """Take all buffers to another device."""
-        self._sums, self._weights = self._sums.to(device), self._weights.to(device)
-        if self._pattern is not None and self._norm is not None:
-            self._pattern, self._norm = self._pattern.to(device), self._norm.to(device)
+        self._sums = self._sums.to(device)
+        if self._weights is not None:
+            self._weights = self._weights.to(device)
+        if self._norm is not None:
+            self._norm.move(device)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all buffers."""
-        buffers = (self._sums, self._weights, self._pattern, self._norm)
-        return sum(buffer.numel() * buffer.element_size() for buffer in buffers if buffer is not None)
+        own = sum(buffer.numel() * buffer.element_size() for buffer in (self._sums, self._weights) if buffer is not None)
+        return own + (self._norm.nbytes if self._norm else 0)
 
-    def add(self, tile: Placed, scores: torch.Tensor, row: Row) -> None:
+    def add(self, tile: Placed, scores: torch.Tensor, row: Row, *, skip: int = 0) -> None:
         """Add one tile of a row.
 
         Parameters
         ----------
         tile : Placed
             Where it lies.
-        scores : torch.Tensor of float32, shape (K, *plan.output)
+        scores : torch.Tensor of a floating type, shape (K, *plan.output)
             On the slab's device.
         row : Row
             The row of the tile.
+        skip : int
+            Of no use here; `Strips` need it.
         """
         place = tile.kept.relative_to((row.kept[0], *self._plan.canvas.start[1:]))
         target = self._sums[(slice(None), *place.slices)]
-        if self._cropped:
-            target.copy_(scores[(slice(None), *self._plan.within(tile).slices)])
-        else:
-            target.addcmul_(scores, self._weights)
+        if self._weights is None:
+            scores = scores[(slice(None), *self._plan.within(tile).slices)]
+        add_scores(target, scores, self._weights)
 
     def finish(self, row: Row, *, skip: int = 0) -> tuple[Tile, torch.Tensor] | None:
         """Return what is final after a row of tiles.
@@ -117,8 +116,8 @@ class Slab:
         region = Tile((start, *(0 for _ in shape[1:])), (stop, *shape[1:]))
         inside = region.relative_to((row.kept[0], *self._plan.canvas.start[1:])).slices
         scores = self._sums[(slice(None), *inside)]
-        if self._pattern is not None:
-            scores.div_(self._norm_of(row, start, stop)[(slice(None), *inside[1:])])
+        if self._norm is not None:
+            scores.div_(self._norm.of(row, start, stop)[(slice(None), *inside[1:])])
         return region, scores
 
     def advance(self, row: Row) -> None:
@@ -133,17 +132,77 @@ class Slab:
             self._sums[:, start:stop].copy_(self._sums[:, start + by : stop + by])
         self._sums[:, max(depth - by, 0) :].zero_()
 
-    def _norm_of(self, row: Row, start: int, stop: int) -> torch.Tensor:
-        """Sum the weights of all rows of tiles that touch the pixels from `start` to `stop` of the first axis."""
-        assert self._pattern is not None and self._norm is not None  # for the type checker
-        norm = self._norm[: stop - start].zero_()
+
+class RowNorm:
+    """The sum of the weights of all tiles, for the pixels that one row finishes.
+
+    Every row of tiles adds the same pattern, only shifted: it is built once.
+
+    Parameters
+    ----------
+    plan : TilePlan
+        Where the tiles lie.
+    weights : torch.Tensor of float32, shape plan.output
+        How much each pixel of a tile counts.
+    """
+
+    def __init__(self, plan: TilePlan, weights: torch.Tensor) -> None:
+        self._plan = plan
+        self._pattern = _row_pattern(plan, weights)
+        self._sums = torch.empty_like(self._pattern)
+        self._held: tuple[int, int, int] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of both buffers."""
+        return 2 * self._pattern.numel() * self._pattern.element_size()
+
+    def move(self, device: str) -> None:
+        """Take both buffers to another device."""
+        self._pattern, self._sums = self._pattern.to(device), self._sums.to(device)
+
+    def of(self, row: Row, start: int, stop: int) -> torch.Tensor:
+        """Sum the weights of all rows of tiles up to `row` that touch the pixels from `start` to `stop` of the first axis.
+
+        Returns
+        -------
+        torch.Tensor of float32, shape (stop - start, *rest of the canvas)
+            Valid until the next call.
+        """
+        norm = self._sums[: stop - start]
+        if self._held == (row.index, start, stop):
+            return norm
+        norm.zero_()
         for index in range(row.index, -1, -1):
             top, bottom = self._plan.row(index).kept
             if bottom <= start:
                 break
             end = min(stop, bottom)
             norm[: end - start].add_(self._pattern[start - top : end - top])
+        self._held = (row.index, start, stop)
         return norm
+
+
+def add_scores(target: torch.Tensor, scores: torch.Tensor, weights: torch.Tensor | None) -> None:
+    """Add weighted scores to sums, or put them there where nothing overlaps.
+
+    Parameters
+    ----------
+    target : torch.Tensor of float32, shape (K, *size)
+        Changed in place.
+    scores : torch.Tensor of a floating type, shape (K, *size)
+        Of one tile. Shorter types are widened channel by channel: the whole tile in float32 never exists.
+    weights : torch.Tensor of float32, shape (*size), or None
+        None: nothing overlaps.
+    """
+    if weights is None:
+        target.copy_(scores)
+    elif scores.dtype == target.dtype:
+        target.addcmul_(scores, weights)
+    else:
+        wide = torch.empty(scores.shape[1:], dtype=target.dtype, device=target.device)
+        for channel, sums in zip(scores, target, strict=True):
+            sums.addcmul_(wide.copy_(channel), weights)
 
 
 def _row_pattern(plan: TilePlan, weights: torch.Tensor) -> torch.Tensor:

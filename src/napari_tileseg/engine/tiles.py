@@ -186,6 +186,16 @@ class TilePlan:
         return max(step.keep[1] - step.keep[0] for step in self.steps[0])
 
     @property
+    def open_depth(self) -> int:
+        """Most rows of pixels that are open between two rows of tiles: both give scores for them."""
+        return max(row.kept[1] - row.finished[1] for row in self.rows())
+
+    @property
+    def column_width(self) -> int:
+        """Most pixels of the second axis that one column of tiles gives scores for."""
+        return max(step.keep[1] - step.keep[0] for step in self.steps[1])
+
+    @property
     def n_rows(self) -> int:
         return len(self.steps[0])
 

@@ -1,0 +1,54 @@
+"""Memory that is kept during a run goes back at its end, and arrays mean the same with and without."""
+
+from __future__ import annotations
+
+import numpy as np
+import psutil
+import pytest
+
+from napari_tileseg.engine import allocator
+from napari_tileseg.engine.allocator import kept_memory
+
+glibc = pytest.mark.skipif(allocator._glibc() is None, reason="only glibc can be told to keep memory")
+SIZE = 64 << 20
+
+
+def resident() -> int:
+    return int(psutil.Process().memory_info().rss)
+
+
+@glibc
+def test_freed_memory_is_kept_inside_and_given_back_at_the_end() -> None:
+    before = resident()
+    with kept_memory():
+        block = np.ones(SIZE, np.uint8)
+        del block
+        assert resident() - before > SIZE // 2
+    assert resident() - before < SIZE // 2
+
+
+@glibc
+def test_only_the_outermost_gives_back() -> None:
+    before = resident()
+    with kept_memory():
+        with kept_memory():
+            block = np.ones(SIZE, np.uint8)
+            del block
+        assert resident() - before > SIZE // 2
+    assert resident() - before < SIZE // 2
+
+
+@glibc
+def test_an_error_ends_it_too() -> None:
+    before = resident()
+    with pytest.raises(ZeroDivisionError), kept_memory():
+        block = np.ones(SIZE, np.uint8)
+        del block
+        raise ZeroDivisionError
+    assert resident() - before < SIZE // 2
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
+    with kept_memory():
+        assert allocator._holders == 0
