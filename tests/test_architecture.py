@@ -25,7 +25,7 @@ FLOORS = (
     ("errors", "units"),
     ("models", "volume", "job"),
     ("engine", "io", "refine"),
-    ("image", "provenance", "segmentation"),
+    ("image", "provenance", "results", "segmentation"),
     ("estimation",),
     ("pipeline",),
     ("training", "batch"),

@@ -12,6 +12,7 @@ import numpy as np
 from napari_tileseg.engine.axes import AxisMap, map_axes
 from napari_tileseg.engine.events import Event, Finished, Planned, Progress, SlabDone, Warned
 from napari_tileseg.engine.grid import Grid, ResampledSink, ResampledSource
+from napari_tileseg.engine.levels import View, choose_view
 from napari_tileseg.engine.memory import default_batch
 from napari_tileseg.engine.memory import estimate as estimate_memory
 from napari_tileseg.engine.parts import Part, Region, plan_parts
@@ -25,6 +26,7 @@ from napari_tileseg.estimation import Estimate, estimate
 from napari_tileseg.image import as_volume, check_dtype
 from napari_tileseg.job import SegmentOptions
 from napari_tileseg.provenance import describe
+from napari_tileseg.results import count, discard, finish, highest, make_labels, redirect, waits_for
 from napari_tileseg.segmentation import Segmentation
 
 if TYPE_CHECKING:
@@ -75,8 +77,8 @@ def segment(
         Part of the result to compute, one pair for each axis of the image without C. The network still sees
         its surroundings; labels elsewhere are 0.
     out : path or ndarray, optional
-        A path: the result is saved there. An array (a memory map, say) of the result's shape and dtype: it is filled
-        while the run goes on.
+        A path: the result is saved there; ``.ome.zarr`` takes it slab by slab. An array (a memory map, say) of the result's
+        shape and dtype: it is filled while the run goes on.
     scores_out : ndarray of float32, optional
         Array for the raw scores, class first; made in memory if `options.scores` and not given.
     skip : int
@@ -105,13 +107,15 @@ def segment(
     axis_map = map_axes(image.axes, image.shape, predictor.spec, channels=channels)
     check_dtype(image)
     run = _Run(image, axis_map, predictor, options, region, skip, tell, cancel or (lambda: False))
-    labels = _labels_array(axis_map, None if target else out)
+    labels = make_labels(axis_map, image, options, target) if target is not None or out is None else _labels_array(axis_map, out)
     scores = _scores_array(axis_map, predictor.spec, scores_out) if options.scores else None
     try:
         run.execute(labels, scores)
-    except RunError as error:
-        if target is not None and run.slabs:
+    except BaseException as error:
+        if target is not None and run.slabs and isinstance(error, RunError):
             error.kept = _keep(run.result(labels, scores), target, str(error))
+        if not run.slabs:  # otherwise what could not be put in place stays where it is: it is work that is done
+            discard(labels)
         raise
     result = run.result(labels, scores)
     if target is not None:
@@ -129,14 +133,14 @@ def save_segmentation(segmentation: Segmentation, path: str | Path, *, overwrite
     """
     from napari_tileseg.io import write_labels
 
-    return write_labels(
-        segmentation.labels_volume(),
-        path,
-        classes=segmentation.classes,
-        colors=segmentation.colors,
-        provenance=dict(segmentation.provenance),
-        overwrite=overwrite,
-    )
+    facts: dict[str, Any] = {
+        "classes": segmentation.classes,
+        "colors": segmentation.colors,
+        "provenance": dict(segmentation.provenance),
+    }
+    if waits_for(segmentation.labels, Path(path)):
+        return finish(segmentation.labels, segmentation.labels_volume(), Path(path), **facts)
+    return write_labels(segmentation.labels_volume(), path, overwrite=overwrite, **facts)
 
 
 def _keep(unfinished: Segmentation, path: Path, reason: str) -> Path | None:
@@ -145,8 +149,10 @@ def _keep(unfinished: Segmentation, path: Path, reason: str) -> Path | None:
 
     suffix = suffix_of(path, purpose="write")
     noted = replace(unfinished, provenance={**unfinished.provenance, "state": "unfinished", "reason": reason})
+    place = path.with_name(f"{path.name.removesuffix(suffix)}_unfinished{suffix}")
     try:
-        return save_segmentation(noted, path.with_name(f"{path.name.removesuffix(suffix)}_unfinished{suffix}"), overwrite=True)
+        redirect(noted.labels, path, place)
+        return save_segmentation(noted, place, overwrite=True)
     except OutputError:
         return None
 
@@ -169,7 +175,9 @@ class _Run:
     objects: int = 0
     seconds: float = 0.0
     settings: dict[str, Any] = field(default_factory=dict)
-    grid: Grid = field(default_factory=lambda: Grid((), ()))
+    view: View = field(init=False)
+    reading: Grid = field(init=False)
+    grid: Grid = field(init=False)
     verdict: Verdict | None = None
     slabs: int = 0
 
@@ -177,8 +185,10 @@ class _Run:
         began = time.monotonic()
         recipe = resolve_recipe(self.predictor.spec, self.options)
         ratios = spacing_ratios(self.image, self.predictor.spec) if self.options.rescale else None
-        parts = list(plan_parts(self.axis_map, self.region, recipe.window, ratios))
-        self.grid = Grid.match(parts[0].shape, ratios)
+        self.view = choose_view(self.image, self.predictor.spec, self.axis_map.spatial, rescale=self.options.rescale)
+        wanted = plan_parts(self.axis_map, self.region, recipe.window, ratios)
+        parts = [self.view.snapped(part, self.axis_map.spatial) for part in wanted]
+        self.reading, self.grid = self.view.grids(*parts[0])
         plan = recipe.plan(self.grid.model)
         clock = _Clock(len(plan) * len(parts))
         self._plan(recipe, plan, clock.total)
@@ -187,27 +197,29 @@ class _Run:
         rows = self.axis_map.spatial_shape[0]
         # Objects cannot be taken up in the middle of a sample: the ones cut by the interruption are not in the labels.
         skipped = self.skip // rows * rows if self.axis_map.output == "instances" else self.skip
-        self.objects = int(labels.max()) if skipped and self.axis_map.output == "instances" else 0
-        for ordinal, part in enumerate(parts):
+        self.objects = highest(labels) if skipped and self.axis_map.output == "instances" else 0
+        for ordinal, (part, read) in enumerate(parts):
             done = skipped - self.axis_map.ordinal(part.position) * rows
             if done >= part.wanted[0][1]:
                 continue
             sink = GridSink(self.axis_map, part, labels, scores)
-            self._run_part(part, max(0, done - part.start[0]), sink, clock, (ordinal + 1) * len(plan))
+            self._run_part(part, read, max(0, done - part.start[0]), sink, clock, (ordinal + 1) * len(plan))
         self.seconds = time.monotonic() - began
         self.counts = self._count(labels)
         objects = self.objects if self.axis_map.output == "instances" else None
         self.tell(Finished(objects=objects, seconds=self.seconds, voxels=self.counts))
 
-    def _run_part(self, part: Part, skip_rows: int, sink: GridSink, clock: _Clock, after: int) -> None:
+    def _run_part(self, part: Part, read: Part, skip_rows: int, sink: GridSink, clock: _Clock, after: int) -> None:
         from napari_tileseg.engine.run import run
 
         statistics = self._measured(part.position.get("T"))
-        reader = SampleReader(self.image, self.axis_map, part.position)
-        source: Source = PreparedSource(reader, statistics, self.predictor.spec.normalization, origin=part.start, stop=part.stop)
+        reader = SampleReader(self.view.volume, self._mapped(self.view.volume), part.position)
+        source: Source = PreparedSource(reader, statistics, self.predictor.spec.normalization, origin=read.start, stop=read.stop)
         target: Sink = sink
+        if not self.reading.same:
+            source = ResampledSource(source, self.reading)
         if not self.grid.same:
-            source, target = ResampledSource(source, self.grid), ResampledSink(sink, self.grid)
+            target = ResampledSink(sink, self.grid)
             skip_rows = self.grid.model_row(skip_rows)
         events = run(
             source,
@@ -247,7 +259,7 @@ class _Run:
         return self.verdict
 
     def _plan(self, recipe: Recipe, plan: TilePlan, tiles: int) -> None:
-        self.settings = {**asdict(recipe), "grid": self.grid.model}
+        self.settings = {**asdict(recipe), "grid": self.grid.model, "level": self.view.level}
         batch = self.options.batch or default_batch(plan, self.predictor.device)
         needs = estimate_memory(plan, self.predictor.spec, batch=batch, scores=self.options.scores)
         memory = needs.device_bytes + needs.host_bytes
@@ -255,11 +267,17 @@ class _Run:
 
     def _measured(self, frame: int | None) -> Statistics:
         if frame not in self.statistics:
+            level, volume = self.view.measured
+            self.settings["measured_level"] = level
             self.statistics[frame] = measure_frame(
-                self.image, self.axis_map, self.predictor.spec.normalization, frame, check=self._raise_if_cancelled
+                volume, self._mapped(volume), self.predictor.spec.normalization, frame, check=self._raise_if_cancelled
             )
             self._judge(self.statistics[frame], frame)
         return self.statistics[frame]
+
+    def _mapped(self, level: Volume) -> AxisMap:
+        """Return how the axes of a resolution are used."""
+        return replace(self.axis_map, shape=level.shape)
 
     def _judge(self, statistics: Statistics, frame: int | None) -> None:
         where = "" if frame is None else f"In frame {frame}, "
@@ -278,16 +296,11 @@ class _Run:
         if self.cancel():
             raise Cancelled("Cancelled while the image was being measured. Nothing is in the layer yet.")
 
-    def _count(self, labels: NDArray[Any]) -> dict[str, int]:
+    def _count(self, labels: Any) -> dict[str, int]:
         names = self.predictor.spec.classes
         if self.axis_map.output == "instances":
             return {names[-1]: self.objects}
-        if self.axis_map.output == "sigmoid":
-            return {name: int(np.count_nonzero(mask)) for name, mask in zip(names, labels, strict=True)}
-        counts = np.zeros(len(names), np.int64)
-        for plane in labels.reshape(-1, labels.shape[-1]) if labels.ndim == 2 else labels:
-            counts += np.bincount(np.ravel(plane), minlength=len(names))
-        return {name: int(count) for name, count in zip(names, counts, strict=True)}
+        return dict(zip(names, count(labels, len(names), masks=self.axis_map.output == "sigmoid"), strict=True))
 
     def result(self, labels: NDArray[Any], scores: NDArray[np.float32] | None) -> Segmentation:
         spec = self.predictor.spec
@@ -341,8 +354,6 @@ def _output_path(out: str | Path | NDArray[Any] | None) -> Path | None:
 
 
 def _labels_array(axis_map: AxisMap, given: Any) -> NDArray[Any]:
-    if given is None:
-        return np.zeros(axis_map.result_shape, axis_map.result_dtype)
     if tuple(given.shape) != axis_map.result_shape or given.dtype != axis_map.result_dtype:
         raise OptionsError(
             f"The array for the labels has shape {tuple(given.shape)} and type {given.dtype}; "

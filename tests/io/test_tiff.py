@@ -308,3 +308,29 @@ def test_values_that_are_no_intensities(tmp_path: Path) -> None:
 def test_axes_with_another_meaning(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", pattern((4, 5, 6)), metadata={"axes": "HYX"}, photometric="minisblack")
     assert "lifetime" in refusal(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("storage", ["subifds", "pages"])
+@pytest.mark.parametrize("colour", [False, True])
+def test_volumes_know_their_coarser_levels(tmp_path: Path, lazy: bool, storage: str, colour: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiff_module, "_WHOLE_BYTES", 0 if lazy else 2**26)
+    fine = pattern((128, 96, 3) if colour else (128, 96), "uint8")
+    settings: dict[str, Any] = {"tile": (16, 16), "compression": "zlib", "photometric": "rgb" if colour else "minisblack"}
+    with tifffile.TiffWriter(tmp_path / "a.tif", ome=storage == "subifds") as writer:
+        ome = {"axes": "YXS" if colour else "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5} if storage == "subifds" else None
+        writer.write(fine, metadata=ome, resolution=(20000, 20000), resolutionunit="CENTIMETER", **settings, subifds=2 if ome else None)
+        for step in (2, 4):
+            writer.write(fine[::step, ::step], subfiletype=1, metadata=None, **settings)
+    volume = read_volume(tmp_path / "a.tif")
+    assert isinstance(volume.data, LazyArray) == lazy
+    np.testing.assert_array_equal(np.asarray(volume.data), fine)
+    assert [level.shape[:2] for level in volume.levels] == [(64, 48), (32, 24)]
+    for level, step in zip(volume.levels, (2, 4), strict=True):
+        assert level.axes == volume.axes
+        assert level.spacing["X"] == pytest.approx(0.5 * step)
+        np.testing.assert_array_equal(np.asarray(level.data), fine[::step, ::step])
+        np.testing.assert_array_equal(level.data[3:9, 5:20], fine[::step, ::step][3:9, 5:20])
+    assert len(read_volume(tmp_path / "a.tif", level=1).levels) == 1
+    del volume, level
+    gc.collect()  # an open file would warn here

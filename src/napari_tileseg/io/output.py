@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tileseg.errors import OutputError
+from napari_tileseg.io.files import is_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.volume import Volume
 
-__all__ = ["Survey", "blocks", "check_place", "is_zarr", "put_in_place", "refused", "smallest_dtype", "survey", "take_place"]
+__all__ = ["Survey", "blocks", "check_place", "put_in_place", "refused", "smallest_dtype", "survey", "take_place"]
 
 _BLOCK_BYTES = 2**24
 
@@ -37,7 +38,9 @@ def check_place(path: Path, *, overwrite: bool) -> None:
         One sentence: the folder is missing or closed, something stands there already.
     """
     folder = path.absolute().parent
-    if path.is_dir() and not is_zarr(path):  # a Zarr store is a folder, and may be replaced as a whole
+    if path.is_dir() and not (
+        path.name.lower().endswith(".zarr") and is_zarr(path)
+    ):  # a Zarr store is a folder, and may be replaced as a whole
         raise OutputError(f'"{path}" is a folder. Give the name of a file in it.')
     if path.exists() and not overwrite:
         raise OutputError(f'"{path}" is there already. Choose another name, or replace it (--overwrite on the command line).')
@@ -69,11 +72,6 @@ def put_in_place(path: Path, *, overwrite: bool) -> Iterator[Path]:
         raise refused(path, error) from error
     finally:
         _remove(temporary)
-
-
-def is_zarr(path: Path) -> bool:
-    """Say whether a folder is a Zarr store, and nothing else that somebody would miss."""
-    return path.name.lower().endswith(".zarr") and any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
 
 
 def take_place(temporary: Path, path: Path) -> None:
@@ -151,11 +149,17 @@ def survey(labels: Volume) -> Survey:
 
 
 def blocks(labels: Volume) -> Iterator[NDArray[Any]]:
-    """Yield the labels in slabs along the first axis, each of about 16 MB as int64 at most (one entry at least)."""
+    """Yield the labels in slabs along the first axis, each of about 16 MB as int64 at most (one entry at least).
+
+    Labels on the disk are read in whole rows of chunks.
+    """
     entry = 8 * int(np.prod(labels.shape[1:], dtype=np.int64))
     step = max(1, _BLOCK_BYTES // max(entry, 1))
-    for start in range(0, labels.shape[0], step):
-        yield np.asarray(labels.data[start : start + step])
+    read = max(step, int(getattr(labels.data, "depth", 1)))
+    for start in range(0, labels.shape[0], read):
+        rows = np.asarray(labels.data[start : start + read])
+        for first in range(0, len(rows), step):
+            yield rows[first : first + step]
 
 
 def smallest_dtype(found: Survey, allowed: tuple[str, ...], kind: str) -> np.dtype[Any]:

@@ -19,6 +19,7 @@ import os
 import shutil
 import sys
 import tempfile
+import weakref
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ from napari_tileseg.io.zarr_layout import Layout
 from napari_tileseg.io.zarr_level import Level
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import zarr
     from numpy.typing import NDArray
@@ -69,7 +70,11 @@ class ZarrLabels(LazyArray):
     def __init__(
         self, path: Path, target: Path, layout: Layout, *, durable: int = 0, finished: bool = False, temporary: bool = False
     ) -> None:
-        super().__init__(layout.shape, layout.dtype, self._read_box, close=_remover(path) if temporary else None)
+        # Not by LazyArray's own __init__: a reader that is a method of the object would keep it from being freed at once.
+        self.shape = layout.shape
+        self.dtype = np.dtype(layout.dtype)
+        if temporary:
+            weakref.finalize(self, shutil.rmtree, path, ignore_errors=True)
         self.layout = layout
         self.path = path
         self.target = target
@@ -203,6 +208,17 @@ class ZarrLabels(LazyArray):
         """The levels as they are stored (axes ``layout.stored_axes``), the finest first; rows in memory are not in them yet."""
         return tuple(level.array for level in self._levels)
 
+    @property
+    def depth(self) -> int:
+        """Entries of the first axis that are best read at once."""
+        return self.layout.chunks[self.layout.order.index(0)]
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        """Yield the labels a row of chunks at a time, each with all axes of the labels."""
+        back = np.argsort(self.layout.order)
+        for _, box in self.layout.pieces(tuple((0, size) for size in self.layout.stored_shape)):
+            yield self[tuple(slice(*box[place]) for place in back)]
+
     def __setitem__(self, key: Any, value: Any) -> None:
         box, drop, steps = box_of(key, self.shape)
         if any(step != 1 for step in steps):
@@ -295,7 +311,7 @@ class ZarrLabels(LazyArray):
         arrays = (group[str(index)] for index in range(len(self.layout.factors)))
         self._levels = tuple(Level(array, self.layout, index, reread=old) for index, array in enumerate(arrays))
 
-    def _read_box(self, box: tuple[slice, ...]) -> NDArray[Any]:
+    def _read(self, box: tuple[slice, ...]) -> NDArray[Any]:
         finest = self._levels[0]
         if finest.dirty:
             self.flush()
@@ -412,10 +428,6 @@ def _kept(shape: tuple[int, ...], drop: tuple[bool, ...]) -> tuple[int, ...]:
     if sizes:
         raise ValueError(f"Values of shape {shape} have more axes than the place they are assigned to.")
     return tuple(reversed(full))
-
-
-def _remover(place: Path) -> Any:
-    return lambda: shutil.rmtree(place, ignore_errors=True)
 
 
 def _sweep(folder: Path) -> None:
