@@ -100,8 +100,8 @@ def test_results_too_large_for_the_memory_wait_on_the_disk(tmp_path: Path, suffi
 
 def test_the_memory_limit_decides(tmp_path: Path) -> None:
     assert IN_MEMORY_BYTES == 2 * 10**9
-    flat = Volume(np.zeros((3000, 24), np.float32), "YX")
-    options = SegmentOptions(memory_limit=60_000, window=(8, 8), batch=1)
+    flat = Volume(np.zeros((1500, 16), np.float32), "YX")
+    options = SegmentOptions(memory_limit=20_000, window=(16, 16), batch=1)
     result = segment(flat, model(), options=options)
     assert isinstance(result.labels, ZarrLabels)
     assert save_segmentation(result, tmp_path / "b.ome.zarr") == tmp_path / "b.ome.zarr"

@@ -79,6 +79,7 @@ BUILTIN = (
         "napari_tileseg.io.ome_zarr_labels:write_zarr",
     ),
     Format("zipped OME-Zarr", (".ome.zarr.zip", ".zarr.zip", ".ozx"), "napari_tileseg.io.ome_zarr:read_zarr"),
+    Format("whole slide", (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".svslide"), "napari_tileseg.io.slides:read_slide"),
     Format("PNG", (".png",), "napari_tileseg.io.raster:read_raster", "napari_tileseg.io.raster:write_png"),
     Format("JPEG", (".jpg", ".jpeg"), "napari_tileseg.io.raster:read_raster"),
     Format("BMP", (".bmp",), "napari_tileseg.io.raster:read_raster"),
