@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["View", "choose_level", "choose_view"]
 
-_MEASURED = 1 << 31
+_MEASURED = 1 << 30
 """Most values that are measured where a coarser resolution could be measured instead; more take minutes."""
 
 

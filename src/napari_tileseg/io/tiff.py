@@ -16,6 +16,7 @@ from napari_tileseg.io.files import check_readable, damaged, too_short
 from napari_tileseg.io.ifd import chain_end
 from napari_tileseg.io.lazy import LazyArray, native
 from napari_tileseg.io.ome import OmeImage, parse_ome
+from napari_tileseg.io.tiff_unpack import in_huge_pieces, unpack
 from napari_tileseg.io.units import TIMES, unit_name
 from napari_tileseg.volume import AXIS_NAMES, Volume
 
@@ -294,6 +295,9 @@ def _load(path: Path, tif: tifffile.TiffFile, chosen: tifffile.TiffPageSeries, l
         dtype = np.dtype(chosen.dtype).newbyteorder(tif.byteorder)
         mapped = np.memmap(path, dtype=dtype, mode="r", offset=chosen.dataoffset, shape=layout.stored)
         return LazyArray(layout.shape, dtype, lambda box: layout.cut(mapped, box))
+    if in_huge_pieces(chosen):
+        unpacked = unpack(chosen).reshape(layout.stored)
+        return LazyArray(layout.shape, unpacked.dtype, lambda box: layout.cut(unpacked, box))
     import zarr
 
     store = chosen.aszarr(level=0)  # without the level it would be a group of all of them

@@ -13,12 +13,9 @@ One row of chunks for each level is all that is in memory: twice that of the fin
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
-import sys
-import tempfile
 import weakref
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tileseg.errors import OutputError
+from napari_tileseg.io.cache import cache_folder, scratch_folder
 from napari_tileseg.io.lazy import LazyArray, box_of
 from napari_tileseg.io.output import refused, take_place
 from napari_tileseg.io.zarr_layout import Layout
@@ -40,7 +38,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.io.zarr_layout import Box
 
-__all__ = ["ZarrLabels", "cache_folder"]
+__all__ = ["ZarrLabels"]
 
 _STATE = "tileseg-unfinished.json"
 """File in an unfinished store: its layout, and how many rows of it are on the disk."""
@@ -135,14 +133,11 @@ class ZarrLabels(LazyArray):
             If it cannot be made there.
         """
         layout = Layout.plan(shape, dtype, axes, spatial=spatial, spacing=spacing)
-        folder = cache_folder()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _sweep(folder)
-            place = Path(tempfile.mkdtemp(prefix=f"labels-{os.getpid()}-", dir=folder))
+            place = scratch_folder()
             _make(place, layout)
         except OSError as error:
-            raise refused(folder / "labels", error) from error
+            raise refused(cache_folder() / "labels", error) from error
         return cls(place, place, layout, temporary=True)
 
     @classmethod
@@ -375,20 +370,6 @@ class ZarrLabels(LazyArray):
             coarse[tuple(slice(*span) for span in part)] = np.asarray(fine[wide])[thin]
 
 
-def cache_folder() -> Path:
-    """Return the folder for results that wait to be saved: ``TILESEG_CACHE``, or the user's cache folder."""
-    if chosen := os.environ.get("TILESEG_CACHE"):
-        return Path(chosen)
-    home = Path.home()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", home / "AppData/Local"))
-    elif sys.platform == "darwin":
-        base = home / "Library/Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME", home / ".cache"))
-    return base / "napari-tileseg"
-
-
 def _make(place: Path, layout: Layout) -> None:
     import zarr
     from zarr.codecs import BloscCodec
@@ -428,14 +409,3 @@ def _kept(shape: tuple[int, ...], drop: tuple[bool, ...]) -> tuple[int, ...]:
     if sizes:
         raise ValueError(f"Values of shape {shape} have more axes than the place they are assigned to.")
     return tuple(reversed(full))
-
-
-def _sweep(folder: Path) -> None:
-    """Delete what programs that are dead by now have left."""
-    import psutil
-
-    with contextlib.suppress(OSError):
-        for left in folder.glob("labels-*-*"):
-            owner = left.name.split("-")[1]
-            if owner.isdigit() and not psutil.pid_exists(int(owner)):
-                shutil.rmtree(left, ignore_errors=True)
