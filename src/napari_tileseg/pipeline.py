@@ -114,7 +114,7 @@ def segment(
     except BaseException as error:
         if target is not None and run.slabs and isinstance(error, RunError):
             error.kept = _keep(run.result(labels, scores), target, str(error))
-        if not run.slabs:  # otherwise what could not be put in place stays where it is: it is work that is done
+        if not run.slabs and labels is not out:  # otherwise what could not be put in place stays: it is work that is done
             discard(labels)
         raise
     result = run.result(labels, scores)

@@ -90,7 +90,7 @@ def discard(labels: Any) -> None:
 
 def highest(labels: Any) -> int:
     """Return the largest label."""
-    return max(int(block.max()) for block in _blocks(labels))
+    return max(int(block.max(initial=0)) for block in _blocks(labels))
 
 
 def count(labels: Any, classes: int, *, masks: bool) -> list[int]:

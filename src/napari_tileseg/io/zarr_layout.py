@@ -57,15 +57,18 @@ class Layout:
         NumPy's name of the type.
     spatial : str
         Letters that one sample has (those the model sees as space); slabs arrive along the first of them.
-    spacing : tuple of float
-        Length of a step along each of `axes`, for levels that come as near to cubes as they can.
+    chunks : tuple of int
+        Length of a chunk along each stored axis, on every level.
+    factors : tuple of tuple of int
+        How many pixels of the finest level one of each level stands for, along each stored axis; the first are all 1.
     """
 
     axes: str
     shape: tuple[int, ...]
     dtype: str
     spatial: str
-    spacing: tuple[float, ...]
+    chunks: tuple[int, ...]
+    factors: tuple[tuple[int, ...], ...]
 
     @classmethod
     def plan(
@@ -88,9 +91,11 @@ class Layout:
         kind = np.dtype(dtype)
         if kind.kind not in "biu":
             raise OutputError(f"Labels are whole numbers; these are {kind}. Round them first.")
-        steps = tuple(float((spacing or {}).get(axis, 1.0)) for axis in axes)
         space = spatial or "".join(axis for axis in SPATIAL_AXES if axis in axes)
-        return cls(axes, tuple(int(size) for size in shape), kind.newbyteorder("=").name, space, steps)
+        sizes = {axis: int(shape[axes.index(axis)]) for axis in _CANONICAL if axis in axes}
+        steps = {axis: float((spacing or {}).get(axis, 1.0)) for axis in space}
+        name = kind.newbyteorder("=").name
+        return cls(axes, tuple(int(size) for size in shape), name, space, _chunks(sizes, space, kind.itemsize), _factors(sizes, steps))
 
     @property
     def order(self) -> tuple[int, ...]:
@@ -129,38 +134,6 @@ class Layout:
     def sample_axes(self) -> tuple[int, ...]:
         """The stored axes that are run one by one, in the order of `iterated`."""
         return tuple(self.stored_axes.index(axis) for axis in self.iterated)
-
-    @property
-    def chunks(self) -> tuple[int, ...]:
-        """Length of a chunk along each stored axis, on every level."""
-        sizes = dict(zip(self.stored_axes, self.stored_shape, strict=True))
-        side = _SIDE if len(self.spatial) == 2 else _SIDE_3D
-        chunk = {axis: 1 if axis not in self.spatial else min(side, sizes[axis]) for axis in self.stored_axes}
-        row = self.spatial[0]
-        width = math.prod(sizes[axis] for axis in "C" + self.spatial[1:] if axis in sizes) * np.dtype(self.dtype).itemsize
-        most = _DEPTH if len(self.spatial) == 3 else side
-        while most > 1 and most * width > _ROW_BYTES:
-            most //= 2
-        chunk[row] = min(most, sizes[row])
-        return tuple(chunk[axis] for axis in self.stored_axes)
-
-    @property
-    def factors(self) -> tuple[tuple[int, ...], ...]:
-        """How many pixels of the finest level one of each level stands for, along each stored axis; the first are all 1.
-
-        Only axes of space are halved, the finer ones first, so that pixels become as cubic as they can.
-        """
-        sizes = dict(zip(self.stored_axes, self.stored_shape, strict=True))
-        spacing = {axis: self.spacing[self.axes.index(axis)] for axis in self.spatial}
-        now = dict.fromkeys(self.stored_axes, 1)
-        levels = [tuple(now.values())]
-        while max(-(-sizes[axis] // now[axis]) for axis in self.spatial[-2:]) > _COARSEST:
-            long = [axis for axis in self.spatial if sizes[axis] // now[axis] > 1]
-            finest = min(spacing[axis] * now[axis] for axis in long)
-            halved = [axis for axis in long if spacing[axis] * now[axis] <= 1.5 * finest]
-            now |= {axis: 2 * now[axis] for axis in halved}
-            levels.append(tuple(now.values()))
-        return tuple(levels)
 
     def level_shape(self, level: int) -> tuple[int, ...]:
         """Return the stored shape of a level."""
@@ -206,3 +179,27 @@ class Layout:
                     piece[axis] = (index, index + 1)
                 piece[self.row_axis] = (max(start, first), min(stop, first + depth))
                 yield place, tuple(piece)
+
+
+def _chunks(sizes: Mapping[str, int], spatial: str, itemsize: int) -> tuple[int, ...]:
+    """Choose the size of a chunk for stored axes of the given lengths; a row of chunks must fit into memory."""
+    side = _SIDE if len(spatial) == 2 else _SIDE_3D
+    chunk = {axis: 1 if axis not in spatial else min(side, size) for axis, size in sizes.items()}
+    width = math.prod(sizes[axis] for axis in "C" + spatial[1:] if axis in sizes) * itemsize
+    most = _DEPTH if len(spatial) == 3 else side
+    while most > 1 and most * width > _ROW_BYTES:
+        most //= 2
+    chunk[spatial[0]] = min(most, sizes[spatial[0]])
+    return tuple(chunk.values())
+
+
+def _factors(sizes: Mapping[str, int], spacing: Mapping[str, float]) -> tuple[tuple[int, ...], ...]:
+    """Choose the levels: axes of space are halved, the finer ones first, so that pixels become as cubic as they can."""
+    now = dict.fromkeys(sizes, 1)
+    levels = [tuple(now.values())]
+    while max(-(-sizes[axis] // now[axis]) for axis in "YX") > _COARSEST:
+        long = [axis for axis in spacing if sizes[axis] // now[axis] > 1]
+        finest = min(spacing[axis] * now[axis] for axis in long)
+        now |= {axis: 2 * now[axis] for axis in long if spacing[axis] * now[axis] <= 1.5 * finest}
+        levels.append(tuple(now.values()))
+    return tuple(levels)

@@ -203,6 +203,10 @@ class ZarrLabels(LazyArray):
         """The levels as they are stored (axes ``layout.stored_axes``), the finest first; rows in memory are not in them yet."""
         return tuple(level.array for level in self._levels)
 
+    def pyramid(self) -> list[LazyArray]:
+        """Return the levels, the finest first, each indexed by the labels' own axes; what is on the disk, read when indexed."""
+        return [_LevelView(self, index) for index in range(len(self._levels))]
+
     @property
     def depth(self) -> int:
         """Entries of the first axis that are best read at once."""
@@ -370,6 +374,22 @@ class ZarrLabels(LazyArray):
             coarse[tuple(slice(*span) for span in part)] = np.asarray(fine[wide])[thin]
 
 
+class _LevelView(LazyArray):
+    """One level on the axes of the labels; it keeps its store alive."""
+
+    def __init__(self, store: ZarrLabels, index: int) -> None:
+        self.store = store
+        self._index = index
+        shape = store.layout.level_shape(index)
+        self.shape = tuple(shape[place] for place in np.argsort(store.layout.order))
+        self.dtype = store.dtype
+
+    def _read(self, box: tuple[slice, ...]) -> NDArray[Any]:
+        order = self.store.layout.order
+        part = np.asarray(self.store.arrays[self._index][tuple(box[place] for place in order)])
+        return part.transpose(np.argsort(order))
+
+
 def _make(place: Path, layout: Layout) -> None:
     import zarr
     from zarr.codecs import BloscCodec
@@ -391,8 +411,12 @@ def _make(place: Path, layout: Layout) -> None:
 
 def _layout(facts: Mapping[str, Any]) -> Layout:
     """Make the layout that `asdict` has taken apart."""
-    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
+    fields: dict[str, Any] = {key: _tuples(value) for key, value in facts.items()}
     return Layout(**fields)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(part) for part in value) if isinstance(value, list) else value
 
 
 def _write_state(place: Path, layout: Layout, durable: int) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_tileseg.engine.events import Progress, SlabDone
 from napari_tileseg.errors import OptionsError, OutputError
+from napari_tileseg.results import on_disk
 from napari_tileseg.worker.messages import CancelledRun, Died, Done, Evented, Failed, Loaded, Loading, Message
 from napari_tileseg.worker.remote import BLOCK_BYTES
 from napari_tileseg.worker.scratch import allocate, check_space
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_tileseg.engine.axes import AxisMap
-    from napari_tileseg.job import Job
+    from napari_tileseg.job import Job, SegmentOptions
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.volume import Volume
     from napari_tileseg.worker.process import ModelProcess
     from napari_tileseg.worker.scratch import Scratch
 
 __all__ = ["OVER", "Run", "RunState", "Store"]
+
+_LARGE = "labels.ome.zarr"
 
 RunState = Literal["queued", "loading", "running", "cancelling", "cancelled", "done", "failed", "died"]
 
@@ -43,19 +46,19 @@ class Store:
         Whose folder it is in.
     folder : Path
         Of this result alone.
-    labels : memmap
-        Of the axis map's result shape and dtype.
+    labels : memmap or ZarrLabels
+        Of the axis map's result shape and dtype; a pyramid of chunks where memory could not hold it.
     scores : memmap of float32 or None
         Shape (K, *grid).
     """
 
     scratch: Scratch
     folder: Path
-    labels: np.memmap[Any, np.dtype[Any]]
+    labels: Any
     scores: np.memmap[Any, np.dtype[Any]] | None
 
     @classmethod
-    def make(cls, scratch: Scratch, axis_map: AxisMap, spec: ModelSpec, volume: Volume, *, scores: bool) -> Store:
+    def make(cls, scratch: Scratch, axis_map: AxisMap, spec: ModelSpec, volume: Volume, options: SegmentOptions) -> Store:
         """Allocate the arrays of a run.
 
         Raises
@@ -64,6 +67,7 @@ class Store:
             If the disk has no room.
         """
         wanted = (len(spec.score_names), *axis_map.grid_shape)
+        scores = options.scores
         needed = _bytes(axis_map.result_shape, axis_map.result_dtype) + (_bytes(wanted, np.dtype(np.float32)) if scores else 0)
         exchange = min(BLOCK_BYTES, _bytes(volume.shape, volume.dtype))
         check_space(scratch.path, needed + exchange)
@@ -72,12 +76,32 @@ class Store:
             return cls(
                 scratch,
                 folder,
-                allocate(folder / "labels.npy", axis_map.result_shape, axis_map.result_dtype),
+                _pyramid(folder, axis_map, volume)
+                if on_disk(axis_map, options)
+                else allocate(folder / "labels.npy", axis_map.result_shape, axis_map.result_dtype),
                 allocate(folder / "scores.npy", wanted, np.dtype(np.float32)) if scores else None,
             )
         except OutputError:
             scratch.discard(folder)
             raise
+
+    @property
+    def large(self) -> bool:
+        """Whether the labels are a pyramid of chunks."""
+        return not isinstance(self.labels, np.ndarray)
+
+    @property
+    def labels_path(self) -> Path:
+        """What the model's process opens."""
+        return self.folder / (_LARGE if self.large else "labels.npy")
+
+    def reopen(self) -> Any:
+        """Return the labels as they are on the disk now, fit to be changed."""
+        if self.large:
+            from napari_tileseg.io.zarr_store import ZarrLabels
+
+            self.labels = ZarrLabels.open_unfinished(self.labels_path)
+        return self.labels
 
 
 class Run:
@@ -137,8 +161,10 @@ class Run:
         return f"<Run {self.number} of {self.job.model}: {self.state}, {self.finished_rows} of {self.total_rows} rows>"
 
     @property
-    def labels(self) -> np.memmap[Any, np.dtype[Any]]:
+    def labels(self) -> Any:
         """The result, of ``map.result_shape`` and ``map.result_dtype``; it fills while the run goes on.
+
+        A memmap, or `ZarrLabels` where it is large.
 
         Raises
         ------
@@ -216,6 +242,8 @@ class Run:
         if job != self.job or axis_map != self.map:
             raise OptionsError("Only the same job on the same image can be continued. Start a new run instead.")
         store, self._store = self.store, None
+        if store.large:  # a process that died may have reported rows that were still on their way to the disk
+            self.finished_rows = min(self.finished_rows, store.reopen().durable_rows)
         if axis_map.output != "instances":
             return store, self.finished_rows, self.tiles
         # Objects cannot be taken up in the middle of a sample: those cut by the interruption are not in the labels.
@@ -247,6 +275,13 @@ class Run:
     def finish(self) -> None:
         """Wake whoever waits."""
         self._over.set()
+
+
+def _pyramid(folder: Path, axis_map: AxisMap, volume: Volume) -> Any:
+    from napari_tileseg.io.zarr_store import ZarrLabels
+
+    shape, dtype, axes = axis_map.result_shape, axis_map.result_dtype, axis_map.result_axes
+    return ZarrLabels.create(folder / _LARGE, shape, dtype, axes, spatial=axis_map.spatial, spacing=volume.spacing)
 
 
 def _bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
