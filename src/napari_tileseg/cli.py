@@ -366,13 +366,11 @@ def _spec(model: str) -> ModelSpec:
 
 def _open(job: Job, spec: ModelSpec) -> Volume:
     """Read the job's image with the job's axes; ask for them where neither the file nor the model says what they are."""
-    from dataclasses import replace
-
     from napari_tileseg.io import read_volume
 
     volume = read_volume(str(job.input), series=job.series, level=job.level)
     if job.axes is not None:
-        return replace(volume, axes=job.axes)
+        return volume.with_axes(job.axes)
     guessed = str(volume.metadata.get("guessed_axes", ""))
     if guessed and not (guessed == "Z" and spec.spatial_ndim == 3):
         place = volume.axes.index(guessed[0])

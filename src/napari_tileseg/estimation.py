@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_tileseg.engine.axes import map_axes
-from napari_tileseg.engine.grid import Grid
+from napari_tileseg.engine.levels import choose_view
 from napari_tileseg.engine.memory import estimate as estimate_memory
 from napari_tileseg.engine.parts import Region, plan_parts
 from napari_tileseg.engine.recipe import resolve as resolve_recipe
@@ -85,7 +85,9 @@ def estimate(
     recipe = resolve_recipe(spec, options)
     ratios = spacing_ratios(image, spec) if options.rescale else None
     parts = list(plan_parts(axis_map, region, recipe.window, ratios))
-    _, plan = plan_scan(Grid.match(parts[0].shape, ratios).model, spec, options)
+    view = choose_view(image, spec, axis_map.spatial, rescale=options.rescale)
+    grid, _ = view.grids(*view.snapped(parts[0], axis_map.spatial))
+    _, plan = plan_scan(grid.model, spec, options)
     needs = estimate_memory(plan, spec, batch=options.batch or 1, scores=options.scores or bool(options.uncertainty))
     note = spacing_note(image, spec, rescale=options.rescale)
     labels = math.prod(axis_map.result_shape) * axis_map.result_dtype.itemsize

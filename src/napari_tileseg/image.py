@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +39,7 @@ def as_volume(image: Volume | NDArray[Any] | str | Path, *, axes: str | None = N
 
         image = read_volume(image)
     if isinstance(image, Volume):
-        return image if axes is None else replace(image, axes=axes)
+        return image if axes is None else image.with_axes(axes)
     if axes is None:
         check_ndim(len(image.shape))
         axes = guess_axes(image.shape, spec=spec)

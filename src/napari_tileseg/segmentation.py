@@ -22,9 +22,9 @@ class Segmentation:
 
     Parameters
     ----------
-    labels : ndarray
-        On the input's grid without C. uint8 or uint16 class indices (softmax), int32 object ids (instances), or
-        uint8 masks with the class first (sigmoid).
+    labels : ndarray or ZarrLabels
+        On the input's grid without C; an array on the disk, indexed alike, where it is large or went to an OME-Zarr.
+        uint8 or uint16 class indices (softmax), int32 object ids (instances), or uint8 masks with the class first (sigmoid).
     axes : str
         Letters of `labels`; C stands for the class.
     volume : Volume
@@ -47,7 +47,7 @@ class Segmentation:
         Wall time of the run.
     """
 
-    labels: NDArray[Any]
+    labels: Any
     axes: str
     volume: Volume
     classes: tuple[str, ...]

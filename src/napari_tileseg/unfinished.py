@@ -11,12 +11,16 @@ import numpy as np
 from napari_tileseg.engine.journal import Journal, disk_error
 from napari_tileseg.errors import OutputError
 from napari_tileseg.io.mapped import allocate, lock
+from napari_tileseg.io.zarr_store import ZarrLabels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from napari_tileseg.engine.axes import AxisMap
+    from napari_tileseg.volume import Volume
 
 __all__ = ["Unfinished", "folder_beside", "tidy"]
 
@@ -91,6 +95,23 @@ class Unfinished:
                 f'"{path}" of the unfinished run is missing or damaged. Begin anew (--restart on the command line, resume=False in Python).'
             ) from error
         return array
+
+    def store(self, target: Path, axis_map: AxisMap, image: Volume) -> ZarrLabels:
+        """Return the store of an earlier run, or a new one; it ends at `target`.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be made, or the earlier one is gone.
+        """
+        path = self.journal.folder / "labels.zarr"
+        if self.journal.resumed:
+            labels = ZarrLabels.open_unfinished(path)
+        else:
+            shape, dtype, axes = axis_map.result_shape, axis_map.result_dtype, axis_map.result_axes
+            labels = ZarrLabels.create(path, shape, dtype, axes, spatial=axis_map.spatial, spacing=image.spacing)
+        labels.target = target
+        return labels
 
     def attach(self, *arrays: Any) -> None:
         """Have these brought to the disk before the journal speaks of them, as far as they are on one."""

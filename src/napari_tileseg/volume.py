@@ -107,6 +107,8 @@ class Volume:
         Names along C, if known.
     metadata : mapping
         What the reader knows besides (for example ``{"format": "nifti"}``); never needed to interpret the array.
+    levels : tuple of Volume
+        The same image at coarser resolutions, the finest first, if the file has them; their own `levels` are empty.
 
     Raises
     ------
@@ -123,6 +125,7 @@ class Volume:
     name: str = "image"
     channel_names: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    levels: tuple[Volume, ...] = ()
 
     def __post_init__(self) -> None:
         shape = tuple(int(size) for size in self.data.shape)
@@ -212,4 +215,8 @@ class Volume:
         """Return the same grid over other data of the same shape."""
         if tuple(data.shape) != self.shape:
             raise InputError(f"The new data has shape {tuple(data.shape)}, the volume {self.shape}.")
-        return replace(self, data=data)
+        return replace(self, data=data, levels=())
+
+    def with_axes(self, axes: str) -> Volume:
+        """Return the same array, and its coarser levels, with other names for its axes."""
+        return replace(self, axes=axes, levels=tuple(level.with_axes(axes) for level in self.levels))

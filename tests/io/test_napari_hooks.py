@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_tileseg.io import napari_hooks, read_volume, write_labels
+from napari_tileseg.io import napari_hooks, read_volume, write_labels, zarr_layout
 from napari_tileseg.io import tiff as tiff_module
 from napari_tileseg.volume import Volume
 
@@ -73,6 +73,20 @@ def test_pyramids_open_with_all_levels(tmp_path: Path) -> None:
     (layer,) = opened(tmp_path / "x.ome.tif")
     assert layer.multiscale
     assert [level.shape for level in layer.data] == [(64, 64), (32, 32)]
+
+
+def test_a_zarr_folder_opens_with_its_grid_and_levels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zarr_layout, "_COARSEST", 20)
+    values = np.random.default_rng(0).integers(0, 3, (64, 64)).astype(np.uint8)
+    labels = Volume.from_scale(values, "YX", (0.5, 0.25), units=("micrometer", "micrometer"))
+    write_labels(labels, tmp_path / "x.ome.zarr", classes=("background", "a", "b"), colors=("#ff0000", "#00ff00"))
+    (layer,) = opened(tmp_path / "x.ome.zarr")
+    assert layer.multiscale
+    assert tuple(layer.scale) == (0.5, 0.25)
+    assert [level.shape for level in layer.data] == [(64, 64), (64, 32), (32, 16), (16, 8)]  # towards squares
+    np.testing.assert_array_equal(np.asarray(layer.data[0]), values)
+    (tmp_path / "folder").mkdir()
+    assert napari_hooks.get_reader(str(tmp_path / "folder")) is None
 
 
 def test_large_files_stay_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from napari_tileseg.errors import InputError
 from napari_tileseg.io import read_volume
 from napari_tileseg.io import tiff as tiff_module
+from napari_tileseg.io import tiff_unpack as unpack_module
 from napari_tileseg.io.lazy import LazyArray
 
 if TYPE_CHECKING:
@@ -308,3 +309,89 @@ def test_values_that_are_no_intensities(tmp_path: Path) -> None:
 def test_axes_with_another_meaning(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", pattern((4, 5, 6)), metadata={"axes": "HYX"}, photometric="minisblack")
     assert "lifetime" in refusal(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("storage", ["subifds", "pages"])
+@pytest.mark.parametrize("colour", [False, True])
+def test_volumes_know_their_coarser_levels(tmp_path: Path, lazy: bool, storage: str, colour: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiff_module, "_WHOLE_BYTES", 0 if lazy else 2**26)
+    fine = pattern((128, 96, 3) if colour else (128, 96), "uint8")
+    settings: dict[str, Any] = {"tile": (16, 16), "compression": "zlib", "photometric": "rgb" if colour else "minisblack"}
+    with tifffile.TiffWriter(tmp_path / "a.tif", ome=storage == "subifds") as writer:
+        ome = {"axes": "YXS" if colour else "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5} if storage == "subifds" else None
+        writer.write(fine, metadata=ome, resolution=(20000, 20000), resolutionunit="CENTIMETER", **settings, subifds=2 if ome else None)
+        for step in (2, 4):
+            writer.write(fine[::step, ::step], subfiletype=1, metadata=None, **settings)
+    volume = read_volume(tmp_path / "a.tif")
+    assert isinstance(volume.data, LazyArray) == lazy
+    np.testing.assert_array_equal(np.asarray(volume.data), fine)
+    assert [level.shape[:2] for level in volume.levels] == [(64, 48), (32, 24)]
+    for level, step in zip(volume.levels, (2, 4), strict=True):
+        assert level.axes == volume.axes
+        assert level.spacing["X"] == pytest.approx(0.5 * step)
+        np.testing.assert_array_equal(np.asarray(level.data), fine[::step, ::step])
+        np.testing.assert_array_equal(level.data[3:9, 5:20], fine[::step, ::step][3:9, 5:20])
+    assert len(read_volume(tmp_path / "a.tif", level=1).levels) == 1
+    del volume, level
+    gc.collect()  # an open file would warn here
+
+
+@pytest.mark.usefixtures("lazily")
+@pytest.mark.parametrize(
+    ("order", "dtype", "compression", "predictor", "rows", "colour"),
+    [
+        ("<", "uint8", "zlib", True, 64, True),
+        (">", "int16", "zlib", True, 27, False),
+        ("<", "uint32", "zlib", True, 27, False),
+        (">", "float32", "zlib", True, 64, False),
+        (">", "float32", "zlib", False, 27, True),
+        (">", "uint32", "zlib", False, 64, True),
+        ("<", "uint8", "lzw", True, 27, True),
+        (">", "int16", "zstd", False, 64, False),
+    ],
+)
+def test_huge_pieces_are_unpacked_once(
+    tmp_path: Path,
+    order: Any,
+    dtype: str,
+    compression: str,
+    predictor: bool,
+    rows: int,
+    colour: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(unpack_module, "_HUGE_BYTES", 0)
+    monkeypatch.setattr(unpack_module, "_READ_BYTES", 100)
+    monkeypatch.setenv("TILESEG_CACHE", str(tmp_path / "cache"))
+    image = pattern((2, 64, 50, 3) if colour else (2, 64, 50), dtype)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        image,
+        byteorder=order,
+        rowsperstrip=rows,
+        compression=compression,
+        predictor=predictor,
+        photometric="rgb" if colour else "minisblack",
+        metadata={"axes": "ZYXS" if colour else "ZYX"},
+    )
+    volume = read_volume(tmp_path / "a.tif")
+    np.testing.assert_array_equal(np.asarray(volume.data), image)
+    np.testing.assert_array_equal(volume.data[1, 5:40:3, 7], image[1, 5:40:3, 7])
+    assert list((tmp_path / "cache").iterdir())
+    del volume
+    gc.collect()
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_a_huge_strip_streams_through_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TILESEG_CACHE", str(tmp_path / "cache"))
+    image = np.random.default_rng(0).integers(0, 8, (9000, 9000), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", image, compression="zlib", rowsperstrip=9000, compressionargs={"level": 1})
+    np.asarray(np.zeros(3))
+    tracemalloc.start()
+    volume = read_volume(tmp_path / "a.tif")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4e7 < image.nbytes
+    np.testing.assert_array_equal(volume.data[8000:8100, 30:60], image[8000:8100, 30:60])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_tileseg.errors import RunError, TileSegError, UnreadableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -63,8 +64,23 @@ class Damage:
 
     def lost(self, position: Mapping[str, int], region: Region) -> Iterator[Region]:
         """Yield the unreadable parts of a box of one sample."""
+        return self.covered(position, region, factors=(1,) * len(region))
+
+    def covered(self, position: Mapping[str, int], region: Region, *, factors: Sequence[float]) -> Iterator[Region]:
+        """Yield the unreadable parts of a box on a finer grid.
+
+        Parameters
+        ----------
+        position : mapping of str to int
+            Which sample it is.
+        region : tuple of (start, stop)
+            The box, in pixels of the finer grid.
+        factors : sequence of float
+            How many of those lie along a pixel that was read, by axis.
+        """
         for box in list(self._found.get(_key(position), ())):
-            common = tuple((max(a, c), min(b, d)) for (a, b), (c, d) in zip(box, region, strict=True))
+            wide = [(math.floor(low * by), math.ceil(high * by)) for (low, high), by in zip(box, factors, strict=True)]
+            common = tuple((max(a, c), min(b, d)) for (a, b), (c, d) in zip(wide, region, strict=True))
             if all(start < stop for start, stop in common):
                 yield common
 

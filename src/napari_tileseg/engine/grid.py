@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from napari_tileseg.engine.parts import Region
     from napari_tileseg.engine.protocols import Sink, Source
 
-__all__ = ["Grid", "ResampledSink", "ResampledSource"]
+__all__ = ["SAME", "Grid", "ResampledSink", "ResampledSource"]
 
-_SAME = 0.1
+SAME = 0.1
 """Pixel sizes that differ by less than this share are taken for equal: interpolation would cost more than it gains."""
 
 
@@ -53,7 +53,7 @@ class Grid:
         ratios : mapping of str to float, optional
             The image's pixel size as a multiple of the model's, along each axis in the order of `shape`; None if unknown.
         """
-        if ratios is None or all(abs(ratio - 1) <= _SAME for ratio in ratios.values()):
+        if ratios is None or all(abs(ratio - 1) <= SAME for ratio in ratios.values()):
             return cls(shape, shape)
         return cls(shape, tuple(max(1, round(size * ratio)) for size, ratio in zip(shape, ratios.values(), strict=True)))
 

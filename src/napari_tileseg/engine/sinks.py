@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_tileseg.engine.damage import Damage
-
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -31,8 +31,8 @@ class GridSink:
         Of shape (K, *grid).
     uncertainty : ndarray of float32, optional
         Of shape (*grid).
-    damage : Damage, optional
-        Knows where the image could not be read; no labels are written there.
+    lost : callable, optional
+        Gives the boxes of a sample's region, in pixels of the image, that could not be read; no labels are written there.
     """
 
     def __init__(
@@ -42,19 +42,19 @@ class GridSink:
         labels: NDArray[Any],
         scores: NDArray[np.float32] | None,
         uncertainty: NDArray[np.float32] | None = None,
-        damage: Damage | None = None,
+        lost: Callable[[dict[str, int], Region], Iterable[Region]] = lambda position, region: (),
     ) -> None:
         self._map = axis_map
         self._part = part
         self._labels = labels
         self._scores = scores
         self._uncertainty = uncertainty
-        self._damage = damage or Damage("")
+        self._lost = lost
 
     def write(self, region: tuple[slice, ...], labels: NDArray[Any]) -> None:
         """Put labels, shape (*region) or (K, *region), where they belong."""
         box = tuple((span.start + by, span.stop + by) for span, by in zip(region, self._part.start, strict=True))
-        for lost in self._damage.lost(self._part.position, box):
+        for lost in self._lost(self._part.position, box):
             labels = labels.copy()
             inside = tuple(slice(start - low, stop - low) for (start, stop), (low, _) in zip(lost, box, strict=True))
             labels[(slice(None),) * (labels.ndim - len(region)) + inside] = 0

@@ -11,7 +11,10 @@ from napari_tileseg.errors import InputError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["amount", "broken_off", "check_readable", "damaged", "stamp", "too_short"]
+__all__ = ["ZARR_FILES", "amount", "broken_off", "check_readable", "damaged", "is_zarr", "stamp", "too_short", "zarr_root"]
+
+ZARR_FILES = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+"""One of these stands in the folder of every group and array of a Zarr store, of version 3 or 2."""
 
 
 def check_readable(path: Path) -> None:
@@ -77,3 +80,16 @@ def damaged(path: Path, kind: str) -> InputError:
 
 
 _TEXT = frozenset(range(32, 127)) | {9, 10, 13}
+
+
+def is_zarr(path: Path) -> bool:
+    """Say whether a folder is a Zarr group or array."""
+    return any((path / name).is_file() for name in ZARR_FILES)
+
+
+def zarr_root(path: Path) -> Path | None:
+    """Return the store that a path leads to or into: itself, or the nearest folder above it whose name ends in .zarr."""
+    for place in (path, *path.parents):
+        if place.name.lower().endswith(".zarr"):
+            return place
+    return path if is_zarr(path) else None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Box = tuple[slice, ...]
     ReadBox = Callable[[Box], NDArray[Any]]
 
-__all__ = ["LazyArray", "native"]
+__all__ = ["LazyArray", "box_of", "native"]
 
 
 class LazyArray:
@@ -64,9 +64,8 @@ class LazyArray:
         return f"LazyArray(shape={self.shape}, dtype={self.dtype})"
 
     def __getitem__(self, key: Any, /) -> Any:
-        keys = _expand(key, self.ndim)
-        ranges = [_range(part, size) for part, size in zip(keys, self.shape, strict=True)]
-        drop = tuple(0 if isinstance(part, int | np.integer) else slice(None) for part in keys)
+        ranges, dropped = _ranges(key, self.shape)
+        drop = tuple(0 if single else slice(None) for single in dropped)
         if any(len(span) == 0 for span in ranges):
             return np.empty([len(span) for span in ranges], self.dtype)[drop]
         box = tuple(slice(min(span[0], span[-1]), max(span[0], span[-1]) + 1) for span in ranges)
@@ -82,6 +81,27 @@ class LazyArray:
 def native(array: NDArray[Any]) -> NDArray[Any]:
     """Return the array in the machine's byte order."""
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def box_of(key: Any, shape: tuple[int, ...]) -> tuple[tuple[tuple[int, int], ...], tuple[bool, ...], tuple[int, ...]]:
+    """Read an index of integers, slices and ``...``.
+
+    Returns
+    -------
+    box : tuple of (start, stop)
+        One pair for each axis.
+    dropped : tuple of bool
+        Which axes were indexed by one number.
+    steps : tuple of int
+        Of the slices; 1 for numbers.
+    """
+    ranges, dropped = _ranges(key, shape)
+    return tuple((span.start, span.stop) if len(span) else (0, 0) for span in ranges), dropped, tuple(span.step for span in ranges)
+
+
+def _ranges(key: Any, shape: tuple[int, ...]) -> tuple[list[range], tuple[bool, ...]]:
+    keys = _expand(key, len(shape))
+    return [_range(part, size) for part, size in zip(keys, shape, strict=True)], tuple(isinstance(part, int | np.integer) for part in keys)
 
 
 def _expand(key: Any, ndim: int) -> tuple[Any, ...]:

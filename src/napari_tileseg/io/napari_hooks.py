@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tileseg.io.files import is_zarr
 from napari_tileseg.io.lazy import LazyArray
 from napari_tileseg.io.order import nearest_order, reindexed
 from napari_tileseg.io.registry import find_format, read_volume, write_labels
@@ -36,9 +37,9 @@ _CHANNEL_COLORMAPS = ("cyan", "magenta", "yellow", "green", "red", "blue")
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[LayerData]] | None:
-    """Return a reader if every path is a file of a known format."""
-    paths = [path] if isinstance(path, str) else list(path)
-    if not paths or any(find_format(item) is None or Path(item).is_dir() for item in paths):
+    """Return a reader if every path is a file, or a Zarr store, of a known format."""
+    paths = [Path(item) for item in ([path] if isinstance(path, str) else path)]
+    if not paths or any(find_format(item) is None or (item.is_dir() and not is_zarr(item)) for item in paths):
         return None
     return _read
 
@@ -54,13 +55,12 @@ def _read_file(path: str) -> list[LayerData]:
     layers = []
     for series in range(int(first.metadata.get("series", 1))):
         volume = read_volume(path, series=series) if series else first
-        levels = [read_volume(path, series=series, level=level) for level in range(1, int(volume.metadata.get("levels", 1)))]
         finest = layer_data(volume)
-        coarser = [layer_data(level) for level in levels]
+        coarser = [layer_data(level) for level in volume.levels]
         for index, (data, meta, kind) in enumerate(finest):
             name = f"{meta['name']} {series + 1}" if "series" in first.metadata else meta["name"]
             pyramid = [data, *(level[index][0] for level in coarser)]
-            layers.append((pyramid if levels else data, meta | {"name": name} | ({"multiscale": True} if levels else {}), kind))
+            layers.append((pyramid if coarser else data, meta | {"name": name} | ({"multiscale": True} if coarser else {}), kind))
     return layers
 
 

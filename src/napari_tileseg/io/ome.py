@@ -62,7 +62,8 @@ class OmeImage:
             return volume  # somebody cropped the file after us
         data = volume.data if tuple(shape) == volume.shape else np.asarray(volume.data).reshape(shape)
         affine = np.array(self.extra["affine"], dtype=np.float64)
-        return replace(volume, data=data, axes=axes, affine=affine, units=tuple(self.extra["units"]))
+        levels = volume.levels if axes == volume.axes else ()
+        return replace(volume, data=data, axes=axes, affine=affine, units=tuple(self.extra["units"]), levels=levels)
 
 
 def _same_order(axes: str, shape: list[int], volume: Volume) -> bool:

@@ -27,9 +27,8 @@ def ordered(volume: Volume, axes: str) -> Volume:
     places = [volume.axes.index(axis) for axis in wanted]
     matrix = [*places, volume.ndim]
     affine = volume.affine[np.ix_(matrix, matrix)]
-    return replace(
-        volume, data=_moved(volume.data, places), axes=wanted, affine=affine, units=tuple(volume.units[place] for place in places)
-    )
+    units = tuple(volume.units[place] for place in places)
+    return replace(volume, data=_moved(volume.data, places), axes=wanted, affine=affine, units=units, levels=())
 
 
 def nearest_order(volume: Volume) -> tuple[int, ...]:
@@ -58,7 +57,7 @@ def reindexed(volume: Volume, order: tuple[int, ...]) -> Volume:
     if order == tuple(range(volume.ndim)):
         return volume
     affine = volume.affine[:, [*order, volume.ndim]]
-    return replace(volume, data=_moved(volume.data, list(order)), affine=affine)
+    return replace(volume, data=_moved(volume.data, list(order)), affine=affine, levels=())
 
 
 def _moved(data: Any, places: list[int]) -> Any:

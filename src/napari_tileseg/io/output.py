@@ -7,12 +7,14 @@ import errno
 import hashlib
 import os
 import secrets
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_tileseg.errors import OutputError
+from napari_tileseg.io.files import is_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.volume import Volume
 
-__all__ = ["Survey", "check_place", "put_in_place", "smallest_dtype", "survey"]
+__all__ = ["Survey", "blocks", "check_place", "put_in_place", "refused", "smallest_dtype", "survey", "take_place"]
 
 _BLOCK_BYTES = 2**24
 
@@ -36,7 +38,9 @@ def check_place(path: Path, *, overwrite: bool) -> None:
         One sentence: the folder is missing or closed, something stands there already.
     """
     folder = path.absolute().parent
-    if path.is_dir():
+    if path.is_dir() and not (
+        path.name.lower().endswith(".zarr") and is_zarr(path)
+    ):  # a Zarr store is a folder, and may be replaced as a whole
         raise OutputError(f'"{path}" is a folder. Give the name of a file in it.')
     if path.exists() and not overwrite:
         raise OutputError(f'"{path}" is there already. Choose another name, or replace it (--overwrite on the command line).')
@@ -63,18 +67,41 @@ def put_in_place(path: Path, *, overwrite: bool) -> Iterator[Path]:
         yield temporary
         if path.exists() and not overwrite:
             raise OutputError(f'"{path}" was made by another program meanwhile. Choose another name.')
-        os.replace(temporary, path)
+        take_place(temporary, path)
     except OSError as error:
-        raise _refused(path, error) from error
+        raise refused(path, error) from error
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def take_place(temporary: Path, path: Path) -> None:
+    """Put a file or folder where another one may stand; that one goes only when the new one is in its place."""
+    if not (path.is_dir() or (temporary.is_dir() and path.exists())):
+        os.replace(temporary, path)
+        return
+    aside = path.with_name(f".{secrets.token_hex(6)}.{path.name}")
+    os.replace(path, aside)  # no system replaces one folder by another at once
+    try:
+        os.replace(temporary, path)
+    except OSError:
+        os.replace(aside, path)
+        raise
+    _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}  # Windows has no quota error
 
 
-def _refused(path: Path, error: OSError) -> OutputError:
+def refused(path: Path, error: OSError) -> OutputError:
+    """Return the sentence for a system that will not write."""
     if error.errno in _FULL:
         return OutputError(
             f'The disk is full: "{path.name}" could not be written to "{path.parent}". Free some space, or choose another one.'
@@ -122,11 +149,17 @@ def survey(labels: Volume) -> Survey:
 
 
 def blocks(labels: Volume) -> Iterator[NDArray[Any]]:
-    """Yield the labels in slabs along the first axis, each of about 16 MB as int64 at most (one entry at least)."""
+    """Yield the labels in slabs along the first axis, each of about 16 MB as int64 at most (one entry at least).
+
+    Labels on the disk are read in whole rows of chunks.
+    """
     entry = 8 * int(np.prod(labels.shape[1:], dtype=np.int64))
     step = max(1, _BLOCK_BYTES // max(entry, 1))
-    for start in range(0, labels.shape[0], step):
-        yield np.asarray(labels.data[start : start + step])
+    read = max(step, int(getattr(labels.data, "depth", 1)))
+    for start in range(0, labels.shape[0], read):
+        rows = np.asarray(labels.data[start : start + read])
+        for first in range(0, len(rows), step):
+            yield rows[first : first + step]
 
 
 def smallest_dtype(found: Survey, allowed: tuple[str, ...], kind: str) -> np.dtype[Any]:

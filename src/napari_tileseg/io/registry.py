@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tileseg.errors import InputError, OutputError
-from napari_tileseg.io.files import stamp
+from napari_tileseg.io.files import stamp, zarr_root
 from napari_tileseg.io.output import check_place, put_in_place
 from napari_tileseg.volume import Volume
 
@@ -73,6 +73,14 @@ BUILTIN = (
     ),
     Format("TIFF", (".tif", ".tiff", ".btf"), "napari_tileseg.io.tiff:read_tiff", "napari_tileseg.io.tiff_labels:write_tiff"),
     Format("NIfTI", (".nii", ".nii.gz"), "napari_tileseg.io.medical:read_nifti", "napari_tileseg.io.medical:write_nifti"),
+    Format(
+        "OME-Zarr",
+        (".ome.zarr", ".zarr"),
+        "napari_tileseg.io.ome_zarr:read_zarr",
+        "napari_tileseg.io.ome_zarr_labels:write_zarr",
+    ),
+    Format("zipped OME-Zarr", (".ome.zarr.zip", ".zarr.zip", ".ozx"), "napari_tileseg.io.ome_zarr:read_zarr"),
+    Format("whole slide", (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".svslide"), "napari_tileseg.io.slides:read_slide"),
     Format("PNG", (".png",), "napari_tileseg.io.raster:read_raster", "napari_tileseg.io.raster:write_png"),
     Format("JPEG", (".jpg", ".jpeg"), "napari_tileseg.io.raster:read_raster"),
     Format("BMP", (".bmp",), "napari_tileseg.io.raster:read_raster"),
@@ -114,7 +122,10 @@ def suffix_of(path: str | PathLike[str], *, purpose: str = "read") -> str:
     """
     name = Path(path).name.lower()
     known = [suffix for item in formats() if _function(item, purpose) for suffix in item.suffixes]
-    return max((suffix for suffix in known if name.endswith(suffix)), key=len, default="")
+    found = max((suffix for suffix in known if name.endswith(suffix)), key=len, default="")
+    if not found and purpose == "read" and Path(path).is_dir() and zarr_root(Path(path)) is not None:
+        return ".zarr"  # a group or array inside a store, or a store under another name
+    return found
 
 
 def find_format(path: str | PathLike[str], *, purpose: str = "read") -> Format | None:
@@ -133,7 +144,7 @@ def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0) -
     Parameters
     ----------
     path : path-like
-        OME-TIFF, ImageJ or plain TIFF, NIfTI, PNG, JPEG, BMP, or a format of an installed extension.
+        OME-TIFF, ImageJ or plain TIFF, OME-Zarr, NIfTI, PNG, JPEG, BMP, or a format of an installed extension.
     series : int
         Which image, in files that hold several.
     level : int
@@ -182,7 +193,7 @@ def write_labels(
     labels : Volume
         Whole numbers; the smallest type that holds them all is written.
     path : path-like
-        ``.ome.tif``, ``.tif``, ``.nii``, ``.nii.gz``, ``.png``, or a format of an installed extension.
+        ``.ome.tif``, ``.tif``, ``.ome.zarr``, ``.nii``, ``.nii.gz``, ``.png``, or a format of an installed extension.
     classes, colors : iterable of str
         Names of the classes, and ``#rrggbb`` for each but the background.
     provenance : mapping, optional

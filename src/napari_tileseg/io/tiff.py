@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from napari_tileseg.io.files import check_readable, damaged, too_short
 from napari_tileseg.io.ifd import chain_end
 from napari_tileseg.io.lazy import LazyArray, native
 from napari_tileseg.io.ome import OmeImage, parse_ome
+from napari_tileseg.io.tiff_unpack import in_huge_pieces, unpack
 from napari_tileseg.io.units import TIMES, unit_name
 from napari_tileseg.volume import AXIS_NAMES, Volume
 
@@ -39,7 +41,8 @@ def read_tiff(path: Path, *, series: int = 0, level: int = 0) -> Volume:
 
     Samples of a pixel become the axis C where the file has them (``"YXC"`` for RGB); an alpha channel is left out.
     Axes that the file does not name are guessed (Z for one) and listed in ``metadata["guessed_axes"]``;
-    ``metadata["series"]`` and ``metadata["levels"]`` say how many images and resolutions there are, if several.
+    ``metadata["series"]`` and ``metadata["levels"]`` say how many images and resolutions there are, if several; the resolutions
+    that are coarser than `level` are in ``Volume.levels``.
 
     Parameters
     ----------
@@ -69,9 +72,15 @@ def read_tiff(path: Path, *, series: int = 0, level: int = 0) -> Volume:
             _check_segments(path, chosen)
             facts = _facts(tif, series)
             layout = _Layout.of(path, chosen)
-            data = _load(path, tif, chosen, layout, series, level)
-            shrink = _shrink(tif.series[series], chosen)
-            counts = {"series": len(tif.series), "levels": len(tif.series[series].levels)}
+            data = _load(path, tif, chosen, layout)
+            first, levels = tif.series[series], tif.series[series].levels
+            counts = {"series": len(tif.series), "levels": len(levels)}
+            coarser = [
+                (_Layout.of(path, item), _shrink(first, item), _later(path, series, index, np.dtype(item.dtype), _Layout.of(path, item)))
+                for index, item in enumerate(levels)
+                if index > level
+            ]
+            shrink = _shrink(first, chosen)
     except tifffile.TiffFileError as error:
         _check_chain(path)
         raise damaged(path, kind) from error
@@ -79,7 +88,9 @@ def read_tiff(path: Path, *, series: int = 0, level: int = 0) -> Volume:
         if isinstance(error, OSError) and error.errno:
             raise InputError(f'"{path.name}" could not be read: {error.strerror}.') from error
         raise damaged(path, kind) from error
-    return _volume(path, data, layout, facts, shrink, counts)
+    volume = _volume(path, data, layout, facts, shrink, counts)
+    below = tuple(_volume(path, late, place, facts, by, counts) for place, by, late in coarser if place.axes == layout.axes)
+    return replace(volume, levels=tuple(item for item in below if item.axes == volume.axes))
 
 
 @dataclass(frozen=True)
@@ -266,16 +277,30 @@ def _positive(value: Any) -> bool:
     return isinstance(value, int | float) and np.isfinite(value) and value > 0
 
 
-def _load(path: Path, tif: tifffile.TiffFile, chosen: tifffile.TiffPageSeries, layout: _Layout, series: int, level: int) -> Any:
+def _later(path: Path, series: int, level: int, dtype: np.dtype[Any], layout: _Layout) -> LazyArray:
+    """Return a level that is not opened before somebody looks at it."""
+
+    @functools.cache
+    def data() -> Any:
+        with _quiet(), tifffile.TiffFile(path) as tif:
+            return _load(path, tif, tif.series[series].levels[level], layout)
+
+    return LazyArray(layout.shape, dtype, lambda box: np.asarray(data()[box]))
+
+
+def _load(path: Path, tif: tifffile.TiffFile, chosen: tifffile.TiffPageSeries, layout: _Layout) -> Any:
     if chosen.nbytes <= _WHOLE_BYTES:
         return native(layout.whole(chosen.asarray().reshape(layout.stored)))
     if chosen.dataoffset is not None:
         dtype = np.dtype(chosen.dtype).newbyteorder(tif.byteorder)
         mapped = np.memmap(path, dtype=dtype, mode="r", offset=chosen.dataoffset, shape=layout.stored)
         return LazyArray(layout.shape, dtype, lambda box: layout.cut(mapped, box))
+    if in_huge_pieces(chosen):
+        unpacked = unpack(chosen).reshape(layout.stored)
+        return LazyArray(layout.shape, unpacked.dtype, lambda box: layout.cut(unpacked, box))
     import zarr
 
-    store = chosen.aszarr()
+    store = chosen.aszarr(level=0)  # without the level it would be a group of all of them
     array = zarr.open_array(store, mode="r")
     return LazyArray(layout.shape, array.dtype, lambda box: layout.cut(array, box), close=store.close)
 

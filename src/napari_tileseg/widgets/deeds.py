@@ -53,13 +53,13 @@ class Deeds(QObject):
         result, order = self._session.result, self._session.order
         if result is None or order is None or not result.shown:
             return
-        path = saving.ask_path(self._dock, saving.default_name(result.volume, result.name))
-        if path is None or (path.is_file() and not saving.confirm_overwrite(self._dock, path)):
+        self._session.put_back()
+        path = saving.ask_path(self._dock, saving.default_name(result.volume, result.name, large=result.store is not None))
+        if path is None or (path.exists() and not saving.confirm_overwrite(self._dock, path)):
             return
         volume = result.labels_volume()
-        data = np.asarray(volume.data)
-        if data.nbytes <= _COPIED:
-            volume = volume.with_data(data.copy())
+        if isinstance(volume.data, np.ndarray) and volume.data.nbytes <= _COPIED:
+            volume = volume.with_data(volume.data.copy())
         provenance, spec = dict(self._session.provenance), order.spec
         self.told.emit(Message("info", f"Saving {path.name}"))
         self._bridge.background(lambda: saving.save(volume, path, spec, provenance, overwrite=True), self._on_saved)

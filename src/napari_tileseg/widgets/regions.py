@@ -5,22 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from napari.layers import Shapes
 
 from napari_tileseg.errors import OptionsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari.layers import Image, Shapes
+    import napari
+    from napari.layers import Image, Labels
 
     from napari_tileseg.engine.axes import AxisMap
 
-__all__ = ["Region", "rectangles", "visible_part", "words"]
+__all__ = ["Region", "meant", "rectangles", "visible_part", "words"]
 
 Region = tuple[tuple[int, int], ...]
 
 
-def visible_part(layer: Image, axis_map: AxisMap, displayed: Sequence[int], step: Sequence[int], ndim: int) -> Region:
+def visible_part(layer: Image | Labels, axis_map: AxisMap, displayed: Sequence[int], step: Sequence[int], ndim: int) -> Region:
     """Return the part of an image that the canvas shows.
 
     Along axes that are run one by one only the current plane or frame counts; along axes of the model that are not
@@ -43,6 +45,8 @@ def visible_part(layer: Image, axis_map: AxisMap, displayed: Sequence[int], step
         If nothing of the image is visible.
     """
     corners = np.asarray(layer.corner_pixels)
+    if layer.multiscale:  # napari counts the pixels of the level that it draws
+        corners = corners * np.asarray(layer.downsample_factors)[layer.data_level]
     letters = _letters(layer, axis_map)
     spans: dict[str, tuple[int, int]] = {}
     for axis, letter in enumerate(letters):
@@ -58,7 +62,7 @@ def visible_part(layer: Image, axis_map: AxisMap, displayed: Sequence[int], step
     return region
 
 
-def rectangles(shapes: Shapes | None, layer: Image, axis_map: AxisMap) -> tuple[Region, int]:
+def rectangles(shapes: Shapes | None, layer: Image | Labels, axis_map: AxisMap) -> tuple[Region, int]:
     """Return the frame around the rectangles of a Shapes layer (the selected ones, else all), and their number.
 
     Raises
@@ -85,6 +89,21 @@ def rectangles(shapes: Shapes | None, layer: Image, axis_map: AxisMap) -> tuple[
     return region, len(corners)
 
 
+def meant(viewer: napari.viewer.Viewer, layer: Labels, axis_map: AxisMap) -> Region:
+    """Return the part of a result that somebody wants to edit: the rectangles of the active Shapes layer, else what is visible.
+
+    Raises
+    ------
+    OptionsError
+        If nothing of the result is there.
+    """
+    active = viewer.layers.selection.active
+    if isinstance(active, Shapes):
+        return rectangles(active, layer, axis_map)[0]
+    dims = viewer.dims
+    return visible_part(layer, axis_map, dims.displayed, dims.current_step, dims.ndim)
+
+
 def words(region: Region | None, axis_map: AxisMap) -> str:
     """Say how large a region is: ``"300 x 200"``."""
     if region is None:
@@ -93,8 +112,9 @@ def words(region: Region | None, axis_map: AxisMap) -> str:
     return " × ".join(sizes)
 
 
-def _letters(layer: Image, axis_map: AxisMap) -> str:
-    return axis_map.axes[:-1] if layer.rgb else axis_map.axes
+def _letters(layer: Image | Labels, axis_map: AxisMap) -> str:
+    letters = axis_map.axes[:-1] if getattr(layer, "rgb", False) else axis_map.axes
+    return letters if len(letters) == layer.ndim else axis_map.grid_axes
 
 
 def _complete(spans: dict[str, tuple[int, int]], axis_map: AxisMap) -> Region:

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Image, Labels
 
+from napari_tileseg.io.zarr_store import ZarrLabels
+from napari_tileseg.results import highest
 from napari_tileseg.segmentation import label_volume
 from napari_tileseg.widgets.breaths import in_breaths
 from napari_tileseg.widgets.layers import Placement, class_features, label_colors, place
+from napari_tileseg.widgets.pyramid import stored_parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,34 +55,37 @@ class Result:
         self.layers: list[Labels] = []
         self.scores: Image | None = None
         self.uncertainty: Image | None = None
+        self.store: ZarrLabels | None = None
+        """The finished labels, where they are a pyramid on the disk."""
         self.locked = True
         self._inserted = False
         # Where the labels go is settled now: the image may be moved or removed while the run goes on.
-        self._placement: Placement = place(image, axis_map.axes if len(axis_map.axes) == _ndim(image) else volume.axes[1:])
+        self.placement: Placement = place(image, axis_map.axes if len(axis_map.axes) == _ndim(image) else volume.axes[1:])
 
     @property
     def shown(self) -> bool:
         """There is a layer, in the viewer or just removed from it."""
         return self._inserted and bool(self.layers)
 
-    def make(self, labels: NDArray[Any]) -> None:
+    def make(self, labels: Any) -> None:
         """Make locked layers over `labels`. napari takes its time for this, and again for `show`: leave it a breath between."""
         if self.layers:
             return
-        for number, part in enumerate(self._parts(labels)):
+        for number, part in enumerate(self._laid(labels)):
             single = self.spec.output == "sigmoid"
             layer = Labels(
-                self._placement.lay(part),
+                part,
+                multiscale=isinstance(part, list),
                 name=f"{self.name}_{self.spec.classes[number]}" if single else self.name,
                 colormap=label_colors(self.spec, number if single else None),
                 metadata=self._metadata(),
-                **self._placement.arguments,
+                **self.placement.arguments,
             )
             layer.editable = False
             layer.events.editable.connect(self._hold)
             self.layers.append(layer)
 
-    def show(self, labels: NDArray[Any]) -> None:
+    def show(self, labels: Any) -> None:
         """Put the layers above the image."""
         self.make(labels)
         at = self._index_above_image()
@@ -90,10 +96,10 @@ class Result:
         self.lock()
         self.viewer.layers.selection.active = self.layers[-1]
 
-    def follow(self, labels: NDArray[Any]) -> None:
+    def follow(self, labels: Any) -> None:
         """Look at another array (the one that a continued run fills) and lock the layers again."""
-        for layer, part in zip(self.layers, self._parts(labels), strict=True):
-            layer.data = self._placement.lay(part)
+        for layer, part in zip(self.layers, self._laid(labels), strict=True):
+            layer.data = part
         self.lock()
 
     def refresh(self) -> None:
@@ -111,12 +117,13 @@ class Result:
         """Let the user paint."""
         self.locked = False
         for layer in self.layers:
-            layer.editable = True
+            layer.editable = not layer.multiscale  # napari paints on layers of one level only
 
-    def finish(self, labels: NDArray[Any], features: Mapping[str, NDArray[Any]], provenance: Mapping[str, Any]) -> None:
+    def finish(self, labels: Any, features: Mapping[str, NDArray[Any]], provenance: Mapping[str, Any]) -> None:
         """Take the finished labels, name their classes, keep their provenance and let the user paint."""
-        for number, (layer, part) in enumerate(zip(self.layers, self._parts(labels), strict=True)):
-            layer.data = self._placement.lay(part)
+        self.store = labels if isinstance(labels, ZarrLabels) else None
+        for number, (layer, part) in enumerate(zip(self.layers, self._laid(labels), strict=True)):
+            layer.data = part
             own = {"index": np.arange(2), "class": np.array(["", self.spec.classes[number]], dtype=object)}
             layer.features = own if self.spec.output == "sigmoid" else dict(features)
             layer.metadata = {**layer.metadata, "tileseg": dict(provenance)}
@@ -125,8 +132,8 @@ class Result:
 
     def show_scores(self, scores: NDArray[Any], provenance: Mapping[str, Any]) -> None:
         """Add the scores as one image layer, class first, hidden so that it does not cover the labels."""
-        arguments = {name: _grown(name, value) for name, value in self._placement.arguments.items()}
-        data = scores if self._placement.kept is None else np.expand_dims(scores, self._placement.kept + 1)
+        arguments = {name: _grown(name, value) for name, value in self.placement.arguments.items()}
+        data = scores if self.placement.kept is None else np.expand_dims(scores, self.placement.kept + 1)
         self.scores = Image(
             data,
             name=f"{self.name}_scores",
@@ -140,7 +147,7 @@ class Result:
     def show_uncertainty(self, uncertainty: NDArray[Any], provenance: Mapping[str, Any]) -> None:
         """Add how unsure the model is as an image layer, hidden until somebody asks."""
         self.uncertainty = Image(
-            self._placement.lay(uncertainty),
+            self.placement.lay(uncertainty),
             name=f"{self.name}_uncertainty",
             visible=False,
             rgb=False,
@@ -148,7 +155,7 @@ class Result:
             contrast_limits=(0, 1),
             opacity=0.5,
             metadata={"tileseg": dict(provenance)},
-            **self._placement.arguments,
+            **self.placement.arguments,
         )
         self.viewer.layers.insert(self._index_above_image(), self.uncertainty)
 
@@ -182,7 +189,9 @@ class Result:
 
     def labels_volume(self) -> Volume:
         """Return the labels as they are now, edits included, with their place in the world."""
-        parts = [self._placement.take(np.asarray(layer.data)) for layer in self.layers]
+        if self.store is not None:
+            return label_volume(self.store, self.axis_map.result_axes, self.volume)
+        parts = [self.placement.take(np.asarray(layer.data)) for layer in self.layers]
         data = np.stack(parts) if self.spec.output == "sigmoid" else parts[0]
         return label_volume(data, self.axis_map.result_axes, self.volume)
 
@@ -191,8 +200,12 @@ class Result:
         known = {**self.volume.metadata, "labels": True, "classes": list(self.spec.classes), "colors": list(self.spec.colors)}
         return {"tileseg": {"model": {"name": self.spec.name}, "state": "unfinished"}, "tileseg_volume": known}
 
-    def _parts(self, labels: NDArray[Any]) -> list[NDArray[Any]]:
-        return list(labels) if self.spec.output == "sigmoid" else [labels]
+    def _laid(self, labels: Any) -> list[Any]:
+        """Return the data of each layer: an array, or a list of levels."""
+        masks = self.spec.output == "sigmoid"
+        if isinstance(labels, ZarrLabels):
+            return list(stored_parts(labels, self.placement.kept, masks=masks))
+        return [self.placement.lay(part) for part in (labels if masks else [labels])]
 
     def _index_above_image(self) -> int:
         layers = self.viewer.layers
@@ -207,11 +220,11 @@ class Result:
                     layer.editable = False
 
 
-def finished_features(spec: ModelSpec, labels: NDArray[Any], table: Mapping[str, NDArray[Any]] | None) -> dict[str, NDArray[Any]]:
+def finished_features(spec: ModelSpec, labels: Any, table: Mapping[str, NDArray[Any]] | None) -> dict[str, NDArray[Any]]:
     """Return the features of a finished layer: class names, and the objects table where there is one."""
     if spec.output == "sigmoid":
         return {}
-    features = class_features(spec, int(labels.max(initial=0)) if spec.output == "instances" else 0)
+    features = class_features(spec, highest(labels) if spec.output == "instances" else 0)
     rows = len(features["index"])
     for name, column in (table or {}).items():
         if name == "index":

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["FILTERS", "ask_path", "complete_path", "confirm_overwrite", "default_name", "save"]
 
-FILTERS = {"OME-TIFF": ".ome.tif", "NIfTI": ".nii.gz"}
+FILTERS = {"OME-TIFF": ".ome.tif", "NIfTI": ".nii.gz", "OME-Zarr": ".ome.zarr"}
 """Formats of the dialog and the suffix each adds to a bare name."""
 
 
-def default_name(volume: Volume, name: str) -> str:
-    """Return the file name to start with: NIfTI for what came as NIfTI, else OME-TIFF.
+def default_name(volume: Volume, name: str, *, large: bool = False) -> str:
+    """Return the file name to start with: NIfTI for what came as NIfTI, OME-Zarr for what is large, else OME-TIFF.
 
     Parameters
     ----------
@@ -30,9 +30,11 @@ def default_name(volume: Volume, name: str) -> str:
         The image.
     name : str
         Name of the result's layer.
+    large : bool
+        Whether the labels are a pyramid on the disk.
     """
     told = (str(volume.metadata.get("format", "")) + str(volume.metadata.get("suffix", ""))).lower()
-    suffix = ".nii.gz" if "nii" in told or "nifti" in told else ".ome.tif"
+    suffix = ".ome.zarr" if large else ".nii.gz" if "nii" in told or "nifti" in told else ".ome.tif"
     safe = "".join(letter if letter.isalnum() or letter in "-_. " else "_" for letter in name).strip() or "labels"
     return safe + suffix
 

@@ -291,6 +291,8 @@ class SegmentWidget(QWidget):
             Action.REMOVE: self.session.remove,
             Action.RESTORE: self.session.restore,
             Action.UNLOAD: self.session.unload,
+            Action.EDIT: self.session.edit_region,
+            Action.PUT_BACK: self.session.put_back,
             Action.SAVE: self.deeds.save,
             Action.DETAILS: self.deeds.show_details,
             Action.HELP: self._help,

@@ -22,6 +22,8 @@ from napari_tileseg.widgets.bridge import Bridge, existing_supervisor, superviso
 from napari_tileseg.widgets.objects import objects_table
 from napari_tileseg.widgets.plan import SPEEDS
 from napari_tileseg.widgets.progress import advance
+from napari_tileseg.widgets.pyramid import Window, looks_at
+from napari_tileseg.widgets.regions import meant
 from napari_tileseg.widgets.result import IN_MEMORY, Result, finished_features
 from napari_tileseg.widgets.states import Phase, Run, summary
 from napari_tileseg.worker.messages import CancelledRun, Died, Done, Evented, Failed, Loaded
@@ -95,6 +97,7 @@ class Session(QObject):
         self._tick.timeout.connect(self._draw)
         self._watched: weakref.ref[QMainWindow] | None = None
         self._closed = False
+        self._window: Window | None = None
         viewer.layers.events.removed.connect(self._on_removed)
 
     @property
@@ -313,11 +316,12 @@ class Session(QObject):
         else:
             labels, features, scores, unsure = answer
         result.finish(labels, features, message.provenance)
+        large = result.store is not None
         if scores is not None:
             result.show_scores(scores, message.provenance)
         if unsure is not None:
             result.show_uncertainty(unsure, message.provenance)
-        if not isinstance(labels, np.memmap):
+        if not large and not isinstance(labels, np.memmap):
             self._drop_run()
         objects = order.spec.output == "instances"
         background = "" if order.spec.output == "sigmoid" else order.spec.classes[0]
@@ -325,8 +329,41 @@ class Session(QObject):
         phase = Phase.REMOVED if result.missing else Phase.DONE
         options = order.job.options
         SPEEDS.learn(order.spec.name, options.device, self.state.total, options.window or order.spec.window, message.seconds)
-        self._become(replace(self.state, phase=phase, layer=not result.missing, sentence=words, done=self.state.total))
+        self._become(replace(self.state, phase=phase, layer=not result.missing, sentence=words, done=self.state.total, large=large))
         self._end()
+
+    def edit_region(self) -> None:
+        """Open the part of a large result that is in view, or in rectangles of the active Shapes layer, as a layer to paint on.
+
+        Raises
+        ------
+        OptionsError
+            If nothing of it is there, or it is too large.
+        """
+        viewer, result = self.viewer, self.result
+        if viewer is None or result is None or result.store is None or self._window is not None:
+            return
+        number = next((place for place, layer in enumerate(result.layers) if layer is viewer.layers.selection.active), 0)
+        self._window = Window(result, result.store, number, meant(viewer, result.layers[number], result.axis_map))
+        viewer.add_layer(self._window.layer)
+        self._become(replace(self.state, editing=True))
+
+    def put_back(self) -> None:
+        """Close the region that is open; what was painted goes into the result.
+
+        Raises
+        ------
+        OutputError
+            If the disk refuses; the region stays open.
+        """
+        viewer, window = self.viewer, self._window
+        if window is None:
+            return
+        window.put_back()
+        self._window = None
+        if viewer is not None and window.layer in viewer.layers:
+            viewer.layers.remove(window.layer)
+        self._become(replace(self.state, editing=False))
 
     def _end(self) -> None:
         self.ended.emit()
@@ -354,6 +391,8 @@ class Session(QObject):
         layer: Layer = event.value
         if self._closed:
             return
+        if self._window is not None and layer is self._window.layer:
+            self._close_window(layer)
         if self.result is not None and self.result.owns(layer):
             if self.active:
                 self._stop(Phase.REMOVED)
@@ -361,6 +400,15 @@ class Session(QObject):
                 self._become(replace(self.state, phase=Phase.REMOVED, layer=False))
         elif self.order is not None and layer is self.order.image and self.active:
             self._become(replace(self.state, image_gone=True))
+
+    def _close_window(self, layer: Layer) -> None:
+        """Put back what was painted in a region that the user has closed; open it again where that fails."""
+        try:
+            self.put_back()
+        except TileSegError as error:
+            show_error(str(error))
+            if self.viewer is not None:
+                self.viewer.add_layer(layer)
 
     def _drop_run(self) -> None:
         """Let go of a run and its scratch files, once no layer looks at them any more."""
@@ -418,6 +466,9 @@ def session_of(viewer: napari.viewer.Viewer) -> Session:
 
 def _completed(order: Order, run: Any) -> tuple[Any, dict[str, Any], Any, Any]:
     """Return labels, features, scores and uncertainty of a finished run; called in another thread."""
+    if run.store.large:
+        labels = run.store.reopen()
+        return labels, finished_features(order.spec, labels, None), run.scores, run.uncertainty
     labels = run.labels
     if order.keep == "memory" or (order.keep == "auto" and labels.nbytes <= IN_MEMORY):
         labels = np.array(labels)
@@ -435,4 +486,6 @@ def _looked_at(viewer: napari.viewer.Viewer | None, labels: Any) -> bool:
     """Whether a layer still draws from a scratch file."""
     if viewer is None or labels is None:
         return False
+    if not isinstance(labels, np.ndarray):
+        return any(looks_at(layer, labels) for layer in viewer.layers)
     return any(isinstance(getattr(layer, "data", None), np.ndarray) and np.may_share_memory(layer.data, labels) for layer in viewer.layers)

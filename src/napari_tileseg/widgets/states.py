@@ -61,6 +61,8 @@ class Action(Enum):
     CPU = "Use CPU"
     RESTORE = "Bring it back"
     UNLOAD = "Unload"
+    EDIT = "Edit this region"
+    PUT_BACK = "Put back"
 
 
 Link = Action
@@ -140,6 +142,10 @@ class Run:
         The form still holds the image and model of this run, so it can be carried on.
     image_gone : bool
         The image layer was removed while the run went on.
+    large : bool
+        The result is a pyramid on the disk, which can be painted region by region only.
+    editing : bool
+        A region of it is open.
     """
 
     phase: Phase = Phase.NONE
@@ -156,6 +162,8 @@ class Run:
     layer: bool = False
     same: bool = True
     image_gone: bool = False
+    large: bool = False
+    editing: bool = False
 
 
 @dataclass(frozen=True)
@@ -296,7 +304,8 @@ def _message(form: Form, run: Run) -> Message | None:
         case Phase.DONE:
             warned = f" {_sentences(run.warnings)}" if run.warnings else ""
             kind: Kind = "warning" if run.warnings else "done"
-            return Message(kind, run.sentence + warned, (Action.SAVE, Action.DETAILS))
+            edit = ((Action.PUT_BACK if run.editing else Action.EDIT),) if run.large else ()
+            return Message(kind, run.sentence + warned, (Action.SAVE, *edit, Action.DETAILS))
         case Phase.FAILED:
             links = (Action.HELP, Action.COPY) if run.details else (Action.HELP,)
             return Message("error", run.sentence, links)

@@ -20,7 +20,7 @@ import psutil
 
 import napari_tileseg
 from napari_tileseg import errors
-from napari_tileseg.engine.events import Progress
+from napari_tileseg.engine.events import Progress, SlabDone
 from napari_tileseg.errors import Cancelled, TileSegError
 from napari_tileseg.job import Job
 from napari_tileseg.volume import Volume
@@ -43,7 +43,7 @@ from napari_tileseg.worker.remote import RemoteArray, RemoteReadError
 from napari_tileseg.worker.streams import shorten_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from napari_tileseg.engine.events import Event
 
@@ -51,6 +51,8 @@ __all__ = ["Service", "failure", "serve"]
 
 _NICE = 10
 _OOM_SCORE = "500"
+_FLUSH_SECONDS = 1.0
+"""Slabs of a large result are brought to the disk this often, so that they can be seen; each time, open chunks are written again."""
 
 
 def serve(incoming: BinaryIO, outgoing: BinaryIO) -> None:
@@ -158,26 +160,51 @@ class Service:
         if number in self._stopped:
             return CancelledRun(0, 0)
         volume = self._volume(number, begin)
-        result = segment(
-            volume,
-            predictor,
-            options=job.options,
-            axes=job.axes,
-            channels=job.channels,
-            region=job.region,
-            out=np.load(begin.labels, mmap_mode="r+"),
-            scores_out=np.load(begin.scores, mmap_mode="r+") if begin.scores else None,
-            **({"uncertainty_out": np.load(begin.uncertainty, mmap_mode="r+")} if begin.uncertainty else {}),
-            journal=begin.journal or None,
-            on_event=tell,
-            cancel=lambda: number in self._stopped,
-        )
+        with _opened(begin.labels, tell) as (labels, told):
+            result = segment(
+                volume,
+                predictor,
+                options=job.options,
+                axes=job.axes,
+                channels=job.channels,
+                region=job.region,
+                out=labels,
+                scores_out=np.load(begin.scores, mmap_mode="r+") if begin.scores else None,
+                **({"uncertainty_out": np.load(begin.uncertainty, mmap_mode="r+")} if begin.uncertainty else {}),
+                journal=begin.journal or None,
+                on_event=told,
+                cancel=lambda: number in self._stopped,
+            )
         return Done(dict(result.provenance), dict(result.counts), result.seconds, tuple(result.warnings))
 
     def _volume(self, number: int, begin: Begin) -> Volume:
         array = RemoteArray(begin.shape, begin.dtype, ask=lambda read: self.send(read, number), cancelled=lambda: number in self._stopped)
         self._reading = array
         return Volume(array, begin.axes, np.array(begin.affine), begin.units, begin.name, begin.channel_names, begin.metadata)
+
+
+@contextlib.contextmanager
+def _opened(path: str, tell: Callable[[Event], None]) -> Iterator[tuple[Any, Callable[[Event], None]]]:
+    """Open the array for the labels; before a slab is told of, a pyramid of chunks brings it to the disk, though not too often."""
+    if not path.endswith(".zarr"):
+        yield np.load(path, mmap_mode="r+"), tell
+        return
+    from napari_tileseg.io.zarr_store import ZarrLabels
+
+    labels = ZarrLabels.open_unfinished(path)
+    flushed = 0.0
+
+    def told(event: Event) -> None:
+        nonlocal flushed
+        if isinstance(event, SlabDone) and time.monotonic() - flushed > _FLUSH_SECONDS:
+            labels.flush()
+            flushed = time.monotonic()
+        tell(event)
+
+    try:
+        yield labels, told
+    finally:
+        labels.flush()
 
 
 class _LoadedModel:

@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_tileseg.engine.events import Progress, SlabDone
 from napari_tileseg.errors import OptionsError, OutputError
+from napari_tileseg.results import on_disk
 from napari_tileseg.worker.messages import CancelledRun, Died, Done, Evented, Failed, Loaded, Loading, Message
 from napari_tileseg.worker.remote import BLOCK_BYTES
 from napari_tileseg.worker.scratch import allocate, check_space
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_tileseg.engine.axes import AxisMap
-    from napari_tileseg.job import Job
+    from napari_tileseg.job import Job, SegmentOptions
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.volume import Volume
     from napari_tileseg.worker.process import ModelProcess
     from napari_tileseg.worker.scratch import Scratch
 
 __all__ = ["OVER", "Run", "RunState", "Store"]
+
+_LARGE = "labels.ome.zarr"
 
 RunState = Literal["queued", "loading", "running", "cancelling", "cancelled", "done", "failed", "died"]
 
@@ -43,8 +46,8 @@ class Store:
         Whose folder it is in.
     folder : Path
         Of this result alone.
-    labels : memmap
-        Of the axis map's result shape and dtype.
+    labels : memmap or ZarrLabels
+        Of the axis map's result shape and dtype; a pyramid of chunks where memory could not hold it.
     scores : memmap of float32 or None
         Shape (K, *grid).
     uncertainty : memmap of float32 or None
@@ -53,14 +56,12 @@ class Store:
 
     scratch: Scratch
     folder: Path
-    labels: np.memmap[Any, np.dtype[Any]]
+    labels: Any
     scores: np.memmap[Any, np.dtype[Any]] | None
     uncertainty: np.memmap[Any, np.dtype[Any]] | None = None
 
     @classmethod
-    def make(
-        cls, scratch: Scratch, axis_map: AxisMap, spec: ModelSpec, volume: Volume, *, scores: bool, uncertainty: bool = False
-    ) -> Store:
+    def make(cls, scratch: Scratch, axis_map: AxisMap, spec: ModelSpec, volume: Volume, options: SegmentOptions) -> Store:
         """Allocate the arrays of a run.
 
         Raises
@@ -70,8 +71,8 @@ class Store:
         """
         wanted = (len(spec.score_names), *axis_map.grid_shape)
         single = np.dtype(np.float32)
-        needed = _bytes(axis_map.result_shape, axis_map.result_dtype) + (_bytes(wanted, single) if scores else 0)
-        needed += _bytes(axis_map.grid_shape, single) if uncertainty else 0
+        needed = _bytes(axis_map.result_shape, axis_map.result_dtype) + (_bytes(wanted, single) if options.scores else 0)
+        needed += _bytes(axis_map.grid_shape, single) if options.uncertainty else 0
         exchange = min(BLOCK_BYTES, _bytes(volume.shape, volume.dtype))
         check_space(scratch.path, needed + exchange)
         folder = scratch.folder("run")
@@ -79,13 +80,33 @@ class Store:
             return cls(
                 scratch,
                 folder,
-                allocate(folder / "labels.npy", axis_map.result_shape, axis_map.result_dtype),
-                allocate(folder / "scores.npy", wanted, single) if scores else None,
-                allocate(folder / "uncertainty.npy", axis_map.grid_shape, single) if uncertainty else None,
+                _pyramid(folder, axis_map, volume)
+                if on_disk(axis_map, options)
+                else allocate(folder / "labels.npy", axis_map.result_shape, axis_map.result_dtype),
+                allocate(folder / "scores.npy", wanted, single) if options.scores else None,
+                allocate(folder / "uncertainty.npy", axis_map.grid_shape, single) if options.uncertainty else None,
             )
         except OutputError:
             scratch.discard(folder)
             raise
+
+    @property
+    def large(self) -> bool:
+        """Whether the labels are a pyramid of chunks."""
+        return not isinstance(self.labels, np.ndarray)
+
+    @property
+    def labels_path(self) -> Path:
+        """What the model's process opens."""
+        return self.folder / (_LARGE if self.large else "labels.npy")
+
+    def reopen(self) -> Any:
+        """Return the labels as they are on the disk now, fit to be changed."""
+        if self.large:
+            from napari_tileseg.io.zarr_store import ZarrLabels
+
+            self.labels = ZarrLabels.open_unfinished(self.labels_path)
+        return self.labels
 
 
 class Run:
@@ -145,8 +166,10 @@ class Run:
         return f"<Run {self.number} of {self.job.model}: {self.state}, {self.finished_rows} of {self.total_rows} rows>"
 
     @property
-    def labels(self) -> np.memmap[Any, np.dtype[Any]]:
+    def labels(self) -> Any:
         """The result, of ``map.result_shape`` and ``map.result_dtype``; it fills while the run goes on.
+
+        A memmap, or `ZarrLabels` where it is large.
 
         Raises
         ------
@@ -255,6 +278,13 @@ class Run:
     def finish(self) -> None:
         """Wake whoever waits."""
         self._over.set()
+
+
+def _pyramid(folder: Path, axis_map: AxisMap, volume: Volume) -> Any:
+    from napari_tileseg.io.zarr_store import ZarrLabels
+
+    shape, dtype, axes = axis_map.result_shape, axis_map.result_dtype, axis_map.result_axes
+    return ZarrLabels.create(folder / _LARGE, shape, dtype, axes, spatial=axis_map.spatial, spacing=volume.spacing)
 
 
 def _bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:

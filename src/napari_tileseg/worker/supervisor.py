@@ -143,7 +143,7 @@ class Supervisor:
         if previous is not None:
             store, finished, tiles = previous.hand_over(job, axis_map)
         else:
-            store = Store.make(self._folder(), axis_map, spec, volume, scores=job.options.scores, uncertainty=bool(job.options.uncertainty))
+            store = Store.make(self._folder(), axis_map, spec, volume, job.options)
         number = next(self._numbers)
         run = Run(number, job, volume, axis_map, store, on_message=on_message, on_cancel=self._cancel, finished_rows=finished, tiles=tiles)
         with self._lock:
@@ -403,7 +403,7 @@ def _begin_message(run: Run, backend: str) -> Begin:
         name=volume.name,
         channel_names=tuple(volume.channel_names),
         metadata=dict(volume.metadata),
-        labels=str(store.folder / "labels.npy"),
+        labels=str(store.labels_path),
         scores=str(store.folder / "scores.npy") if store.scores is not None else "",
         uncertainty=str(store.folder / "uncertainty.npy") if store.uncertainty is not None else "",
         journal=str(store.folder / "journal"),

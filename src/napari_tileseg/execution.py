@@ -1,0 +1,288 @@
+"""``Run``: one call of `segment`, sample after sample; what it settles on its way goes into the journal and the provenance."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from napari_tileseg.engine.clock import Clock
+from napari_tileseg.engine.damage import Damage
+from napari_tileseg.engine.events import Event, Finished, Planned, Progress, SlabDone, Warned
+from napari_tileseg.engine.faults import Relief
+from napari_tileseg.engine.grid import Grid, ResampledSink, ResampledSource
+from napari_tileseg.engine.journal import Keeper
+from napari_tileseg.engine.levels import View, choose_view
+from napari_tileseg.engine.memory import default_batch
+from napari_tileseg.engine.memory import estimate as estimate_memory
+from napari_tileseg.engine.normalize import Statistics
+from napari_tileseg.engine.parts import Part, Region, plan_parts
+from napari_tileseg.engine.prepare import PreparedSource, SampleReader, measure_frame
+from napari_tileseg.engine.recipe import resolve as resolve_recipe
+from napari_tileseg.engine.scan import plan_scan
+from napari_tileseg.engine.sinks import GridSink
+from napari_tileseg.engine.spacing import spacing_note, spacing_ratios
+from napari_tileseg.errors import Cancelled
+from napari_tileseg.provenance import describe
+from napari_tileseg.results import count
+from napari_tileseg.segmentation import Segmentation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_tileseg.engine.axes import AxisMap
+    from napari_tileseg.engine.journal import Journal
+    from napari_tileseg.engine.precision import Verdict
+    from napari_tileseg.engine.protocols import Predictor, Sink, Source
+    from napari_tileseg.engine.recipe import Recipe
+    from napari_tileseg.engine.scan import Turn
+    from napari_tileseg.engine.tiles import TilePlan
+    from napari_tileseg.job import SegmentOptions
+    from napari_tileseg.volume import Volume
+
+__all__ = ["Run"]
+
+_KEPT = ("device", "batch", "precision", "precision_reason", "measured_level", "threads")
+"""What a run settles on its way, and one that continues it takes over."""
+
+
+@dataclass
+class Run:
+    """One call of `segment`: every sample in turn, its events told on the grid of the whole result."""
+
+    image: Volume
+    axis_map: AxisMap
+    predictor: Predictor
+    options: SegmentOptions
+    region: Region | None
+    tell: Callable[[Event], None]
+    cancel: Callable[[], bool]
+    warnings: list[str] = field(default_factory=list)
+    statistics: dict[int | None, Statistics] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    objects: int = 0
+    seconds: float = 0.0
+    settings: dict[str, Any] = field(default_factory=dict)
+    verdict: Verdict | None = None
+    slabs: int = 0
+    scores: NDArray[np.float32] | None = None
+    uncertainty: NDArray[np.float32] | None = None
+    relief: Relief = field(default_factory=Relief)
+    journal: Journal | None = None
+
+    def __post_init__(self) -> None:
+        self.damage: Damage  # what `prepare` decides
+        self.parts: list[tuple[Part, Part]]
+        self.view: View
+        self.reading: Grid
+        self.grid: Grid
+        self.recipe: Recipe
+        self.turn: Turn
+        self.plan: TilePlan
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything is finished, by this run or the one that it continues."""
+        return self.slabs > 0 or (self.journal is not None and self.journal.begun)
+
+    def prepare(self) -> None:
+        """Lay the tiles; nothing is read or written."""
+        recipe = resolve_recipe(self.predictor.spec, self.options)
+        ratios = spacing_ratios(self.image, self.predictor.spec) if self.options.rescale else None
+        wanted = plan_parts(self.axis_map, self.region, recipe.window, ratios)
+        self.view = choose_view(self.image, self.predictor.spec, self.axis_map.spatial, rescale=self.options.rescale)
+        self.parts = [self.view.snapped(part, self.axis_map.spatial) for part in wanted]
+        self.reading, self.grid = self.view.grids(*self.parts[0])
+        self.turn, self.plan = plan_scan(self.grid.model, self.predictor.spec, self.options)
+        self.damage = self._damage(self.view.level)
+        self.recipe = recipe
+        self.settings = {**asdict(recipe), "grid": self.grid.model, "level": self.view.level}
+
+    def _damage(self, level: int) -> Damage:
+        name = f"{self.image.name}, resolution {level}" if level else self.image.name
+        return Damage(name, self.options.unreadable)
+
+    def take_up(self, journal: Journal) -> None:
+        """Go on where the journal is, and keep it."""
+        self.journal = journal
+        state = journal.state
+        if journal.resumed:
+            self.warnings = list(state["warnings"])
+            self.statistics = {frame: Statistics.from_dict(values) for frame, values in state["statistics"]}
+            self.objects = int(state["found"])
+            self.settings |= state["settings"]
+            self.relief = Relief.from_dict(state["relief"])
+            self.verdict = _verdict(state["verdict"])
+            self.damage.restore(state["damage"])
+        journal.collect = self._state
+
+    def _state(self) -> dict[str, Any]:
+        """Return what a run that continues this one needs to know."""
+        return {
+            "warnings": self.warnings,
+            "statistics": [(frame, measured.to_dict()) for frame, measured in self.statistics.items()],
+            "found": self.objects,
+            "settings": {key: self.settings[key] for key in _KEPT if key in self.settings},
+            "relief": self.relief.to_dict(),
+            "verdict": asdict(self.verdict) if self.verdict else None,
+            "damage": self.damage.state(),
+        }
+
+    def execute(self, labels: NDArray[Any]) -> None:
+        from napari_tileseg.engine.fingerprint import threads
+
+        began = time.monotonic()
+        clock = Clock(len(self.plan) * len(self.parts))
+        self._announce(clock.total)
+        if (note := spacing_note(self.image, self.predictor.spec, rescale=self.options.rescale)) is not None:
+            self._warn(note)
+        with threads(self.settings.get("threads")) as count:
+            self.settings["threads"] = count
+            self._run_parts(labels, clock)
+        self.seconds = time.monotonic() - began
+        self.counts = self._count(labels)
+        objects = self.objects if self.axis_map.output == "instances" else None
+        self.tell(Finished(objects=objects, seconds=self.seconds, voxels=self.counts))
+
+    def _run_parts(self, labels: NDArray[Any], clock: Clock) -> None:
+        journal = self.journal
+        first = journal.state["sample"] if journal is not None else 0
+        for ordinal, (part, read) in enumerate(self.parts[first:], start=first):
+            keeper = journal.keeper(ordinal) if journal is not None else Keeper()
+            lost = partial(self.damage.covered, factors=self.view.factors(self.axis_map.spatial))
+            sink = GridSink(self.axis_map, part, labels, self.scores, self.uncertainty, lost)
+            self._run_part(part, read, keeper, sink, clock, (ordinal + 1) * len(self.plan))
+            self._tell_damage()
+            if journal is not None:
+                journal.finish_sample(last=ordinal + 1 == len(self.parts))
+
+    def _run_part(self, part: Part, read: Part, keeper: Keeper, sink: GridSink, clock: Clock, after: int) -> None:
+        from napari_tileseg.engine.run import run
+
+        statistics = self._measured(part.position.get("T"))
+        reader = SampleReader(self.view.volume, self._mapped(self.view.volume), part.position, self.damage)
+        source: Source = PreparedSource(reader, statistics, self.predictor.spec.normalization, origin=read.start, stop=read.stop)
+        target: Sink = sink
+        if not self.reading.same:
+            source = ResampledSource(source, self.reading)
+        if not self.grid.same:
+            target = ResampledSink(sink, self.grid)
+        events = run(
+            source,
+            self.predictor,
+            target,
+            options=self.options,
+            cancel=self.cancel,
+            first_id=self.objects + 1,
+            verdict=self._decided(source),
+            axis=self.turn.axis,
+            keeper=keeper,
+            relief=self.relief,
+        )
+        for event in events:
+            match event:
+                case SlabDone(region):
+                    if (moved := sink.grid_region(self.grid.image_region(region))) is not None:
+                        self.slabs += 1
+                        self.tell(SlabDone(moved))
+                case Progress(done, total, _):
+                    self.tell(clock.progress(done, total))
+                case Finished(objects):
+                    self.objects += objects or 0
+                case Warned(message):
+                    self._warn(message)
+                case Planned(tiles=tiles, device=device, batch=batch):
+                    clock.plan(after, tiles)
+                    self.settings["device"] = device
+                    self.settings.setdefault("batch", batch)  # what was planned; `relief` notes what became of it
+
+    def _decided(self, source: Source) -> Verdict | None:
+        """Choose the precision once, on the first plane, frame or volume, for all of them."""
+        if self.options.precision != "auto":
+            return None
+        if self.verdict is None:
+            from napari_tileseg.engine.precision import decide
+
+            self.verdict = decide(source, self.predictor, self.options, check=self._raise_if_cancelled)
+            self.settings["precision"] = self.verdict.backend if self.verdict.fast else "exact"
+            self.settings["precision_reason"] = self.verdict.reason
+        return self.verdict
+
+    def _announce(self, tiles: int) -> None:
+        batch = self.options.batch or default_batch(self.plan, self.predictor.device)
+        scores = self.options.scores or bool(self.options.uncertainty)
+        needs = estimate_memory(self.plan, self.predictor.spec, batch=batch, scores=scores)
+        memory = needs.device_bytes + needs.host_bytes
+        self.tell(Planned(tiles, self.recipe.window, self.axis_map.spatial_shape, self.predictor.device, batch, memory))
+
+    def _measured(self, frame: int | None) -> Statistics:
+        if frame not in self.statistics:
+            level, volume = self.view.measured
+            self.settings["measured_level"] = level
+            rule = self.predictor.spec.normalization
+            damage = self.damage if level == self.view.level else self._damage(level)
+            self.statistics[frame] = measure_frame(volume, self._mapped(volume), rule, frame, damage=damage, check=self._raise_if_cancelled)
+            self._judge(self.statistics[frame], frame)
+            self._tell_damage()
+            if self.journal is not None:
+                self.journal.save()
+        return self.statistics[frame]
+
+    def _tell_damage(self) -> None:
+        for sentence in self.damage.news():
+            self._warn(sentence)
+
+    def _mapped(self, level: Volume) -> AxisMap:
+        """Return how the axes of a resolution are used."""
+        return replace(self.axis_map, shape=level.shape)
+
+    def _judge(self, statistics: Statistics, frame: int | None) -> None:
+        where = "" if frame is None else f"In frame {frame}, "
+        if statistics.nonfinite:
+            many = "value is" if statistics.nonfinite == 1 else "values are"
+            self._warn(f"{where}{statistics.nonfinite:,} {many} NaN or infinite. They count as 0.")
+        if statistics.constant:
+            self._warn(f"{where}{'all' if where else 'All'} pixels have the same value, so there is nothing to tell apart.")
+
+    def _warn(self, message: str) -> None:
+        if message not in self.warnings:
+            self.warnings.append(message)
+            self.tell(Warned(message))
+
+    def _raise_if_cancelled(self) -> None:
+        if self.cancel():
+            raise Cancelled("Cancelled while the image was being measured. Nothing is in the layer yet.")
+
+    def _count(self, labels: Any) -> dict[str, int]:
+        names = self.predictor.spec.classes
+        if self.axis_map.output == "instances":
+            return {names[-1]: self.objects}
+        return dict(zip(names, count(labels, len(names), masks=self.axis_map.output == "sigmoid"), strict=True))
+
+    def result(self, labels: NDArray[Any]) -> Segmentation:
+        spec = self.predictor.spec
+        settings = {key: value for key, value in self.settings.items() if key != "threads"}
+        provenance = describe(self.image, spec, self.axis_map, self.options, self.region, settings, self.statistics, self.warnings)
+        return Segmentation(
+            labels=labels,
+            axes=self.axis_map.result_axes,
+            volume=self.image,
+            classes=tuple(spec.classes),
+            colors=tuple(spec.colors),
+            counts=self.counts,
+            scores=self.scores,
+            uncertainty=self.uncertainty,
+            provenance={**provenance, "adaptations": list(self.relief.notes), "unreadable": self.damage.places},
+            warnings=tuple(self.warnings),
+            seconds=self.seconds,
+        )
+
+
+def _verdict(values: dict[str, Any] | None) -> Verdict | None:
+    from napari_tileseg.engine.precision import Verdict
+
+    return Verdict(**values) if values else None

@@ -1,0 +1,127 @@
+"""Labels written as OME-Zarr (NGFF 0.5, Zarr v3): a pyramid of chunks with classes, colours and provenance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tileseg.io.ome_zarr import OWN
+from napari_tileseg.io.order import ordered
+from napari_tileseg.io.output import smallest_dtype, survey
+from napari_tileseg.io.zarr_store import ZarrLabels
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from napari_tileseg.io.zarr_layout import Layout
+    from napari_tileseg.volume import Volume
+
+__all__ = ["attributes", "finish_labels", "write_zarr"]
+
+_DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
+_KINDS = {"T": ("time", "t"), "C": ("channel", "c"), "Z": ("space", "z"), "Y": ("space", "y"), "X": ("space", "x")}
+
+
+def write_zarr(
+    labels: Volume, path: Path, *, classes: tuple[str, ...], colors: tuple[str, ...], provenance: Mapping[str, Any] | None
+) -> None:
+    """Write labels as OME-Zarr, a row of chunks at a time; axes in the order ``TCZYX``.
+
+    Coarser levels take every second pixel, so that they hold labels and no mixtures. Types of up to 32 bits are kept, wider
+    ones become the smallest that holds all labels.
+
+    Raises
+    ------
+    OutputError
+        If the values are no whole numbers.
+    """
+    canonical = ordered(labels, "TCZYX")
+    dtype = np.dtype(np.uint8) if labels.dtype == bool else labels.dtype
+    if dtype.kind not in "iu" or dtype.itemsize > 4:
+        dtype = smallest_dtype(survey(canonical), _DTYPES, "OME-Zarr")
+    store = ZarrLabels.create(path, canonical.shape, dtype, canonical.axes, spacing=canonical.spacing)
+    try:
+        for _, box in store.layout.pieces(tuple((0, size) for size in canonical.shape)):
+            place = tuple(slice(*span) for span in box)
+            store[place] = np.asarray(canonical.data[place])
+        finish_labels(store, labels, classes=classes, colors=colors, provenance=provenance)
+    finally:
+        store.discard()
+
+
+def finish_labels(
+    store: ZarrLabels,
+    labels: Volume,
+    *,
+    classes: tuple[str, ...],
+    colors: tuple[str, ...],
+    provenance: Mapping[str, Any] | None,
+    path: Path | None = None,
+) -> Path:
+    """Give a store that a run has filled its metadata and its place.
+
+    Parameters
+    ----------
+    store : ZarrLabels
+        The labels.
+    labels : Volume
+        Where they lie in the world.
+    path : Path, optional
+        Another place than the store's target, in the same folder.
+
+    Returns
+    -------
+    Path
+        Where it is.
+    """
+    return store.finish(attributes(labels, store.layout, classes=classes, colors=colors, provenance=provenance), path=path)
+
+
+def attributes(
+    labels: Volume, layout: Layout, *, classes: tuple[str, ...], colors: tuple[str, ...], provenance: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return the attributes of the group: NGFF 0.5 below ``"ome"``, and what it has no place for below ``"napari-tileseg"``.
+
+    A pixel of a coarse level covers those of the finest that it stands for, hence the translations.
+    """
+    canonical = ordered(labels, "TCZYX")
+    scale = list(canonical.spacing.values())
+    origin = canonical.affine[:-1, -1].tolist()
+    datasets = []
+    for index, by in enumerate(layout.factors):
+        steps = [size * factor for size, factor in zip(scale, by, strict=True)]
+        shift = [start + size * (factor - 1) / 2 for start, size, factor in zip(origin, scale, by, strict=True)]
+        transform = [{"type": "scale", "scale": steps}, {"type": "translation", "translation": shift}]
+        datasets.append({"path": str(index), "coordinateTransformations": transform})
+    image = {"name": labels.name, "axes": _axes(canonical), "datasets": datasets, "type": "nearest"}
+    ome: dict[str, Any] = {"version": "0.5", "multiscales": [image], "image-label": _looks(classes, colors, masks="C" in canonical.axes)}
+    if "C" in canonical.axes and len(classes) == canonical.sizes["C"]:
+        ome["omero"] = {"channels": [{"label": name} for name in classes]}
+    own = {
+        "axes": canonical.axes,
+        "affine": canonical.affine.tolist(),
+        "units": list(canonical.units),
+        "classes": list(classes),
+        "colors": list(colors),
+        "provenance": dict(provenance or {}),
+    }
+    return {"ome": ome, OWN: {key: value for key, value in own.items() if value not in ([], {})}}
+
+
+def _axes(labels: Volume) -> list[dict[str, str]]:
+    axes = []
+    for axis, unit in zip(labels.axes, labels.units, strict=True):
+        kind, name = _KINDS[axis]
+        axes.append({"name": name, "type": kind} | ({"unit": unit} if unit != "pixel" and kind != "channel" else {}))
+    return axes
+
+
+def _looks(classes: tuple[str, ...], colors: tuple[str, ...], *, masks: bool) -> dict[str, Any]:
+    """Return colours and names by label; masks have one value only, and their names stand at the channels."""
+    if masks:
+        return {"version": "0.5"}
+    names = [{"label-value": index, "class": name} for index, name in enumerate(classes)]
+    shades = [{"label-value": index, "rgba": [*bytes.fromhex(color[1:7]), 255]} for index, color in enumerate(colors, start=1)]
+    return {"version": "0.5"} | ({"properties": names} if names else {}) | ({"colors": shades} if shades else {})

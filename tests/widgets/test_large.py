@@ -1,0 +1,169 @@
+"""Large results: shown as a pyramid while they are made, painted region by region, saved without being loaded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from napari.layers import Labels
+
+from napari_tileseg.io import read_volume, zarr_layout
+from napari_tileseg.io.zarr_store import ZarrLabels
+from napari_tileseg.pipeline import segment
+from napari_tileseg.widgets import pyramid as pyramid_module
+from napari_tileseg.widgets import save as saving
+from napari_tileseg.widgets import session
+from napari_tileseg.widgets.states import Action, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take everything for large, in small chunks."""
+    monkeypatch.setattr("napari_tileseg.results.IN_MEMORY_BYTES", 100)
+    monkeypatch.setattr(zarr_layout, "_SIDE", 32)
+    monkeypatch.setattr(zarr_layout, "_COARSEST", 40)
+
+
+SHAPE = (150, 200)
+STEPS = (1, 2, 4, 8)
+
+
+def opened(desk: Callable[..., Any], model: str = "small-classes") -> Any:
+    """Open an image with a place in the world and choose a model."""
+    here = desk()
+    noise = np.random.default_rng(1).normal(size=SHAPE).astype(np.float32)
+    here.viewer.add_image(noise, name="slide", scale=(0.5, 0.5), translate=(10, 20))
+    assert here.dock.form.model.choose(model)
+    return here
+
+
+@pytest.fixture
+def done(desk: Callable[..., Any]) -> Any:
+    here = opened(desk)
+    here.run()
+    assert here.phase is Phase.DONE, here.session.state
+    return here
+
+
+def check_levels(layer: Any, expected: Any) -> None:
+    for step, level in zip(STEPS, layer.data, strict=True):
+        np.testing.assert_array_equal(np.asarray(level), expected[::step, ::step])
+
+
+@pytest.mark.parametrize("model", ["small-classes", "small-masks", "small-objects"])
+def test_it_is_what_the_pipeline_gives(desk: Callable[..., Any], model: str) -> None:
+    here = opened(desk, model)
+    here.run()
+    assert here.phase is Phase.DONE, here.session.state
+    order = here.session.order
+    expected = segment(
+        order.volume, order.job.model, options=order.job.options, out=np.zeros(order.axis_map.result_shape, order.axis_map.result_dtype)
+    )
+    assert expected.labels.any()
+    parts = expected.labels if model == "small-masks" else [expected.labels]
+    for layer, part in zip(here.session.result.layers, parts, strict=True):
+        assert layer.multiscale
+        check_levels(layer, part)
+
+
+def test_it_fills_while_the_run_goes_on_and_is_carried_on(desk: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_CALM", 0.0)
+    here = opened(desk)
+    here.click()
+    here.until(lambda: here.session.result is not None and here.session.result.shown)
+    here.session.cancel()
+    here.until(lambda: not here.session.active)
+    if here.phase is Phase.CANCELLED:
+        here.click()
+        here.until(lambda: not here.session.active)
+    assert here.phase is Phase.DONE, here.session.state
+    order = here.session.order
+    expected = segment(order.volume, order.job.model, options=order.job.options, out=np.zeros(SHAPE, np.uint8)).labels
+    check_levels(here.labels, expected)
+
+
+def test_the_result_is_a_pyramid_on_the_disk(done: Any) -> None:
+    layer = done.labels
+    store = done.session.result.store
+    assert isinstance(store, ZarrLabels)
+    assert layer.multiscale
+    assert not layer.editable
+    assert [level.shape for level in layer.data] == [(150, 200), (75, 100), (38, 50), (19, 25)]
+    finest = np.asarray(layer.data[0])
+    assert len(np.unique(finest)) > 1
+    check_levels(layer, finest)
+    assert tuple(layer.scale) == (0.5, 0.5)
+    assert done.dock.message.links.shown == (Action.SAVE, Action.EDIT, Action.DETAILS)
+
+
+def test_a_region_is_painted_and_put_back(done: Any) -> None:
+    store = done.session.result.store
+    shapes = done.viewer.add_shapes([[[30, 40], [30, 90], [60, 90], [60, 40]]], shape_type="rectangle")
+    done.viewer.layers.selection.active = shapes
+    done.follow(Action.EDIT)
+    window = done.viewer.layers[-1]
+    assert isinstance(window, Labels)
+    assert not window.multiscale
+    assert done.dock.message.links.shown == (Action.SAVE, Action.PUT_BACK, Action.DETAILS)
+    # The window lies over the result: the same place of the world holds the same label.
+    rows, columns = (slice(*span) for span in done.session._window.box)
+    np.testing.assert_array_equal(window.data, store[rows, columns])
+    world = window.data_to_world((5, 7))
+    np.testing.assert_allclose(done.labels.world_to_data(world), (rows.start + 5, columns.start + 7))
+    np.testing.assert_allclose(shapes.data_to_world((30, 40)), world - np.array([5, 7]) * 0.5, atol=1)
+    before = np.asarray(store)
+    window.data[:] = 0
+    window.data[10:20, 10:30] = 1
+    done.follow(Action.PUT_BACK)
+    assert window not in done.viewer.layers
+    expected = before.copy()
+    expected[rows, columns] = 0
+    expected[rows.start + 10 : rows.start + 20, columns.start + 10 : columns.start + 30] = 1
+    np.testing.assert_array_equal(np.asarray(store), expected)
+    check_levels(done.labels, expected)
+    assert done.dock.message.links.shown == (Action.SAVE, Action.EDIT, Action.DETAILS)
+
+
+def test_closing_a_region_puts_it_back(done: Any) -> None:
+    done.viewer.reset_view()
+    done.follow(Action.EDIT)
+    window = done.viewer.layers[-1]
+    assert window.data.shape == SHAPE
+    window.data[:] = 1
+    done.viewer.layers.remove(window)
+    assert (np.asarray(done.labels.data[0]) == 1).all()
+    assert (np.asarray(done.labels.data[-1]) == 1).all()
+    assert Action.EDIT in done.dock.message.links.shown
+
+
+def test_a_region_that_is_too_large_is_refused(done: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pyramid_module, "_MOST_BYTES", 1000)
+    done.viewer.reset_view()
+    done.follow(Action.EDIT)
+    assert "Zoom in first" in done.text
+    assert len(done.viewer.layers) == 2
+
+
+def test_it_is_saved_with_what_was_painted(done: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+
+    def ask(parent: Any, start: str) -> Path:
+        started.append(start)
+        return tmp_path / "out.ome.zarr"
+
+    monkeypatch.setattr(saving, "ask_path", ask)
+    done.viewer.reset_view()
+    done.follow(Action.EDIT)
+    done.viewer.layers[-1].data[:7] = 1
+    done.follow(Action.SAVE)
+    done.until(lambda: "Saved" in done.text)
+    assert started[0].endswith(".ome.zarr")
+    saved = read_volume(tmp_path / "out.ome.zarr")
+    np.testing.assert_array_equal(np.asarray(saved.data), np.asarray(done.session.result.store))
+    assert (np.asarray(saved.data[:7]) == 1).all()
+    assert saved.spacing["X"] == 0.5
