@@ -162,6 +162,7 @@ def test_it_is_saved_with_what_was_painted(done: Any, tmp_path: Path, monkeypatc
     done.viewer.layers[-1].data[:7] = 1
     done.follow(Action.SAVE)
     done.until(lambda: "Saved" in done.text)
+    done.qtbot.wait(200)  # the thread that has saved lets go of the dock
     assert started[0].endswith(".ome.zarr")
     saved = read_volume(tmp_path / "out.ome.zarr")
     np.testing.assert_array_equal(np.asarray(saved.data), np.asarray(done.session.result.store))

@@ -11,6 +11,7 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_tileseg.errors import TileSegError
+from napari_tileseg.io.files import is_zarr
 from napari_tileseg.models.registry import card
 from napari_tileseg.widgets import save as saving
 from napari_tileseg.widgets.bridge import Bridge
@@ -55,7 +56,7 @@ class Deeds(QObject):
             return
         self._session.put_back()
         path = saving.ask_path(self._dock, saving.default_name(result.volume, result.name, large=result.store is not None))
-        if path is None or (path.exists() and not saving.confirm_overwrite(self._dock, path)):
+        if path is None or ((path.is_file() or is_zarr(path)) and not saving.confirm_overwrite(self._dock, path)):
             return
         volume = result.labels_volume()
         if isinstance(volume.data, np.ndarray) and volume.data.nbytes <= _COPIED:
