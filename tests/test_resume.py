@@ -7,6 +7,8 @@ import itertools
 import json
 import math
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -224,7 +226,8 @@ def test_only_saving_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert result.counts == whole.counts
 
 
-def test_killed_between_saving_and_tidying_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("gone", [[], ["labels.npy"], ["labels.npy", "lock", "journal.json"]])
+def test_killed_between_saving_and_tidying_up(gone: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target, folder = tmp_path / "a.ome.tif", tmp_path / ".a.ome.tif.tileseg"
 
     def die(*_: object) -> None:
@@ -235,6 +238,8 @@ def test_killed_between_saving_and_tidying_up(tmp_path: Path, monkeypatch: pytes
         with pytest.raises(CutOff):
             segment(image_of(0, (30, 20)), model(), axes="YX", out=target)
     assert target.exists()
+    for name in gone:
+        (folder / name).unlink()
     assert folder.exists()
     tidy(target)
     assert target.exists()
@@ -344,6 +349,33 @@ def test_a_full_disk_stops_the_run_cleanly(kind: dict[str, Any], at: int, tmp_pa
     if at == 9:
         assert predictor.module.tiles < 14 * 4
     assert [path.name for path in tmp_path.iterdir()] == ["a.ome.tif"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Any:
+    """Mount a file system of one megabyte; only the administrator may."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if sys.platform != "linux" or os.getuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place]).returncode:
+        pytest.skip("only the administrator of a Linux may mount")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_disk_that_is_really_full(small_disk: Path) -> None:
+    image = np.full((400, 300), -2, np.float32)
+    image[2:390, 5:20] = 2  # one tall object: all scores wait for its end
+    spec = {**OBJECTS, "window": (32, 32)}
+    whole, first = model(**spec), model(**spec)
+    expected = segment(image, whole, axes="YX").labels
+    with pytest.raises(OutputError, match=r"is full\. Free some space"):
+        segment(image, first, axes="YX", out=small_disk / "a.ome.tif")
+    assert 0 < first.module.tiles < whole.module.tiles
+    subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)
+    second = model(**spec)
+    np.testing.assert_array_equal(segment(image, second, axes="YX", out=small_disk / "a.ome.tif").labels, expected)
+    assert second.module.tiles < whole.module.tiles
+    assert [path.name for path in small_disk.iterdir()] == ["a.ome.tif"]
 
 
 def test_the_same_number_of_threads_computes(cut: Any, tmp_path: Path) -> None:
