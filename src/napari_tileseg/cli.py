@@ -355,7 +355,7 @@ def _open(job: Job, spec: ModelSpec) -> Volume:
 
     from napari_tileseg.io import read_volume
 
-    volume = read_volume(str(job.input), series=job.series, level=job.level)
+    volume = read_volume(str(job.input), series=job.series, level=job.level, partial=job.options.unreadable == "skip")
     if job.axes is not None:
         return replace(volume, axes=job.axes)
     guessed = str(volume.metadata.get("guessed_axes", ""))

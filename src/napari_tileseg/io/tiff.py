@@ -34,7 +34,7 @@ _COARSEST_UM = 20.0
 _GUESSES = {1: "Z", 2: "TZ", 3: "TCZ"}
 
 
-def read_tiff(path: Path, *, series: int = 0, level: int = 0) -> Volume:
+def read_tiff(path: Path, *, series: int = 0, level: int = 0, partial: bool = False) -> Volume:
     """Read a TIFF image of any common flavour.
 
     Samples of a pixel become the axis C where the file has them (``"YXC"`` for RGB); an alpha channel is left out.
@@ -49,6 +49,9 @@ def read_tiff(path: Path, *, series: int = 0, level: int = 0) -> Volume:
         Which of its images.
     level : int
         Which of the image's resolutions, 0 the finest.
+    partial : bool
+        Open a file that is cut off or damaged too, as long as it says what it should hold: what is missing raises when it is
+        indexed.
 
     Returns
     -------
@@ -66,10 +69,11 @@ def read_tiff(path: Path, *, series: int = 0, level: int = 0) -> Volume:
         with _quiet(), tifffile.TiffFile(path) as tif:
             _check_chain(path)
             chosen = _choose(path, tif, series, level)
-            _check_segments(path, chosen)
+            if not partial:
+                _check_segments(path, chosen)
             facts = _facts(tif, series)
             layout = _Layout.of(path, chosen)
-            data = _load(path, tif, chosen, layout, series, level)
+            data = _load(path, tif, chosen, layout, partial=partial)
             shrink = _shrink(tif.series[series], chosen)
             counts = {"series": len(tif.series), "levels": len(tif.series[series].levels)}
     except tifffile.TiffFileError as error:
@@ -266,10 +270,10 @@ def _positive(value: Any) -> bool:
     return isinstance(value, int | float) and np.isfinite(value) and value > 0
 
 
-def _load(path: Path, tif: tifffile.TiffFile, chosen: tifffile.TiffPageSeries, layout: _Layout, series: int, level: int) -> Any:
-    if chosen.nbytes <= _WHOLE_BYTES:
+def _load(path: Path, tif: tifffile.TiffFile, chosen: tifffile.TiffPageSeries, layout: _Layout, *, partial: bool) -> Any:
+    if not partial and chosen.nbytes <= _WHOLE_BYTES:
         return native(layout.whole(chosen.asarray().reshape(layout.stored)))
-    if chosen.dataoffset is not None:
+    if not partial and chosen.dataoffset is not None:
         dtype = np.dtype(chosen.dtype).newbyteorder(tif.byteorder)
         mapped = np.memmap(path, dtype=dtype, mode="r", offset=chosen.dataoffset, shape=layout.stored)
         return LazyArray(layout.shape, dtype, lambda box: layout.cut(mapped, box))
