@@ -155,6 +155,37 @@ def test_a_result_that_is_there_is_not_overwritten(run: Run, crop: Path, tmp_pat
     assert read_volume(out).shape == (96, 64)
 
 
+def test_an_interrupted_run_goes_on_or_begins_anew(run: Run, crop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, rows = tmp_path / "a.ome.tif", ("--model", "nuclei-2d", "--window", "32,32", "--device", "cpu")
+    slabs: list[SlabDone] = []
+    assert run("segment", crop, "-o", tmp_path / "b.ome.tif", *rows)[0] == 0
+    tell = reporting._print_json
+
+    def interrupt(event: Any) -> None:
+        tell(event)
+        slabs.extend([event] if isinstance(event, SlabDone) else [])
+        if len(slabs) == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reporting, "_print_json", interrupt)
+        assert run("segment", crop, "-o", out, *rows, "--json")[0] == 130
+    status, _, told = run("segment", crop, "-o", out, *rows, "--overlap", "0.3")
+    assert status == 1
+    assert re.search(r"the option overlap \(was null, is 0\.3\).*--restart", told)
+    _, said, _ = run("segment", crop, "-o", out, *rows, "--json")
+    first = next(json.loads(line) for line in said.splitlines() if '"progress"' in line)
+    assert first["done"] > 1
+    assert out.read_bytes() == (tmp_path / "b.ome.tif").read_bytes()
+    out.unlink()
+    slabs.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(reporting, "_print_json", interrupt)
+        assert run("segment", crop, "-o", out, *rows, "--json")[0] == 130
+    assert run("segment", crop, "-o", out, *rows, "--overlap", "0.3", "--restart")[0] == 0
+    assert not (tmp_path / ".a.ome.tif.tileseg").exists()
+
+
 def test_the_image_itself_is_never_overwritten(run: Run, crop: Path) -> None:
     before = crop.read_bytes()
     status, _, told = run("segment", crop, "-o", crop, *SMALL, "--overwrite")

@@ -120,7 +120,7 @@ def kill_and_go_on(name: str, film: Path, folder: Path, kills: list[tuple[int, f
     if not command.target.exists():
         done = command.finish()
         assert not done or reached - (done[0] - 1) <= 2 * per_row
-    elif command.journal.exists():  # killed between saving and tidying up: the next one tidies, and refuses to do it again
+    elif command.journal.parent.exists():  # killed between saving and tidying up: the next one tidies, and refuses to do it again
         assert command.start().wait(PATIENCE) == 1
         assert "is there already" in command.output.read_text()
     found, expected = read_volume(command.target), read_volume(alone.target)

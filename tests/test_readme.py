@@ -61,6 +61,7 @@ def prepare(folder: Path) -> None:
     image = np.asarray(read_volume(ROOT / "sample_data" / "nuclei_fluorescence.tif").data)
     tifffile.imwrite(folder / "cells.tif", image[:256, :320])
     np.save(folder / "frames.npy", np.stack([image[:128, :160], image[128:256, :160]]))
+    (folder / "job.json").write_text('{"model": "nuclei-2d", "input": "cells.tif", "output": "from_job.ome.tif"}')
     shutil.copy(ROOT / "sample_data" / "hippocampus_mri.nii.gz", folder / "brain.nii.gz")
 
 

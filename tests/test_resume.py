@@ -7,6 +7,8 @@ import itertools
 import json
 import math
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -176,6 +178,62 @@ def test_tall_objects_are_taken_up_again(tmp_path: Path) -> None:
     assert result.counts == whole.counts
 
 
+def test_what_was_given_up_stays_given_up(tmp_path: Path) -> None:
+    class Scarce(Network):
+        room = 1 << 30
+
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            if batch.numel() > self.room:
+                raise MemoryError
+            return super().forward(batch)
+
+    image, spec = image_of(8, (200, 150)), model(window=(48, 48)).spec
+    out = np.zeros((200, 150), np.uint8)
+    first = Scarce()
+
+    def scarce(event: object) -> None:
+        Scarce.room = 40 * 40 if isinstance(event, SlabDone) and event.region[0][0] >= 48 else Scarce.room
+        if isinstance(event, SlabDone) and event.region[0][0] >= 120:
+            raise CutOff
+
+    arguments: dict[str, Any] = {"axes": "YX", "options": SegmentOptions(batch=2), "out": out, "journal": tmp_path / "journal"}
+    with pytest.raises(CutOff):
+        segment(image, from_module(first, spec, device="cpu"), on_event=scarce, **arguments)
+    second = Scarce()
+    sizes = []
+    second.register_forward_pre_hook(lambda _, given: sizes.append(tuple(given[0].shape)))
+    result = segment(image, from_module(second, spec, device="cpu"), **arguments)
+    assert set(sizes) == {(1, 1, 33, 33)}
+    assert [note.partition(": ")[2] for note in result.provenance["adaptations"]] == [
+        "the batch is now 1.",
+        "the window is now 33 x 33 from row 72 on.",
+    ]
+
+
+def test_lost_places_stay_lost(tmp_path: Path) -> None:
+    image = image_of(9, (300, 200))
+
+    class Broken:
+        shape, dtype = image.shape, image.dtype
+
+        def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
+            if key[0].start < 128 and key[0].stop > 64 and key[1].stop > 128:
+                raise OSError(5, "Input/output error")
+            return image[key]
+
+    volume = Volume(Broken(), "YX", name="field")
+    options = SegmentOptions(unreadable="skip", window=(32, 32))
+    whole = segment(volume, model(), options=options)
+    out = np.zeros(image.shape, np.uint8)
+    with pytest.raises(CutOff):
+        segment(volume, model(), options=options, out=out, journal=tmp_path / "journal", on_event=cut_at(150))
+    assert not (out[64:128, 128:]).any()
+    result = segment(volume, model(), options=options, out=out, journal=tmp_path / "journal")
+    np.testing.assert_array_equal(result.labels, whole.labels)
+    assert result.provenance == whole.provenance
+    assert result.provenance["unreadable"] == ["Y 64 to 128, X 128 to 200"]
+
+
 def test_a_path_gets_its_journal_beside_it_and_both_go_together(tmp_path: Path) -> None:
     image, target = image_of(2, (50, 20)), tmp_path / "labels.ome.tif"
     whole = segment(image, model(), axes="YX")
@@ -224,7 +282,8 @@ def test_only_saving_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert result.counts == whole.counts
 
 
-def test_killed_between_saving_and_tidying_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("gone", [[], ["labels.npy"], ["labels.npy", "lock", "journal.json"]])
+def test_killed_between_saving_and_tidying_up(gone: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target, folder = tmp_path / "a.ome.tif", tmp_path / ".a.ome.tif.tileseg"
 
     def die(*_: object) -> None:
@@ -235,6 +294,8 @@ def test_killed_between_saving_and_tidying_up(tmp_path: Path, monkeypatch: pytes
         with pytest.raises(CutOff):
             segment(image_of(0, (30, 20)), model(), axes="YX", out=target)
     assert target.exists()
+    for name in gone:
+        (folder / name).unlink()
     assert folder.exists()
     tidy(target)
     assert target.exists()
@@ -344,6 +405,33 @@ def test_a_full_disk_stops_the_run_cleanly(kind: dict[str, Any], at: int, tmp_pa
     if at == 9:
         assert predictor.module.tiles < 14 * 4
     assert [path.name for path in tmp_path.iterdir()] == ["a.ome.tif"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Any:
+    """Mount a file system of one megabyte; only the administrator may."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if sys.platform != "linux" or os.getuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place]).returncode:
+        pytest.skip("only the administrator of a Linux may mount")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_disk_that_is_really_full(small_disk: Path) -> None:
+    image = np.full((400, 300), -2, np.float32)
+    image[2:390, 5:20] = 2  # one tall object: all scores wait for its end
+    spec = {**OBJECTS, "window": (32, 32)}
+    whole, first = model(**spec), model(**spec)
+    expected = segment(image, whole, axes="YX").labels
+    with pytest.raises(OutputError, match=r"is full\. Free some space"):
+        segment(image, first, axes="YX", out=small_disk / "a.ome.tif")
+    assert 0 < first.module.tiles < whole.module.tiles
+    subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)
+    second = model(**spec)
+    np.testing.assert_array_equal(segment(image, second, axes="YX", out=small_disk / "a.ome.tif").labels, expected)
+    assert second.module.tiles < whole.module.tiles
+    assert [path.name for path in small_disk.iterdir()] == ["a.ome.tif"]
 
 
 def test_the_same_number_of_threads_computes(cut: Any, tmp_path: Path) -> None:

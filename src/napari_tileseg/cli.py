@@ -368,7 +368,7 @@ def _open(job: Job, spec: ModelSpec) -> Volume:
     """Read the job's image with the job's axes; ask for them where neither the file nor the model says what they are."""
     from napari_tileseg.io import read_volume
 
-    volume = read_volume(str(job.input), series=job.series, level=job.level)
+    volume = read_volume(str(job.input), series=job.series, level=job.level, partial=job.options.unreadable == "skip")
     if job.axes is not None:
         return volume.with_axes(job.axes)
     guessed = str(volume.metadata.get("guessed_axes", ""))

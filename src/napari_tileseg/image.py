@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["as_volume", "check_dtype"]
 
 
-def as_volume(image: Volume | NDArray[Any] | str | Path, *, axes: str | None = None, spec: ModelSpec | None = None) -> Volume:
+def as_volume(
+    image: Volume | NDArray[Any] | str | Path, *, axes: str | None = None, spec: ModelSpec | None = None, partial: bool = False
+) -> Volume:
     """Return the image as a volume.
 
     Parameters
@@ -28,6 +30,8 @@ def as_volume(image: Volume | NDArray[Any] | str | Path, *, axes: str | None = N
         Overrides what the image says of itself.
     spec : ModelSpec, optional
         The model that is going to be used; helps to name an array's axes.
+    partial : bool
+        Open a damaged file too.
 
     Raises
     ------
@@ -37,7 +41,7 @@ def as_volume(image: Volume | NDArray[Any] | str | Path, *, axes: str | None = N
     if isinstance(image, str | Path):
         from napari_tileseg.io import read_volume
 
-        image = read_volume(image)
+        image = read_volume(image, partial=partial)
     if isinstance(image, Volume):
         return image if axes is None else image.with_axes(axes)
     if axes is None:

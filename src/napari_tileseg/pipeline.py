@@ -103,7 +103,7 @@ def segment(
     tell = on_event or (lambda event: None)
     target = _output_path(out)
     predictor = _predictor(model, options)
-    image = as_volume(volume, axes=axes, spec=predictor.spec)
+    image = as_volume(volume, axes=axes, spec=predictor.spec, partial=options.unreadable == "skip")
     axis_map = map_axes(image.axes, image.shape, predictor.spec, channels=channels)
     check_dtype(image)
     place = Path(journal) if journal is not None else folder_beside(target) if target is not None else None

@@ -36,8 +36,14 @@ def folder_beside(output: Path) -> Path:
 def tidy(output: Path) -> None:
     """Delete what a run has left that was killed in the moment between putting its result in place and deleting its folder."""
     folder = folder_beside(output)
-    if Journal.saved(folder, output):
-        shutil.rmtree(folder, ignore_errors=True)
+    if not folder.is_dir() or not Journal.over(folder, output):
+        return
+    try:
+        with (folder / "lock").open("a+b") as guard:
+            lock(guard)
+    except OSError:
+        return  # it belongs to a program that has only just begun
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass

@@ -137,6 +137,25 @@ def test_a_broken_tile_of_a_tiff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     np.testing.assert_array_equal(result.labels, expected)
 
 
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_tiff_that_is_cut_off(compression: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "slide.tif"
+    image = (np.random.default_rng(1).random((512, 384)) * 99 + 1).astype(np.uint16)
+    tifffile.imwrite(path, image, tile=(128, 128), compression=compression, photometric="minisblack")
+    with tifffile.TiffFile(path) as tif:
+        page = tif.pages.first
+        end = page.dataoffsets[10] + page.dataoffsets[10] % 2 + page.databytecounts[10] // 2  # in the last row of three tiles
+    with path.open("r+b") as file:
+        file.truncate(end)
+    with pytest.raises(InputError, match="ends after"):
+        segment(path, bright())
+    result = segment(path, bright(), options=SKIP, out=tmp_path / "labels.ome.tif")
+    assert result.provenance["unreadable"] == ["Y 384 to 512, X 128 to 384"]
+    expected = np.ones(image.shape, np.uint8)
+    expected[384:, 128:] = 0
+    np.testing.assert_array_equal(result.labels, expected)
+
+
 def test_a_broken_chunk_of_a_zarr_array(tmp_path: Path) -> None:
     array = zarr.create_array(tmp_path / "image.zarr", shape=(200, 300), chunks=(100, 100), dtype="float32")
     array[:] = 1.0

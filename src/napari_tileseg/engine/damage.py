@@ -46,15 +46,15 @@ class Damage:
 
     def state(self) -> list[Any]:
         """Return what `restore` needs, as JSON."""
-        return [self._axes, [[list(position), boxes] for position, boxes in list(self._found.items())]]
+        return [self._axes, [[list(position), boxes] for position, boxes in list(self._found.items())], sorted(self._told)]
 
     def restore(self, state: list[Any]) -> None:
-        """Undo `state`; what it holds has been told."""
+        """Undo `state`."""
         self._axes, found = str(state[0]), state[1]
         for position, boxes in found:
             key = tuple((str(axis), int(index)) for axis, index in position)
             self._found[key] = [tuple((int(start), int(stop)) for start, stop in box) for box in boxes]
-        self._told.update(self.places)
+        self._told.update(state[2])
 
     def news(self) -> list[str]:
         """Return a sentence for each place that nobody has been told of."""

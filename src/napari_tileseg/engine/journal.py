@@ -15,8 +15,10 @@ leaves the journal as it was one slab before, and at most some files that nobody
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -201,16 +203,21 @@ class Journal:
         decoder.restore(record["numbers"], opened, base, scores.copy())
 
     @staticmethod
-    def saved(folder: Path, output: Path) -> bool:
-        """Whether a folder is that of a run which ended after its output was in place, and before the folder was deleted."""
+    def over(folder: Path, output: Path) -> bool:
+        """Whether a folder is that of a run which ended after its output was in place, and before all of the folder was deleted."""
         try:
             found = _read(folder / _NAME)
-            return bool(found and found["state"].get("complete")) and output.stat().st_mtime_ns >= (folder / _NAME).stat().st_mtime_ns
+            written = output.stat().st_mtime_ns
+            return found is None or (bool(found["state"].get("complete")) and written >= (folder / _NAME).stat().st_mtime_ns)
         except (OSError, OutputError):
             return False
 
     def remove(self) -> None:
-        """Delete the folder with everything in it: the result is in place."""
+        """Delete the folder with everything in it: the result is in place. The journal goes last, lest somebody goes on with half of it."""
+        for path in self.folder.iterdir():
+            if path.name != _NAME:
+                with contextlib.suppress(OSError):  # Windows deletes no file that is mapped
+                    path.unlink()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _keep_objects(self, decoder: Objects) -> dict[str, Any]:
@@ -229,8 +236,10 @@ class Journal:
 
     def _put(self, name: str, write: Callable[[Any], None]) -> dict[str, Any]:
         """Write a file and wait for the disk. Nobody names it yet, so it may be half-written without harm."""
+        content = io.BytesIO()  # NumPy's own way to a file forgets why the system refuses
+        write(content)
         with (self.folder / name).open("wb") as stream:
-            write(stream)
+            stream.write(content.getbuffer())
             stream.flush()
             os.fsync(stream.fileno())
             return {"name": name, "size": stream.tell()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import warnings
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
@@ -138,7 +139,7 @@ def _function(item: Format, purpose: str) -> str:
     return item.reader if purpose == "read" else item.writer
 
 
-def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0) -> Volume:
+def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0, partial: bool = False) -> Volume:
     """Open an image file.
 
     Parameters
@@ -149,6 +150,8 @@ def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0) -
         Which image, in files that hold several.
     level : int
         Which resolution, 0 the finest, in files that hold several.
+    partial : bool
+        Open a damaged file too, if its format can (TIFF): indexing what is missing raises an error.
 
     Returns
     -------
@@ -167,7 +170,9 @@ def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0) -
             raise InputError(f'There is no file "{path}". Check the name and the folder.')
         raise InputError(f'"{path.name}" is of no known format. {_accepted("read")} can be opened.')
     try:
-        volume: Volume = _load(chosen.reader)(path, series=series, level=level)
+        reader = _load(chosen.reader)
+        more = {"partial": True} if partial and "partial" in inspect.signature(reader).parameters else {}
+        volume: Volume = reader(path, series=series, level=level, **more)
         # So that a run that was interrupted notices when the file is another one.
         return replace(volume, metadata={**volume.metadata, "stamp": stamp(path)})
     except (OSError, MemoryError) as error:

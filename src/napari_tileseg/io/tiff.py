@@ -36,7 +36,7 @@ _COARSEST_UM = 20.0
 _GUESSES = {1: "Z", 2: "TZ", 3: "TCZ"}
 
 
-def read_tiff(path: Path, *, series: int = 0, level: int = 0) -> Volume:
+def read_tiff(path: Path, *, series: int = 0, level: int = 0, partial: bool = False) -> Volume:
     """Read a TIFF image of any common flavour.
 
     Samples of a pixel become the axis C where the file has them (``"YXC"`` for RGB); an alpha channel is left out.
@@ -52,6 +52,9 @@ def read_tiff(path: Path, *, series: int = 0, level: int = 0) -> Volume:
         Which of its images.
     level : int
         Which of the image's resolutions, 0 the finest.
+    partial : bool
+        Open a file that is cut off or damaged too, as long as it says what it should hold: what is missing raises when it is
+        indexed.
 
     Returns
     -------
@@ -69,14 +72,19 @@ def read_tiff(path: Path, *, series: int = 0, level: int = 0) -> Volume:
         with _quiet(), tifffile.TiffFile(path) as tif:
             _check_chain(path)
             chosen = _choose(path, tif, series, level)
-            _check_segments(path, chosen)
+            if not partial:
+                _check_segments(path, chosen)
             facts = _facts(tif, series)
             layout = _Layout.of(path, chosen)
-            data = _load(path, tif, chosen, layout)
+            data = _load(path, tif, chosen, layout, partial=partial)
             first, levels = tif.series[series], tif.series[series].levels
             counts = {"series": len(tif.series), "levels": len(levels)}
             coarser = [
-                (_Layout.of(path, item), _shrink(first, item), _later(path, series, index, np.dtype(item.dtype), _Layout.of(path, item)))
+                (
+                    _Layout.of(path, item),
+                    _shrink(first, item),
+                    _later(path, series, index, np.dtype(item.dtype), _Layout.of(path, item), partial),
+                )
                 for index, item in enumerate(levels)
                 if index > level
             ]
@@ -277,21 +285,21 @@ def _positive(value: Any) -> bool:
     return isinstance(value, int | float) and np.isfinite(value) and value > 0
 
 
-def _later(path: Path, series: int, level: int, dtype: np.dtype[Any], layout: _Layout) -> LazyArray:
+def _later(path: Path, series: int, level: int, dtype: np.dtype[Any], layout: _Layout, partial: bool) -> LazyArray:
     """Return a level that is not opened before somebody looks at it."""
 
     @functools.cache
     def data() -> Any:
         with _quiet(), tifffile.TiffFile(path) as tif:
-            return _load(path, tif, tif.series[series].levels[level], layout)
+            return _load(path, tif, tif.series[series].levels[level], layout, partial=partial)
 
     return LazyArray(layout.shape, dtype, lambda box: np.asarray(data()[box]))
 
 
-def _load(path: Path, tif: tifffile.TiffFile, chosen: tifffile.TiffPageSeries, layout: _Layout) -> Any:
-    if chosen.nbytes <= _WHOLE_BYTES:
+def _load(path: Path, tif: tifffile.TiffFile, chosen: tifffile.TiffPageSeries, layout: _Layout, *, partial: bool) -> Any:
+    if not partial and chosen.nbytes <= _WHOLE_BYTES:
         return native(layout.whole(chosen.asarray().reshape(layout.stored)))
-    if chosen.dataoffset is not None:
+    if not partial and chosen.dataoffset is not None:
         dtype = np.dtype(chosen.dtype).newbyteorder(tif.byteorder)
         mapped = np.memmap(path, dtype=dtype, mode="r", offset=chosen.dataoffset, shape=layout.stored)
         return LazyArray(layout.shape, dtype, lambda box: layout.cut(mapped, box))
