@@ -197,6 +197,10 @@ class _Run:
             sink = GridSink(self.axis_map, part, labels, scores)
             self._run_part(part, max(0, done - part.start[0]), sink, clock, (ordinal + 1) * len(plan))
         self.seconds = time.monotonic() - began
+        if not self.skip:
+            from napari_tileseg.engine.precision import remember_run
+
+            remember_run(self.predictor, self.options, self.verdict, self.seconds / clock.total)
         self.counts = self._count(labels)
         objects = self.objects if self.axis_map.output == "instances" else None
         self.tell(Finished(objects=objects, seconds=self.seconds, voxels=self.counts))
