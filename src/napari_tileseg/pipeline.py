@@ -173,6 +173,7 @@ class _Run:
     settings: dict[str, Any] = field(default_factory=dict)
     grid: Grid = field(default_factory=lambda: Grid((), ()))
     verdict: Verdict | None = None
+    tiles: int = 0
     slabs: int = 0
 
     def execute(self, labels: NDArray[Any], scores: NDArray[np.float32] | None) -> None:
@@ -183,6 +184,7 @@ class _Run:
         self.grid = Grid.match(parts[0].shape, ratios)
         plan = recipe.plan(self.grid.model)
         clock = _Clock(len(plan) * len(parts))
+        self.tiles = clock.total
         self._plan(recipe, plan, clock.total)
         if (note := spacing_note(self.image, self.predictor.spec, rescale=self.options.rescale)) is not None:
             self._warn(note)
@@ -248,7 +250,7 @@ class _Run:
         if self.verdict is None:
             from napari_tileseg.engine.precision import decide
 
-            self.verdict = decide(source, self.predictor, self.options, check=self._raise_if_cancelled)
+            self.verdict = decide(source, self.predictor, self.options, tiles=self.tiles, check=self._raise_if_cancelled)
             self.settings["precision"] = self.verdict.backend if self.verdict.fast else "exact"
             self.settings["precision_reason"] = self.verdict.reason
         return self.verdict

@@ -119,7 +119,8 @@ def decide(
     predictor: Predictor,
     options: SegmentOptions,
     *,
-    timer: Callable[[], float] = time.perf_counter,
+    tiles: int | None = None,
+    timer: Callable[[], float] | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Verdict:
     """Try exact arithmetic and the faster ways on the tiles of one image that have the most contrast.
@@ -134,8 +135,10 @@ def decide(
         The model.
     options : SegmentOptions
         As for the run.
-    timer : callable
-        The clock.
+    tiles : int, optional
+        How many the verdict will serve; those of this image by default. For a few, the check would take longer than it saves.
+    timer : callable, optional
+        The clock; by default processor time on a CPU, which other programs disturb less, wall time elsewhere.
     check : callable
         Called before each forward pass; may raise.
 
@@ -146,22 +149,26 @@ def decide(
     spec = predictor.spec
     plan = resolve(spec, options).plan(source.shape[1:])
     network = Network(predictor, plan.output, flips=options.tta, check=check)
-    tiles = contrast_tiles(source, plan)
+    chosen = contrast_tiles(source, plan)
     values = list(range(1, len(spec.foreground_classes) + 1))
-    seconds = _tile_seconds(network, predictor, plan, tiles[0], tta=options.tta, timer=timer)
+    timer = timer or (time.process_time if predictor.device == "cpu" else time.perf_counter)
+    seconds = _tile_seconds(network, predictor, plan, chosen[0], tta=options.tta, timer=timer)
     exact = seconds.pop(EXACT)
     faster = sorted((name for name in seconds if seconds[name] < exact), key=lambda name: seconds[name])
     if not faster:
         return Verdict(False, "bfloat16 is no faster than exact arithmetic on this device, so the run stays exact.")
+    total, best = tiles or len(plan), seconds[faster[0]]
+    if total * (exact - best) <= len(chosen) * (exact + best):
+        return Verdict(False, f"With {total} tiles, a check of the labels takes longer than it saves, so the run stays exact.")
     refused = ""
-    expected = _decoded(network, tiles, spec, options)
+    expected = _decoded(network, chosen, spec, options)
     for name in faster:
-        found = _decoded(network, tiles, spec, options, backend=name)
+        found = _decoded(network, chosen, spec, options, backend=name)
         score, least = _score(expected, found, values, instances=spec.output == "instances")
         if score is None:
             return Verdict(False, "The tiles that were tried hold nothing to compare, so the run stays exact.")
         if score >= least:
-            return Verdict(True, f"{name}: {exact / seconds[name]:.1f} times as fast, agreement {score:.4f} on {len(tiles)} tiles.", name)
+            return Verdict(True, f"{name}: {exact / seconds[name]:.1f} times as fast, agreement {score:.4f} on {len(chosen)} tiles.", name)
         refused = refused or f"{name} changes labels (agreement {score:.3f}, {least} is needed), so the run stays exact."
     return Verdict(False, refused)
 
@@ -191,7 +198,7 @@ def measure(
     tile: tuple[Tile, NDArray[np.float32]],
     names: list[str],
     *,
-    rounds: int = 2,
+    rounds: int = 3,
     timer: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
     """Time one tile in exact arithmetic and in other ways, in turns; a way that fails is left out.
@@ -240,7 +247,8 @@ def probe(predictor: Predictor, options: SegmentOptions) -> float:
     network = Network(predictor, plan.output, flips=options.tta)
     names = backends(predictor) if options.precision == "auto" else []
     seconds = measure(network, (Tile((0,) * len(recipe.window), recipe.window), noise), names, rounds=1)
-    remember(timing_key(predictor.spec, recipe.window, predictor.device, threads=torch.get_num_threads(), tta=options.tta), seconds)
+    key = timing_key(predictor.spec, recipe.window, predictor.device, threads=torch.get_num_threads(), tta=options.tta)
+    remember(key, {RUN + name: value for name, value in seconds.items()})
     return min(seconds.values())
 
 

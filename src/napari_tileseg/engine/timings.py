@@ -22,7 +22,7 @@ EXACT = "exact"
 """Name of exact arithmetic among the ways to compute."""
 
 RUN = "run "
-"""Put before the name of a way: seconds for one tile with all that a run does beside it."""
+"""Put before the name of a way: seconds of a clock on the wall, from a run or a probe. Without it they only serve to compare ways."""
 
 _MOST = 256
 """Entries kept; the oldest go first."""
@@ -62,10 +62,9 @@ def expected_seconds(spec: ModelSpec, window: tuple[int, ...], device: str, *, t
         *start, place, _ = key.split("|")
         if start != wanted or (device != "auto" and place.partition(":")[0] != device.partition(":")[0]):
             continue
-        usable = {name: value for name, value in recall(key).items() if fast or name.removeprefix(RUN) == EXACT}
-        runs = [value for name, value in usable.items() if name.startswith(RUN)]
-        if usable:
-            return min(runs or usable.values())
+        runs = [value for name, value in recall(key).items() if name.startswith(RUN) and (fast or name == RUN + EXACT)]
+        if runs:
+            return min(runs)
     return None
 
 
