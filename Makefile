@@ -28,8 +28,8 @@ test-slow: setup  ## run the long tests (repeated kills, over-fits, builds of th
 
 # Some benchmarks are scripts that print ratios against other programs, the others belong to pytest-benchmark.
 bench: setup  ## measure speed and memory
-	@for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(SCREEN) $(BIN)/python $$script || failed=1; done; exit $${failed:-0}
-	@$(PYTEST) benchmarks -o python_files="bench_*.py" -p no:randomly --benchmark-only
+	@failed=0; for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(SCREEN) $(BIN)/python $$script || failed=1; done; \
+	$(PYTEST) benchmarks -o python_files="bench_*.py" -p no:randomly --benchmark-only || failed=1; exit $$failed
 
 lint: setup typecheck  ## check style, types, spelling and pyproject.toml
 	@$(BIN)/ruff check .

@@ -273,8 +273,12 @@ def test_estimate_says_what_the_plan_is(run: Run, crop: Path) -> None:
     status, said, _ = run("estimate", crop, "--model", "nuclei-2d", "--window", "64,64", "--json")
     needs = json.loads(said)
     assert (status, needs["window"], needs["disk_bytes"]) == (0, [64, 64], 96 * 64 * 4)
-    status, said, _ = run("estimate", crop, "--model", "nuclei-2d", "--window", "64,64")
+    assert needs["seconds"] > 0
+    status, said, _ = run("estimate", crop, "--model", "nuclei-2d", "--window", "64,64", "--no-probe")
     assert f"{needs['tiles']} tiles of 64 x 64." in said.splitlines()
+    assert f"About {needs['seconds']:.1f} s." in said.splitlines()  # as the probe has found
+    status, said, _ = run("estimate", crop, "--model", "nuclei-2d", "--window", "32,32", "--no-probe")
+    assert "--probe measures it" in said
 
 
 def test_several_models_and_uncertainty(run: Run, crop: Path, tmp_path: Path) -> None:

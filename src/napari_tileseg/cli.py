@@ -245,20 +245,26 @@ def estimate(
     level: Level = 0,
     window: Window = None,
     overlap: Overlap = None,
+    precision: Precision = None,
+    device: Device = None,
     batch: Batch = None,
+    tta: Views = None,
     scores: Scores = False,
+    probe: Annotated[bool, typer.Option("--probe/--no-probe", help="Load the model and time one tile.")] = True,
     json_lines: Lines = False,
 ) -> None:
-    """Say what a run would need: tiles, memory, disk."""
+    """Say what a run would need: tiles, memory, disk, time."""
     from dataclasses import asdict
 
     from napari_tileseg.pipeline import estimate as estimate_run
 
     with _guarded(json_lines):
-        options = _options(window=_numbers(window, "--window"), overlap=overlap, batch=batch, scores=scores)
+        options = _options(
+            window=_numbers(window, "--window"), overlap=overlap, precision=precision, device=device, batch=batch, tta=tta, scores=scores
+        )
         job = Job(model=_ref(model), input=str(image), axes=axes, channels=_numbers(channels, "--channels"), series=series, level=level)
         volume = _open(job, _spec(job.model))
-        needs = estimate_run(volume, job.model, options=options, channels=job.channels)
+        needs = estimate_run(volume, job.model, options=options, channels=job.channels, probe=probe)
         if json_lines:
             return _emit({"event": "estimate", **asdict(needs)})
         size = " x ".join(str(side) for side in needs.window)
@@ -266,6 +272,9 @@ def estimate(
         typer.echo(f"{needs.tiles} tiles of {size}.")
         typer.echo(f"{_bytes(needs.device_bytes)} on the device and {_bytes(needs.host_bytes)} of memory, beside the model itself.")
         typer.echo(f"{_bytes(needs.disk_bytes)} for the result, before compression.")
+        typer.echo(
+            f"About {_duration(needs.seconds)}." if needs.seconds is not None else "How long it takes is not known; --probe measures it."
+        )
         for note in needs.notes:
             typer.echo(note)
 
@@ -474,3 +483,9 @@ def _bytes(size: int) -> str:
     from napari_tileseg.io.files import amount
 
     return amount(size)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

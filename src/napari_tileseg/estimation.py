@@ -1,4 +1,4 @@
-"""``estimate``: what a run will need, from geometry alone."""
+"""``estimate``: what a run will need, from geometry alone, and how long it will take, from a probe or an earlier run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from napari_tileseg.engine.parts import Region, plan_parts
 from napari_tileseg.engine.recipe import resolve as resolve_recipe
 from napari_tileseg.engine.scan import plan_scan
 from napari_tileseg.engine.spacing import spacing_note, spacing_ratios
+from napari_tileseg.engine.timings import expected_seconds
 from napari_tileseg.image import as_volume, check_dtype
 from napari_tileseg.job import SegmentOptions
 from napari_tileseg.models.registry import find_spec
@@ -45,6 +46,8 @@ class Estimate:
         How the axes are used.
     notes : tuple of str
         What the user should know before the run.
+    seconds : float or None
+        How long the tiles will take; None where the model was neither probed nor run on this computer before.
     """
 
     tiles: int
@@ -54,6 +57,7 @@ class Estimate:
     disk_bytes: int
     sentence: str
     notes: tuple[str, ...] = ()
+    seconds: float | None = None
 
 
 def estimate(
@@ -64,13 +68,17 @@ def estimate(
     axes: str | None = None,
     channels: Sequence[int] | None = None,
     region: Region | None = None,
+    probe: bool = False,
 ) -> Estimate:
-    """Say what a run will need; no model is loaded and no pixel is read.
+    """Say what a run will need; no pixel is read.
 
     Parameters
     ----------
     volume, model, options, axes, channels, region
         As for `napari_tileseg.segment`.
+    probe : bool
+        Load the model and time one tile of it. Otherwise no model is loaded, and the time is that of the last run or probe on
+        this computer, if there was one.
 
     Raises
     ------
@@ -92,12 +100,26 @@ def estimate(
     note = spacing_note(image, spec, rescale=options.rescale)
     labels = math.prod(axis_map.result_shape) * axis_map.result_dtype.itemsize
     scores = 4 * len(spec.score_names) * math.prod(axis_map.grid_shape) if options.scores else 0
+    tiles = len(plan) * len(parts)
+    seconds = _probed(model, options) if probe and not isinstance(model, ModelSpec) else None
+    if seconds is None:
+        fast = options.precision == "auto"
+        seconds = expected_seconds(spec, recipe.window, options.device, tta=options.tta, fast=fast)
     return Estimate(
-        tiles=len(plan) * len(parts),
+        tiles=tiles,
         window=recipe.window,
         host_bytes=needs.host_bytes,
         device_bytes=needs.device_bytes,
         disk_bytes=labels + scores + (4 * math.prod(axis_map.grid_shape) if options.uncertainty else 0),
         sentence=axis_map.sentence,
         notes=(note,) if note else (),
+        seconds=None if seconds is None else seconds * tiles,
     )
+
+
+def _probed(model: str | Path, options: SegmentOptions) -> float:
+    """Return seconds for one tile of a model that is loaded for that alone."""
+    from napari_tileseg.engine.precision import probe
+    from napari_tileseg.models.predictor import load_model
+
+    return probe(load_model(str(model), device=options.device), options)

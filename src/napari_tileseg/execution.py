@@ -144,6 +144,10 @@ class Run:
             self.settings["threads"] = count
             self._run_parts(labels, clock)
         self.seconds = time.monotonic() - began
+        if self.journal is None or not self.journal.resumed:
+            from napari_tileseg.engine.precision import remember_run
+
+            remember_run(self.predictor, self.options, self.verdict, self.seconds / clock.total)
         self.counts = self._count(labels)
         objects = self.objects if self.axis_map.output == "instances" else None
         self.tell(Finished(objects=objects, seconds=self.seconds, voxels=self.counts))
@@ -207,7 +211,9 @@ class Run:
         if self.verdict is None:
             from napari_tileseg.engine.precision import decide
 
-            self.verdict = decide(source, self.predictor, self.options, check=self._raise_if_cancelled)
+            self.verdict = decide(
+                source, self.predictor, self.options, tiles=len(self.plan) * len(self.parts), check=self._raise_if_cancelled
+            )
             self.settings["precision"] = self.verdict.backend if self.verdict.fast else "exact"
             self.settings["precision_reason"] = self.verdict.reason
         return self.verdict

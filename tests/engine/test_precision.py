@@ -168,6 +168,14 @@ def test_random_weights_on_noise_are_never_computed_in_bfloat16() -> None:
     assert not verdict.fast or verdict.backend == "channels last"
 
 
+def test_a_check_that_costs_more_than_it_saves_is_not_made() -> None:
+    predictor = FunctionPredictor(spec_of(), bright)
+    few = decide(ArraySource(blocks()), predictor, AUTO, tiles=5, timer=fast_is(faster=True))
+    assert not few.fast
+    assert "5 tiles" in few.reason
+    assert decide(ArraySource(blocks()), predictor, AUTO, tiles=500, timer=fast_is(faster=True)).fast
+
+
 def test_a_way_that_fails_is_left_out() -> None:
     def scores(batch: torch.Tensor) -> torch.Tensor:
         product = torch.nn.functional.conv2d(batch, torch.ones((1, 1, 1, 1)))

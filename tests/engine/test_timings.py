@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from napari_tileseg.engine.timings import cache_folder, recall, remember, timing_key
+from napari_tileseg.engine.timings import cache_folder, expected_seconds, recall, remember, timing_key
 from napari_tileseg.models.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -30,12 +30,12 @@ def test_what_is_remembered_is_recalled_and_added_to() -> None:
 
 def test_another_window_device_or_number_of_threads_is_another_time() -> None:
     keys = {
-        timing_key(spec, window, device, threads=threads, passes=passes)
+        timing_key(spec, window, device, threads=threads, tta=tta)
         for spec in (SPEC, SPEC.model_copy(update={"weights_sha256": "2" * 64}))
         for window in ((32, 32), (64, 32))
         for device in ("cpu", "cuda:0")
         for threads in (1, 2)
-        for passes in (1, 4)
+        for tta in (False, True)
     }
     assert len(keys) == 2**5
 
@@ -68,3 +68,15 @@ def test_a_folder_that_cannot_be_made_stops_nothing(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("TILESEG_CACHE", str(tmp_path / "file" / "below"))
     remember("a", {"exact": 1.0})
     assert recall("a") == {}
+
+
+def test_the_last_time_is_expected_again() -> None:
+    assert expected_seconds(SPEC, (32, 32), "auto") is None
+    remember(timing_key(SPEC, (32, 32), "cpu", threads=2), {"run exact": 2.0, "run bfloat16": 1.0, "exact": 0.1})
+    assert expected_seconds(SPEC, (32, 32), "auto") == 2.0
+    assert expected_seconds(SPEC, (32, 32), "cpu", fast=True) == 1.0
+    remember(timing_key(SPEC, (32, 32), "cuda:0", threads=2), {"run exact": 0.5})
+    assert expected_seconds(SPEC, (32, 32), "auto") == 0.5
+    assert expected_seconds(SPEC, (32, 32), "cpu") == 2.0
+    assert expected_seconds(SPEC, (64, 64), "auto") is None
+    assert expected_seconds(SPEC, (32, 32), "auto", tta=True) is None

@@ -22,6 +22,7 @@ AUTOCAST = "bfloat16"
 """The one way that needs nothing but the predictor's own call."""
 
 _LAST = "channels last"
+_MOST_SCORES = 32
 _FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -34,8 +35,11 @@ def backends(predictor: Predictor) -> list[str]:
 
     "bfloat16" computes products and convolutions in that type. "channels last" works on a copy of the module whose weights
     and pixels hold all channels of a place side by side, and whose batch normalisations are part of the convolutions before
-    them; it needs a predictor with a `module`.
+    them; it needs a predictor with a `module`, and not so many scores that bringing their channels back to the front costs more
+    than was gained.
     """
+    if len(predictor.spec.score_names) > _MOST_SCORES:
+        return [AUTOCAST]
     members = getattr(predictor, "members", (predictor,))
     if predictor.device == "mps" or not all(isinstance(getattr(_unturned(member), "module", None), nn.Module) for member in members):
         return [AUTOCAST]

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from napari_tileseg.engine.allocator import kept_memory
 from napari_tileseg.engine.backends import AUTOCAST, backends
 from napari_tileseg.engine.decode import argmax, masks
 from napari_tileseg.engine.decoders import find_decoder
 from napari_tileseg.engine.feed import read_padded
 from napari_tileseg.engine.predict import Network
 from napari_tileseg.engine.recipe import resolve
-from napari_tileseg.engine.timings import EXACT, recall, remember, timing_key
+from napari_tileseg.engine.tiles import Tile
+from napari_tileseg.engine.timings import EXACT, RUN, recall, remember, timing_key
 from napari_tileseg.errors import DeviceMemoryError, PredictorError
 
 if TYPE_CHECKING:
@@ -25,11 +27,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_tileseg.engine.protocols import Predictor, Source
-    from napari_tileseg.engine.tiles import Tile, TilePlan
+    from napari_tileseg.engine.tiles import TilePlan
     from napari_tileseg.job import SegmentOptions
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["Verdict", "agreement", "contrast_tiles", "decide", "measure", "object_agreement"]
+__all__ = ["Verdict", "agreement", "contrast_tiles", "decide", "measure", "object_agreement", "probe", "remember_run"]
 
 LEAST = 0.995
 """Least Dice of the worst class (of the foreground, for instances) for which a fast way is taken."""
@@ -39,8 +41,6 @@ LEAST_OBJECTS = 0.99
 
 MATCH = 0.9
 """IoU from which on an object counts as found again."""
-
-_ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,8 @@ def decide(
     predictor: Predictor,
     options: SegmentOptions,
     *,
-    timer: Callable[[], float] = time.perf_counter,
+    tiles: int | None = None,
+    timer: Callable[[], float] | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Verdict:
     """Try exact arithmetic and the faster ways on the tiles of one image that have the most contrast.
@@ -134,8 +135,10 @@ def decide(
         The model.
     options : SegmentOptions
         As for the run.
-    timer : callable
-        The clock.
+    tiles : int, optional
+        How many the verdict will serve; those of this image by default. For a few, the check would take longer than it saves.
+    timer : callable, optional
+        The clock; by default processor time on a CPU, which other programs disturb less, wall time elsewhere.
     check : callable
         Called before each forward pass; may raise.
 
@@ -146,22 +149,26 @@ def decide(
     spec = predictor.spec
     plan = resolve(spec, options).plan(source.shape[1:])
     network = Network(predictor, plan.output, tta=options.tta, check=check)
-    tiles = contrast_tiles(source, plan)
+    chosen = contrast_tiles(source, plan)
     values = list(range(1, len(spec.foreground_classes) + 1))
-    seconds = _tile_seconds(network, predictor, plan, tiles[0], passes=network.passes, timer=timer)
+    timer = timer or (time.process_time if predictor.device == "cpu" else time.perf_counter)
+    seconds = _tile_seconds(network, predictor, plan, chosen[0], tta=options.tta, timer=timer)
     exact = seconds.pop(EXACT)
     faster = sorted((name for name in seconds if seconds[name] < exact), key=lambda name: seconds[name])
     if not faster:
         return Verdict(False, "bfloat16 is no faster than exact arithmetic on this device, so the run stays exact.")
+    total, best = tiles or len(plan), seconds[faster[0]]
+    if total * (exact - best) <= len(chosen) * (exact + best):
+        return Verdict(False, f"With {total} tiles, a check of the labels takes longer than it saves, so the run stays exact.")
     refused = ""
-    expected = _decoded(network, tiles, spec, options)
+    expected = _decoded(network, chosen, spec, options)
     for name in faster:
-        found = _decoded(network, tiles, spec, options, backend=name)
+        found = _decoded(network, chosen, spec, options, backend=name)
         score, least = _score(expected, found, values, instances=spec.output == "instances")
         if score is None:
             return Verdict(False, "The tiles that were tried hold nothing to compare, so the run stays exact.")
         if score >= least:
-            return Verdict(True, f"{name}: {exact / seconds[name]:.1f} times as fast, agreement {score:.4f} on {len(tiles)} tiles.", name)
+            return Verdict(True, f"{name}: {exact / seconds[name]:.1f} times as fast, agreement {score:.4f} on {len(chosen)} tiles.", name)
         refused = refused or f"{name} changes labels (agreement {score:.3f}, {least} is needed), so the run stays exact."
     return Verdict(False, refused)
 
@@ -172,11 +179,11 @@ def _tile_seconds(
     plan: TilePlan,
     tile: tuple[Tile, NDArray[np.float32]],
     *,
-    passes: int,
+    tta: object,
     timer: Callable[[], float],
 ) -> dict[str, float]:
     """Return seconds for one tile in exact arithmetic and in each faster way that works; from an earlier run if it is known."""
-    key = timing_key(predictor.spec, plan.window, predictor.device, threads=torch.get_num_threads(), passes=passes)
+    key = timing_key(predictor.spec, plan.window, predictor.device, threads=torch.get_num_threads(), tta=tta)
     offered = backends(predictor)
     known = {name: value for name, value in recall(key).items() if name in (EXACT, *offered)}
     if EXACT in known and len(known) > 1:
@@ -187,7 +194,12 @@ def _tile_seconds(
 
 
 def measure(
-    network: Network, tile: tuple[Tile, NDArray[np.float32]], names: list[str], *, timer: Callable[[], float] = time.perf_counter
+    network: Network,
+    tile: tuple[Tile, NDArray[np.float32]],
+    names: list[str],
+    *,
+    rounds: int = 3,
+    timer: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
     """Time one tile in exact arithmetic and in other ways, in turns; a way that fails is left out.
 
@@ -199,6 +211,8 @@ def measure(
         What to compute.
     names : list of str
         Ways to try, of `napari_tileseg.engine.backends.backends`.
+    rounds : int
+        How often each of them is timed.
     timer : callable
         The clock.
 
@@ -210,18 +224,39 @@ def measure(
     place, pixels = tile
     batch = torch.from_numpy(pixels)[None]
     seconds: dict[str, list[float]] = {EXACT: []}
-    _call(network, batch, place, EXACT)  # warming up is not speed
-    for name in names:
-        # What a library cannot compute in this way is no fault of the run; exact arithmetic is still there.
-        with suppress(PredictorError, DeviceMemoryError):
-            _call(network, batch, place, name)
-            seconds[name] = []
-    for _ in range(_ROUNDS):
-        for name, times in seconds.items():
-            start = timer()
-            _call(network, batch, place, name)
-            times.append(timer() - start)
+    with kept_memory():  # as in a run
+        _call(network, batch, place, EXACT)  # warming up is not speed
+        for name in names:
+            # What a library cannot compute in this way is no fault of the run; exact arithmetic is still there.
+            with suppress(PredictorError, DeviceMemoryError):
+                _call(network, batch, place, name)
+                seconds[name] = []
+        for _ in range(rounds):
+            for name, times in seconds.items():
+                start = timer()
+                _call(network, batch, place, name)
+                times.append(timer() - start)
     return {name: min(times) for name, times in seconds.items()}
+
+
+def probe(predictor: Predictor, options: SegmentOptions) -> float:
+    """Return seconds for one tile, measured on a tile of noise, and remember them; the first, which warms up, does not count."""
+    recipe = resolve(predictor.spec, options)
+    plan = recipe.plan(recipe.window)
+    noise = np.random.default_rng(0).random((len(predictor.spec.channels), *recipe.window), dtype=np.float32)
+    network = Network(predictor, plan.output, tta=options.tta)
+    names = backends(predictor) if options.precision == "auto" else []
+    seconds = measure(network, (Tile((0,) * len(recipe.window), recipe.window), noise), names, rounds=1)
+    key = timing_key(predictor.spec, recipe.window, predictor.device, threads=torch.get_num_threads(), tta=options.tta)
+    remember(key, {RUN + name: value for name, value in seconds.items()})
+    return min(seconds.values())
+
+
+def remember_run(predictor: Predictor, options: SegmentOptions, verdict: Verdict | None, seconds: float) -> None:
+    """Keep how many seconds one tile took in a run, with all that was done beside the network, for the next estimate."""
+    window = resolve(predictor.spec, options).window
+    key = timing_key(predictor.spec, window, predictor.device, threads=torch.get_num_threads(), tta=options.tta)
+    remember(key, {RUN + (verdict.backend if verdict and verdict.fast else EXACT): seconds})
 
 
 def _call(network: Network, batch: torch.Tensor, tile: Tile, name: str) -> torch.Tensor:

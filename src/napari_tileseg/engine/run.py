@@ -222,6 +222,7 @@ class _Task:
                 continue
             for tile, of_tile in zip(tiles, scores, strict=True):
                 self.slab.add(tile, of_tile, row, skip=self.skip)
+            del scores, of_tile  # the next ones take their place in memory
             del waiting[: len(tiles)]
             self.done += len(tiles)
             left = (time.monotonic() - self.began) / self.done * (self.total - self.done)

@@ -16,10 +16,13 @@ import platformdirs
 if TYPE_CHECKING:
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["EXACT", "cache_folder", "recall", "remember", "timing_key"]
+__all__ = ["EXACT", "RUN", "cache_folder", "expected_seconds", "recall", "remember", "timing_key"]
 
 EXACT = "exact"
 """Name of exact arithmetic among the ways to compute."""
+
+RUN = "run "
+"""Put before the name of a way: seconds of a clock on the wall, from a run or a probe. Without it they only serve to compare ways."""
 
 _MOST = 256
 """Entries kept; the oldest go first."""
@@ -31,13 +34,43 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else platformdirs.user_cache_path("napari-tileseg", appauthor=False)
 
 
-def timing_key(spec: ModelSpec, window: tuple[int, ...], device: str, *, threads: int, passes: int = 1) -> str:
+def timing_key(spec: ModelSpec, window: tuple[int, ...], device: str, *, threads: int, tta: object = False) -> str:
     """Return what the time of a tile depends on, as one string; empty for a model without a checksum, which is not remembered."""
     if not spec.weights_sha256:
         return ""
+    return "|".join([*_model_and_machine(spec, window, tta), device, f"{threads} threads"])
+
+
+def expected_seconds(spec: ModelSpec, window: tuple[int, ...], device: str, *, tta: object = False, fast: bool = False) -> float | None:
+    """Return how long one tile took when the model last ran on this computer; None where it never did.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        The model.
+    window : tuple of int
+        Size of the tile.
+    device : str
+        As torch names it; ``"auto"`` for whichever was used last.
+    tta : object
+        The option of that name.
+    fast : bool
+        Whether faster ways than exact arithmetic count.
+    """
+    wanted = _model_and_machine(spec, window, tta)
+    for key in reversed(_load()) if spec.weights_sha256 else ():
+        *start, place, _ = key.split("|")
+        if start != wanted or (device != "auto" and place.partition(":")[0] != device.partition(":")[0]):
+            continue
+        runs = [value for name, value in recall(key).items() if name.startswith(RUN) and (fast or name == RUN + EXACT)]
+        if runs:
+            return min(runs)
+    return None
+
+
+def _model_and_machine(spec: ModelSpec, window: tuple[int, ...], tta: object) -> list[str]:
     size = "x".join(str(side) for side in window)
-    place = _processor() if device == "cpu" else f"{device} {_processor()}"
-    return f"{spec.weights_sha256}|torch {version('torch')}|{place}|{size}|{threads} threads|{passes} passes"
+    return [spec.weights_sha256, size, f"tta {tta}", f"torch {version('torch')}", _processor().replace("|", " ")]
 
 
 def recall(key: str) -> dict[str, float]:

@@ -1,0 +1,89 @@
+"""What ``precision="auto"`` gains in time and changes in labels: the bundled models on labelled images, in turns with exact mode.
+
+From the root of the repository::
+
+    python benchmarks/bench_precision.py DATA [--images 6]
+
+DATA holds ``dsb2018_nuclei`` and ``hippocampus_mri`` with ``val/images`` and ``val/labels``. "agreement" is the Dice of the class
+that agrees worst between exact and auto, or the share of objects that match at IoU 0.9; "loss" is what auto loses in Dice, or in
+objects found (F1 at IoU 0.5), against the reference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from bench_engine import hardware
+
+from napari_tileseg.engine.precision import agreement, object_agreement
+from napari_tileseg.io import read_volume
+from napari_tileseg.job import SegmentOptions
+from napari_tileseg.models.predictor import load_model
+from napari_tileseg.pipeline import segment
+
+SETS = {"nuclei-2d": "dsb2018_nuclei", "hippocampus-3d": "hippocampus_mri"}
+
+
+def quality(labels: np.ndarray, truth: np.ndarray, *, instances: bool) -> float | None:
+    """Return the mean Dice of the classes, or the F1 of objects at IoU 0.5."""
+    if instances:
+        return object_agreement(truth, labels, least=0.5 + 1e-9)
+    found = [agreement(truth, labels, [value]) for value in range(1, int(truth.max()) + 1)]
+    values = [value for value in found if value is not None]
+    return statistics.mean(values) if values else None
+
+
+def compare(name: str, folder: Path, images: int) -> bool:
+    """Print one model's results; return whether the limits hold."""
+    model = load_model(name, device="cpu")
+    instances = model.spec.output == "instances"
+    agreements, losses, ratios, ways = [], [], [], {}
+    for path in sorted((folder / "val" / "images").iterdir())[:images]:
+        image = read_volume(path)
+        truth = np.asarray(read_volume(folder / "val" / "labels" / path.name).data).astype(np.int64)
+        labels, seconds = {}, {}
+        for precision in ("exact", "auto"):
+            start = time.process_time()
+            result = segment(image, model, options=SegmentOptions(precision=precision))
+            seconds[precision] = time.process_time() - start
+            labels[precision] = np.asarray(result.labels).astype(np.int64)
+        settings = result.provenance["settings"]
+        way = settings["precision"] if settings["precision"] != "exact" else f"exact ({settings['precision_reason']})"
+        ways[way] = ways.get(way, 0) + 1
+        compared = object_agreement(*labels.values()) if instances else agreement(*labels.values(), list(range(1, len(model.spec.classes))))
+        own = {key: quality(value, truth.reshape(value.shape), instances=instances) for key, value in labels.items()}
+        if compared is None or None in own.values():
+            continue
+        agreements.append(compared)
+        losses.append(own["exact"] - own["auto"])
+        ratios.append(seconds["auto"] / seconds["exact"])
+    least = 0.99 if instances else 0.995
+    print(f"{name} on {len(agreements)} images: ways {ways}")
+    print(f"  agreement mean {statistics.mean(agreements):.4f}, lowest {min(agreements):.4f} (at least {least} is asked for)")
+    print(f"  loss mean {statistics.mean(losses):+.4f}, largest {max(losses):+.4f} (at most 0.001 in the mean)")
+    print(f"  auto / exact, processor time with the check in it: {statistics.median(ratios):.2f}", flush=True)
+    return statistics.mean(agreements) >= least and statistics.mean(losses) <= 0.001
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("data", type=Path, nargs="?", help="without it nothing is measured")
+    parser.add_argument("--images", type=int, default=6)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    if arguments.data is None:
+        return print("No folder of labelled images was given, so nothing is measured.")
+    torch.set_num_threads(arguments.threads)
+    print(hardware())
+    held = [compare(name, arguments.data / folder, arguments.images) for name, folder in SETS.items()]
+    if not all(held):
+        raise SystemExit("A target is missed.")
+
+
+if __name__ == "__main__":
+    main()
