@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from napari_tileseg.engine.normalize import Statistics
     from napari_tileseg.engine.precision import Verdict
     from napari_tileseg.engine.protocols import Predictor, Sink, Source
-    from napari_tileseg.engine.tiles import TilePlan
+    from napari_tileseg.engine.tiles import Tile, TilePlan
     from napari_tileseg.volume import Volume
 
 __all__ = ["Estimate", "estimate", "save_segmentation", "segment"]
@@ -175,6 +176,7 @@ class _Run:
     grid: Grid = field(default_factory=lambda: Grid((), ()))
     verdict: Verdict | None = None
     slabs: int = 0
+    windows: int = 0
     scores: NDArray[np.float32] | None = None
     uncertainty: NDArray[np.float32] | None = None
 
@@ -202,7 +204,7 @@ class _Run:
         self.seconds = time.monotonic() - began
         self.counts = self._count(labels)
         objects = self.objects if self.axis_map.output == "instances" else None
-        self.tell(Finished(objects=objects, seconds=self.seconds, voxels=self.counts))
+        self.tell(Finished(objects=objects, seconds=self.seconds, voxels=self.counts, windows=self.windows))
 
     def _run_part(self, part: Part, skip_rows: int, sink: GridSink, clock: _Clock, after: int) -> None:
         from napari_tileseg.engine.run import run
@@ -223,6 +225,7 @@ class _Run:
             first_id=self.objects + 1,
             skip_rows=skip_rows,
             verdict=self._decided(source),
+            wanted=self._tissue(part),
         )
         for event in events:
             match event:
@@ -232,8 +235,9 @@ class _Run:
                         self.tell(SlabDone(moved))
                 case Progress(done, total, _):
                     self.tell(clock.progress(after - total + done))
-                case Finished(objects):
+                case Finished(objects, windows=windows):
                     self.objects += objects or 0
+                    self.windows += windows
                 case Warned(message):
                     self._warn(message)
                 case Planned(tiles=tiles, device=device, batch=batch):
@@ -250,6 +254,24 @@ class _Run:
             self.verdict = decide(source, self.predictor, self.options, check=self._raise_if_cancelled)
             self.settings["precision"] = "fast" if self.verdict.fast else "exact"
         return self.verdict
+
+    def _tissue(self, part: Part) -> Callable[[Tile], bool] | None:
+        """Return which boxes of the model's grid hold tissue; None where all are to be computed."""
+        if not self.options.skip_background:
+            return None
+        from napari_tileseg.engine.tissue import tissue_mask
+
+        tissue = tissue_mask(self.image, self.axis_map, part.position, check=self._raise_if_cancelled)
+        scales = [image / model for image, model in zip(self.grid.image, self.grid.model, strict=True)]
+
+        def wanted(tile: Tile) -> bool:
+            region = tuple(
+                (origin + math.floor(start * scale), origin + math.ceil(stop * scale))
+                for (start, stop), origin, scale in zip(tile.bounds, part.start, scales, strict=True)
+            )
+            return tissue.touches(region)
+
+        return wanted
 
     def _plan(self, recipe: Recipe, plan: TilePlan, tiles: int) -> None:
         self.settings = {**asdict(recipe), "grid": self.grid.model}
@@ -308,6 +330,7 @@ class _Run:
             provenance=describe(self.image, spec, self.axis_map, self.options, self.region, self.settings, self.statistics, self.warnings),
             warnings=tuple(self.warnings),
             seconds=self.seconds,
+            windows=self.windows,
         )
 
 

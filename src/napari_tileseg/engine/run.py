@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
+from napari_tileseg.engine.adaptive import Refinement, line_of
+from napari_tileseg.engine.counted import CountedSlab, empty_scores
 from napari_tileseg.engine.decode import Classes, Decoder, Masks
 from napari_tileseg.engine.decoders import find_decoder
 from napari_tileseg.engine.events import Event, Finished, Planned, Progress, SlabDone, Warned
@@ -27,7 +31,6 @@ from napari_tileseg.job import SegmentOptions
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from napari_tileseg.engine.memory import Estimate
@@ -57,6 +60,7 @@ def run(
     first_id: int = 1,
     skip_rows: int = 0,
     verdict: Verdict | None = None,
+    wanted: Callable[[Tile], bool] | None = None,
 ) -> Iterator[Event]:
     """Segment one image on the model's grid, slab by slab along its first axis.
 
@@ -80,6 +84,8 @@ def run(
     verdict : Verdict, optional
         What `decide` has said before, for the many planes or frames of one image; with ``precision="auto"`` each run decides
         by itself otherwise.
+    wanted : callable, optional
+        Whether a tile, by the box that its scores are for, is to be computed; pixels that no tile covers are background.
 
     Yields
     ------
@@ -96,7 +102,7 @@ def run(
         If the network fails on a tile; what is finished is in the sink.
     """
     started = time.monotonic()
-    task = _prepare(source, predictor, options or SegmentOptions(), cancel, first_id, skip_rows)
+    task = _prepare(source, predictor, options or SegmentOptions(), cancel, first_id, skip_rows, wanted)
     task.verdict = verdict
     yield task.planned()
     yield from task.notes()
@@ -104,13 +110,14 @@ def run(
     with Feed(source, task.plan, first=task.first, check=task.check) as feed:
         for row in task.plan.rows(task.first):
             block = feed.take(row)
-            yield from task.compute(row, block, feed.origin)
+            for line, pixels, tiles in task.lines(row, block):
+                yield from task.compute(line, pixels, feed.origin, tiles)
             finished = task.slab.finish(row, skip=skip_rows)
             if finished is not None:
                 yield from task.deliver(sink, *finished)
             task.slab.advance(row)
     yield from task.write(sink, task.decoder.finish())
-    yield Finished(task.decoder.objects, time.monotonic() - started, task.decoder.voxels)
+    yield Finished(task.decoder.objects, time.monotonic() - started, task.decoder.voxels, task.windows)
 
 
 @dataclass
@@ -123,15 +130,19 @@ class _Task:
     plan: TilePlan
     needs: Estimate
     network: Network
-    slab: Slab
+    slab: Slab | CountedSlab
     decoder: Decoder
     first: int
     batch: int
     cancel: Callable[[], bool]
+    wanted: Callable[[Tile], bool] | None = None
+    refinement: Refinement | None = None
     verdict: Verdict | None = None
     done: int = 0
+    windows: int = 0
     began: float = field(default_factory=time.monotonic)
     _buffer: torch.Tensor | None = None
+    _above: NDArray[np.float32] | None = None
 
     @property
     def total(self) -> int:
@@ -163,10 +174,26 @@ class _Task:
         if not verdict.fast:
             yield Warned(verdict.reason)
 
-    def compute(self, row: Row, block: NDArray[np.float32], origin: tuple[int, ...]) -> Iterator[Event]:
-        """Predict and add the tiles of one row; where memory runs out, with fewer at once."""
+    def lines(self, row: Row, block: NDArray[np.float32]) -> Iterator[tuple[Row, NDArray[np.float32], list[Placed]]]:
+        """Yield tiles that lie side by side with what they see: those of a row, then the windows over its seams, if any."""
+        tiles = [tile for tile in self.plan.tiles(row.index) if self.wanted is None or self.wanted(tile.kept)]
+        self.done += self.plan.tiles_per_row - len(tiles)
+        yield row, block, tiles
+        if self.refinement is None:
+            return
+        for line, between in groupby(self.refinement.choose(row), line_of):
+            if line.seen == row.seen or self._above is None:
+                yield line, block, list(between)
+            else:  # half in the row above, whose pixels the feed has not kept
+                top = line.seen[0] - self.plan.row(row.index - 1).seen[0]
+                shared = row.seen[0] - line.seen[0]
+                yield line, np.concatenate([self._above[:, top : top + shared], block[:, : block.shape[1] - shared]], 1), list(between)
+        self._above = block.copy()
+
+    def compute(self, row: Row, block: NDArray[np.float32], origin: tuple[int, ...], tiles: list[Placed]) -> Iterator[Event]:
+        """Predict and add tiles that lie side by side; where memory runs out, with fewer at once."""
         pixels = torch.from_numpy(block)
-        waiting = list(self.plan.tiles(row.index))
+        waiting = list(tiles)
         while waiting:
             tiles = waiting[: self.batch]
             try:
@@ -184,8 +211,11 @@ class _Task:
             scores = scores.to(self.slab.device)
             for tile, of_tile in zip(tiles, scores, strict=True):
                 self.slab.add(tile, of_tile, row)
+                if self.refinement is not None and row.index >= 0:
+                    self.refinement.note(tile, of_tile[: len(self.predictor.spec.score_names)])
             del waiting[: len(tiles)]
-            self.done += len(tiles)
+            self.windows += len(tiles)
+            self.done += len(tiles) if row.index >= 0 else 0
             left = (time.monotonic() - self.began) / self.done * (self.total - self.done)
             yield Progress(self.done, self.total, left)
 
@@ -218,7 +248,13 @@ class _Task:
 
 
 def _prepare(
-    source: Source, predictor: Predictor, options: SegmentOptions, cancel: Callable[[], bool], first_id: int, skip_rows: int
+    source: Source,
+    predictor: Predictor,
+    options: SegmentOptions,
+    cancel: Callable[[], bool],
+    first_id: int,
+    skip_rows: int,
+    wanted: Callable[[Tile], bool] | None,
 ) -> _Task:
     """Check everything that can be checked, then allocate."""
     spec = predictor.spec
@@ -232,8 +268,23 @@ def _prepare(
     extra = options.uncertainty == "disagreement"
     network = Network(predictor, plan.output, tta=options.tta, disagree=extra)
     normalized = decoder.normalized or options.scores or bool(options.uncertainty)
-    slab = _slab(plan, recipe, predictor, needs, channels=len(spec.score_names) + extra, normalized=normalized)
-    task = _Task(source, predictor, options, plan, needs, network, slab, decoder, plan.first_row(skip_rows), batch, cancel)
+    first = plan.first_row(skip_rows)
+    refinement = None
+    if options.adaptive:
+        half = len(replace(recipe, overlap=0.5, steps=spec.steps).plan(plan.shape)) // 2
+        refinement = Refinement(plan, spec, options.threshold, max(0, half - len(plan)))
+        first = max(0, first - 1)  # seams need the row above
+    slab = _slab(
+        plan,
+        recipe,
+        predictor,
+        needs,
+        channels=len(spec.score_names) + extra,
+        normalized=normalized,
+        ends=refinement.ends() if refinement else [row.finished[1] for row in plan.rows()] if wanted else None,
+        first=first,
+    )
+    task = _Task(source, predictor, options, plan, needs, network, slab, decoder, first, batch, cancel, wanted, refinement)
     network.check = task.check
     return task
 
@@ -282,10 +333,22 @@ def _row_limit(plan: TilePlan, spec: ModelSpec, memory_limit: int | None) -> int
     return max(2 * plan.depth, (memory_limit or _HELD_BYTES) // 2 // row)
 
 
-def _slab(plan: TilePlan, recipe: Recipe, predictor: Predictor, needs: Estimate, *, channels: int, normalized: bool) -> Slab:
+def _slab(
+    plan: TilePlan,
+    recipe: Recipe,
+    predictor: Predictor,
+    needs: Estimate,
+    *,
+    channels: int,
+    normalized: bool,
+    ends: list[int] | None,
+    first: int,
+) -> Slab | CountedSlab:
     """Put the open scores beside the model, or on the host where they would take too much of the device."""
     device = predictor.device
     if device != "cpu" and needs.device_bytes > free_memory(device) // 2:
         device = "cpu"
     weights = importance(plan.output, recipe.blending, recipe.sigma)
+    if ends is not None:
+        return CountedSlab(plan, weights, channels, empty_scores(predictor.spec), ends, first=first, device=device)
     return Slab(plan, weights, channels, device=device, normalized=normalized)

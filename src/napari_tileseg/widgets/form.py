@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_tileseg.job import SegmentOptions
+from napari_tileseg.widgets.advanced import AdvancedFields, titled
 from napari_tileseg.widgets.channels import ChannelFields
 from napari_tileseg.widgets.choices import Choices, Settings, changes, default_settings, results_words
 from napari_tileseg.widgets.parts import Combo, Edit, Fields, Fold, Links, MessageBox, Spin, Tick
@@ -48,14 +50,15 @@ class OptionsPage(QWidget):
         self.threshold = Spin("Threshold", _tip("threshold"))
         self.min_size = Spin("Min. size", "Smaller objects go.", most=1e9, step=1)
         self.rescale = Tick("Match pixel size", _tip("rescale"))
-        self.tta = Tick("Average flips", "8 times slower in 3D, 4 times in 2D.")
+        self.advanced = AdvancedFields()
+        self.advanced_fold = Fold("Advanced", self.advanced)
         self.reset_button = QPushButton("Reset to the model's values")
         self.reset_button.setAccessibleName("Reset to the model's values")
         self.fields = Fields(indent=8)
         for field in (self.window_edit, self.overlap, self.blending, self.precision, self.threshold, self.min_size):
             self.fields.add(field.accessibleName(), field)
         self.fields.add_wide(self.rescale)
-        self.fields.add_wide(self.tta)
+        self.fields.add_wide(self.advanced_fold)
         self.fields.add_wide(self.reset_button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 4)
@@ -66,8 +69,8 @@ class OptionsPage(QWidget):
             spin.valueChanged.connect(self._tell)
         for combo in (self.blending, self.precision):
             combo.currentIndexChanged.connect(self._tell)
-        for tick in (self.rescale, self.tta):
-            tick.toggled.connect(self._tell)
+        self.rescale.toggled.connect(self._tell)
+        self.advanced.changed.connect(self._tell)
         self.reset_button.clicked.connect(self.reset)
 
     @property
@@ -80,7 +83,7 @@ class OptionsPage(QWidget):
             threshold=self.threshold.value(),
             min_size=self.min_size.value(),
             rescale=self.rescale.isChecked(),
-            tta=self.tta.isChecked(),
+            **self.advanced.values,  # type: ignore[arg-type]  # one value for each field that is left
         )
 
     @property
@@ -97,10 +100,11 @@ class OptionsPage(QWidget):
             if not old.window
             else {
                 name: getattr(settings, name)
-                for name in ("overlap", "blending", "precision", "threshold", "min_size", "rescale", "tta")
+                for name in (field.name for field in dataclass_fields(Settings) if field.name != "window")
                 if getattr(settings, name) != getattr(old, name)
             }
         )
+        self.advanced.set_spec(spec)
         self._fill(replace(self._defaults, **kept))
         needed = spec.output != "softmax"
         self.threshold.setEnabled(needed)
@@ -118,7 +122,7 @@ class OptionsPage(QWidget):
         self.changed.emit()
 
     def _fill(self, settings: Settings) -> None:
-        fields = (self.window_edit, self.overlap, self.blending, self.precision, self.threshold, self.min_size, self.rescale, self.tta)
+        fields = (self.window_edit, self.overlap, self.blending, self.precision, self.threshold, self.min_size, self.rescale)
         blocked = [field.blockSignals(True) for field in fields]
         self.window_edit.setText(settings.window)
         self.overlap.setValue(settings.overlap)
@@ -127,7 +131,7 @@ class OptionsPage(QWidget):
         self.threshold.setValue(settings.threshold)
         self.min_size.setValue(settings.min_size)
         self.rescale.setChecked(settings.rescale)
-        self.tta.setChecked(settings.tta)
+        self.advanced.fill(settings)
         for field, was in zip(fields, blocked, strict=True):
             field.blockSignals(was)
 
@@ -202,12 +206,15 @@ class SegmentForm(QWidget):
         self.where_fields = where
         self.options = OptionsPage()
         self.keep_scores = Tick("Keep scores as a layer", _tip("scores"))
+        self.uncertainty = Combo(*titled("uncertainty"))
+        self.uncertainty.fill([("Off", ""), ("Entropy", "entropy"), ("Disagreement", "disagreement")])
         self.objects = Tick("Objects table", "Size and shape.")
         self.keep = Combo("Keep in", "Disk when memory is short.")
         self.keep.fill([("Auto", "auto"), ("Memory", "memory"), ("Disk", "disk")])
         results = Fields(indent=8)
         results.add_wide(self.keep_scores)
         results.add_wide(self.objects)
+        results.add(self.uncertainty.accessibleName(), self.uncertainty)
         results.add("Keep in", self.keep)
         self.results_fields = results
         self.where_fold = Fold("Where", where)
@@ -235,13 +242,13 @@ class SegmentForm(QWidget):
         for box in (self.question, self.options_problem, self.where_problem):
             box.chosen.connect(self.acted)
         self.unload.chosen.connect(self.acted)
-        for combo in (self.device, self.region, self.keep):
+        for combo in (self.device, self.region, self.uncertainty, self.keep):
             combo.currentIndexChanged.connect(self._on_field)
         for tick in (self.keep_scores, self.objects):
             tick.toggled.connect(self._on_field)
         self.options.changed.connect(self._on_field)
         self.channels.changed.connect(self._on_field)
-        for fold in (self.where_fold, self.options_fold, self.results_fold):
+        for fold in (self.where_fold, self.options_fold, self.options.advanced_fold, self.results_fold):
             fold.toggled.connect(self._on_fold)
 
     def choices(self) -> Choices:
@@ -254,6 +261,7 @@ class SegmentForm(QWidget):
             device=self.device.value or "auto",
             region=self.region.value,
             scores=self.keep_scores.isChecked(),
+            uncertainty=self.uncertainty.value,
             objects=self.objects.isChecked(),
             keep=self.keep.value,
         )
@@ -289,7 +297,7 @@ class SegmentForm(QWidget):
 
     def set_theme(self, theme: str, color: str) -> None:
         """Take arrows and icons from another theme; `color` is its icon colour."""
-        for fold in (self.where_fold, self.options_fold, self.results_fold):
+        for fold in (self.where_fold, self.options_fold, self.options.advanced_fold, self.results_fold):
             fold.set_theme(theme)
         for box in (self.question, self.options_problem, self.where_problem):
             box.set_theme(theme, color)
@@ -304,7 +312,7 @@ class SegmentForm(QWidget):
     def align(self) -> None:
         """Line all fields up."""
         outer = (self.top, self.middle, self.bottom, self.channels.fields)
-        inner = (self.where_fields, self.options.fields, self.results_fields)
+        inner = (self.where_fields, self.options.fields, self.options.advanced, self.results_fields)
         for group in (outer, inner):
             width = max(fields.label_width for fields in group)
             for fields in group:
@@ -351,10 +359,16 @@ class SegmentForm(QWidget):
             options.threshold,
             options.min_size,
             options.rescale,
-            options.tta,
+            options.advanced_fold.header,
+            options.advanced.sigma,
+            options.advanced.padding,
+            options.advanced.tta,
+            options.advanced.adaptive,
+            options.advanced.skip_background,
             options.reset_button,
             self.results_fold.header,
             self.keep_scores,
             self.objects,
+            self.uncertainty,
             self.keep,
         ]
