@@ -88,6 +88,8 @@ Series = Annotated[int, typer.Option("--series", min=0, help="Which image of the
 Level = Annotated[int, typer.Option("--level", min=0, help="Which resolution of the file; 0 is the finest.")]
 Window = Annotated[str | None, _described("window", "--window")]
 Overlap = Annotated[float | None, _described("overlap", "--overlap")]
+Adaptive = Annotated[bool, _described("adaptive", "--adaptive")]
+SkipBackground = Annotated[bool, _described("skip_background", "--skip-background")]
 Blending = Annotated[str | None, _described("blending", "--blending")]
 Sigma = Annotated[float | None, _described("sigma", "--sigma")]
 Padding = Annotated[str | None, _described("padding", "--padding")]
@@ -165,6 +167,8 @@ def segment(
     level: Level = 0,
     window: Window = None,
     overlap: Overlap = None,
+    adaptive: Adaptive = False,
+    skip_background: SkipBackground = False,
     blending: Blending = None,
     sigma: Sigma = None,
     padding: Padding = None,
@@ -188,6 +192,8 @@ def segment(
         options = _options(
             window=_numbers(window, "--window"),
             overlap=overlap,
+            adaptive=adaptive,
+            skip_background=skip_background,
             blending=blending,
             sigma=sigma,
             padding=padding,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from napari_tileseg.engine.protocols import Predictor, Sink, Source
     from napari_tileseg.engine.recipe import Recipe
     from napari_tileseg.engine.scan import Turn
-    from napari_tileseg.engine.tiles import TilePlan
+    from napari_tileseg.engine.tiles import Tile, TilePlan
     from napari_tileseg.job import SegmentOptions
     from napari_tileseg.volume import Volume
 
@@ -69,6 +70,7 @@ class Run:
     settings: dict[str, Any] = field(default_factory=dict)
     verdict: Verdict | None = None
     slabs: int = 0
+    windows: int = 0
     scores: NDArray[np.float32] | None = None
     uncertainty: NDArray[np.float32] | None = None
     relief: Relief = field(default_factory=Relief)
@@ -150,7 +152,7 @@ class Run:
             remember_run(self.predictor, self.options, self.verdict, self.seconds / clock.total)
         self.counts = self._count(labels)
         objects = self.objects if self.axis_map.output == "instances" else None
-        self.tell(Finished(objects=objects, seconds=self.seconds, voxels=self.counts))
+        self.tell(Finished(objects=objects, seconds=self.seconds, voxels=self.counts, windows=self.windows))
 
     def _run_parts(self, labels: NDArray[Any], clock: Clock) -> None:
         journal = self.journal
@@ -186,6 +188,7 @@ class Run:
             axis=self.turn.axis,
             keeper=keeper,
             relief=self.relief,
+            wanted=self._tissue(part),
         )
         for event in events:
             match event:
@@ -195,8 +198,9 @@ class Run:
                         self.tell(SlabDone(moved))
                 case Progress(done, total, _):
                     self.tell(clock.progress(done, total))
-                case Finished(objects):
+                case Finished(objects, windows=windows):
                     self.objects += objects or 0
+                    self.windows += windows
                 case Warned(message):
                     self._warn(message)
                 case Planned(tiles=tiles, device=device, batch=batch):
@@ -217,6 +221,27 @@ class Run:
             self.settings["precision"] = self.verdict.backend if self.verdict.fast else "exact"
             self.settings["precision_reason"] = self.verdict.reason
         return self.verdict
+
+    def _tissue(self, part: Part) -> Callable[[Tile], bool] | None:
+        """Return which boxes of the model's grid hold tissue; None where all are to be computed."""
+        if not self.options.skip_background:
+            return None
+        from napari_tileseg.engine.tissue import tissue_mask
+
+        _, level = self.view.measured  # a coarse one where the image is huge
+        tissue = tissue_mask(level, self._mapped(level), part.position, check=self._raise_if_cancelled)
+        factors = [level.sizes[axis] / self.image.sizes[axis] for axis in self.axis_map.spatial]
+        scales = [by * image / model for by, image, model in zip(factors, self.grid.image, self.grid.model, strict=True)]
+        origins = [by * start for by, start in zip(factors, part.start, strict=True)]
+
+        def wanted(tile: Tile) -> bool:
+            region = tuple(
+                (math.floor(origin + start * scale), math.ceil(origin + stop * scale))
+                for (start, stop), origin, scale in zip(tile.bounds, origins, scales, strict=True)
+            )
+            return tissue.touches(region)
+
+        return wanted
 
     def _announce(self, tiles: int) -> None:
         batch = self.options.batch or default_batch(self.plan, self.predictor.device)
@@ -285,6 +310,7 @@ class Run:
             provenance={**provenance, "adaptations": list(self.relief.notes), "unreadable": self.damage.places},
             warnings=tuple(self.warnings),
             seconds=self.seconds,
+            windows=self.windows,
         )
 
 

@@ -21,6 +21,9 @@ class SegmentOptions(BaseModel):
 
     window: tuple[int, ...] | None = Field(None, title="Window", description="Tile size in pixels, one number per axis of the model.")
     overlap: float | None = Field(None, ge=0, lt=1, title="Overlap", description="Share of a tile seen twice.")
+    adaptive: bool = Field(
+        False, title="Adaptive overlap", description="Little overlap (0.125 if none is given), and more only where tiles disagree."
+    )
     blending: Literal["gaussian", "constant", "nnunet", "crop"] | None = Field(
         None, title="Blending", description="How overlaps are averaged."
     )
@@ -32,6 +35,7 @@ class SegmentOptions(BaseModel):
     threshold: float = Field(0.5, ge=0, le=1, title="Threshold", description="Least score that counts.")
     min_size: float = Field(0, ge=0, title="Min. size", description="Smaller objects go (pixels or voxels).")
     rescale: bool = Field(True, title="Match pixel size", description="Resample to the pixel size the model was trained at.")
+    skip_background: bool = Field(False, title="Skip background", description="Leave out tiles without tissue or cells.")
     tta: Literal[False, "flips", "rotations"] = Field(
         False, title="Average over", description="flips: of every axis. rotations: and quarter turns, 2D only. 4 to 8 times slower."
     )

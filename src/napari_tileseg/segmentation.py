@@ -45,6 +45,8 @@ class Segmentation:
         Sentences.
     seconds : float
         Wall time of the run.
+    windows : int
+        Windows that this run computed.
     """
 
     labels: Any
@@ -58,6 +60,7 @@ class Segmentation:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
+    windows: int = 0
 
     def labels_volume(self) -> Volume:
         """Return the labels as a volume with the input's place in the world."""

@@ -197,6 +197,18 @@ def test_flips_are_averaged() -> None:
     np.testing.assert_allclose(averaged.scores, image, rtol=0, atol=1e-5)
 
 
+def test_only_axes_that_the_network_knows_mirrored_are_flipped() -> None:
+    seen: list[np.ndarray] = []
+
+    def look(batch: torch.Tensor) -> torch.Tensor:
+        seen.append(batch[0, 0].numpy().copy())
+        return batch
+
+    image = image_of(2, (8, 8))
+    collect(image, look, spec_of(classes=["a"], mirror_axes="X"), tta="flips")
+    np.testing.assert_array_equal(seen, [image[0], image[0][:, ::-1]])
+
+
 def test_flips_and_quarter_turns_are_averaged() -> None:
     image = image_of(2, (20, 20))
     seen: list[np.ndarray] = []
@@ -371,6 +383,8 @@ def test_half_precision_scores_are_taken() -> None:
         ),
         ((1, 9, 9), {"output_offset": (1, 2)}, {"tta": "rotations"}, OptionsError, "need a square window"),
         ((1, 9, 9, 9), {"axes": "CZYX", "window": (8, 8, 8)}, {"tta": "rotations"}, OptionsError, "Rotations are for 2D models"),
+        ((1, 9, 9), {"mirror_axes": ""}, {"tta": "flips"}, OptionsError, "was not trained on mirror images"),
+        ((1, 9, 9), {"mirror_axes": "X"}, {"tta": "rotations"}, OptionsError, "along X only"),
         ((1, 9, 9), {"output_offset": (4, 4)}, {}, OptionsError, "Use a larger window"),
     ],
 )

@@ -62,8 +62,14 @@ def test_a_wrong_window_is_named_with_what_is_accepted(text: str) -> None:
 
 def test_the_header_says_what_was_changed() -> None:
     defaults = default_settings(FLAT)
-    changed = replace(defaults, window="512", overlap=0.25, tta=True, min_size=12.5)
+    changed = replace(defaults, window="512", overlap=0.25, tta="flips", min_size=12.5)
     assert changes(changed, defaults, unit="µm²") == "window 512, overlap 0.25, min. size 12.5 µm², flips averaged"
+    more = replace(defaults, tta="rotations", sigma=0.2, padding="reflect", adaptive=True, skip_background=True)
+    assert changes(more, defaults).startswith("flips and turns averaged, sigma 0.2, mirrored at the border, adaptive overlap, background")
+    made = options_from(Choices("m", "YX", more, uncertainty="entropy"), FLAT)
+    assert (made.tta, made.sigma, made.padding, made.adaptive, made.skip_background) == ("rotations", 0.2, "reflect", True, True)
+    assert made.uncertainty == "entropy"
+    assert "sigma" not in options_from(Choices("m", "YX", defaults), FLAT).model_fields_set
     assert results_words(Choices("m", "YX", defaults, scores=True, objects=True, keep="disk")) == "labels, scores, objects table, on disk"
 
 

@@ -92,12 +92,15 @@ class Finished(_Record):
         Wall time of the run.
     voxels : dict of str to int
         Number of pixels of each class, background included where it is a class.
+    windows : int
+        Windows that were computed: fewer than tiles where background was skipped, more where seams were looked at again.
     """
 
     kind: ClassVar[str] = "finished"
     objects: int | None
     seconds: float
     voxels: dict[str, int] = field(default_factory=dict)
+    windows: int = 0
 
 
 Event = Planned | SlabDone | Progress | Warned | Finished

@@ -80,7 +80,7 @@ class Network:
         self._predictor = predictor
         self._expected = (len(predictor.spec.score_names), *output)
         members = getattr(predictor, "members", (predictor,))  # of an ensemble: one by one, so that a run can stop between them
-        self._passes = [(member, view) for member in members for view in views(tta, len(output))]
+        self._passes = [(member, view) for member in members for view in views(tta, predictor.spec)]
         self._disagree = disagree
         self.check = check
         self.fast = False

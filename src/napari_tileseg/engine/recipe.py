@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from napari_tileseg.engine.tiles import TilePlan, plan_tiles
-from napari_tileseg.engine.views import check_passes, check_rotations, views
+from napari_tileseg.engine.views import check_passes, check_views, views
 from napari_tileseg.errors import OptionsError
 
 if TYPE_CHECKING:
     from napari_tileseg.job import SegmentOptions
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["Recipe", "resolve"]
+__all__ = ["FIRST_OVERLAP", "Recipe", "resolve"]
+
+FIRST_OVERLAP = 0.125
+"""Overlap of the first pass of an adaptive run where the user names none."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,17 @@ def resolve(spec: ModelSpec, options: SegmentOptions) -> Recipe:
     if wrong is not None:
         better = -(-wrong // spec.multiple_of) * spec.multiple_of
         raise OptionsError(f"Window {wrong} is no multiple of {spec.multiple_of}. Use {better}.")
-    if options.tta == "rotations":
-        check_rotations(tuple(window), spec.output_offset)
-    check_passes(options.uncertainty, len(views(options.tta, spec.spatial_ndim)) * max(1, len(spec.members)))
+    check_views(options.tta, spec, tuple(window))
+    check_passes(options.uncertainty, len(views(options.tta, spec)) * max(1, len(spec.members)))
+    if options.adaptive and (options.blending or spec.blending) == "crop":
+        raise OptionsError('Adaptive overlap averages tiles, blending "crop" does not. Use blending "gaussian", or no adaptive overlap.')
+    overlap = spec.overlap if options.overlap is None else options.overlap
+    if options.adaptive and options.overlap is None:
+        overlap = FIRST_OVERLAP
     return Recipe(
         window=tuple(window),
-        overlap=spec.overlap if options.overlap is None else options.overlap,
-        steps=spec.steps,
+        overlap=overlap,
+        steps="even" if options.adaptive else spec.steps,
         blending=options.blending or spec.blending,
         sigma=options.sigma if "sigma" in options.model_fields_set else spec.sigma,
         padding=options.padding or spec.padding,

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
+from napari_tileseg.engine.adaptive import Refinement, line_of
 from napari_tileseg.engine.allocator import kept_memory
+from napari_tileseg.engine.counted import CountedSlab, empty_scores
 from napari_tileseg.engine.decode import Classes, Decoder, Masks, PerPixel
 from napari_tileseg.engine.decoders import find_decoder
 from napari_tileseg.engine.events import Event, Finished, Planned, Progress, SlabDone, Warned
@@ -33,7 +37,6 @@ from napari_tileseg.job import SegmentOptions
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from napari_tileseg.engine.memory import Estimate
@@ -65,6 +68,7 @@ def run(
     axis: int = 0,
     keeper: Keeper | None = None,
     relief: Relief | None = None,
+    wanted: Callable[[Tile], bool] | None = None,
 ) -> Iterator[Event]:
     """Segment one image on the model's grid, slab by slab along one of its axes.
 
@@ -92,6 +96,8 @@ def run(
         rows are computed; labels are the same.
     relief : Relief, optional
         What earlier samples have given up for want of memory; this run adds to it.
+    wanted : callable, optional
+        Whether a tile, by the box that its scores are for, is to be computed; pixels that no tile covers are background.
 
     Yields
     ------
@@ -111,15 +117,17 @@ def run(
     started = time.monotonic()
     options, keeper, relief = options or SegmentOptions(), keeper or Keeper(), relief or Relief()
     turn = Turn(axis, len(source.shape) - 1)
+    windows = 0
     while True:
         task: _Task | None = None
         try:
-            task = _prepare(source, predictor, relief.options(options), cancel, first_id, turn, keeper, relief)
+            task = _prepare(source, predictor, relief.options(options), cancel, first_id, turn, keeper, relief, wanted)
             task.verdict = verdict
             yield from _scan(task, turn.sink(sink), keeper)
             break
         except DeviceMemoryError:
             verdict = task.verdict if task else verdict
+            windows += task.windows if task else 0
             # Where the user has chosen the window, it stays.
             smaller = None if options.window else smaller_window(relief.window or predictor.spec.window, predictor.spec)
             if smaller is None:
@@ -129,7 +137,7 @@ def run(
         size = " x ".join(str(side) for side in smaller)
         where = "" if keeper.rows == 0 else f" from row {keeper.rows} on"
         yield Warned(relief.note(f"{predictor.device} is short of memory: the window is now {size}{where}."))
-    yield Finished(task.decoder.objects, time.monotonic() - started, task.decoder.voxels)
+    yield Finished(task.decoder.objects, time.monotonic() - started, task.decoder.voxels, windows + task.windows)
 
 
 def _scan(task: _Task, sink: Sink, keeper: Keeper) -> Iterator[Event]:
@@ -140,7 +148,8 @@ def _scan(task: _Task, sink: Sink, keeper: Keeper) -> Iterator[Event]:
     with kept_memory(), Feed(task.source, task.plan, first=task.first, check=task.check) as feed:
         for row in task.plan.rows(task.first):
             block = feed.take(row)
-            yield from task.compute(row, block, feed.origin)
+            for line, pixels, tiles in task.lines(row, block):
+                yield from task.compute(line, pixels, feed.origin, tiles)
             finished = task.slab.finish(row, skip=task.skip)
             if finished is not None:
                 yield from task.deliver(sink, *finished)
@@ -159,7 +168,7 @@ class _Task:
     plan: TilePlan
     needs: Estimate
     network: Network
-    slab: Slab | Strips
+    slab: Slab | Strips | CountedSlab
     decoder: Decoder
     first: int
     skip: int
@@ -167,10 +176,14 @@ class _Task:
     cancel: Callable[[], bool]
     turn: Turn
     relief: Relief
+    wanted: Callable[[Tile], bool] | None = None
+    refinement: Refinement | None = None
     verdict: Verdict | None = None
     done: int = 0
+    windows: int = 0
     began: float = field(default_factory=time.monotonic)
     _buffer: torch.Tensor | None = None
+    _above: NDArray[np.float32] | None = None
 
     @property
     def total(self) -> int:
@@ -205,10 +218,30 @@ class _Task:
         if not self.network.fast and not told:
             yield Warned(self.verdict.reason)
 
-    def compute(self, row: Row, block: NDArray[np.float32], origin: tuple[int, ...]) -> Iterator[Event]:
-        """Predict and add the tiles of one row; where memory runs out, by other means."""
+    def lines(self, row: Row, block: NDArray[np.float32]) -> Iterator[tuple[Row, NDArray[np.float32], list[Placed]]]:
+        """Yield tiles that lie side by side with what they see: those of a row, then the windows over its seams, if any."""
+        tiles = [tile for tile in self.plan.tiles(row.index) if self.wanted is None or self.wanted(self._unturned(tile.kept))]
+        self.done += self.plan.tiles_per_row - len(tiles)
+        yield row, block, tiles
+        if self.refinement is None:
+            return
+        for line, between in groupby(self.refinement.choose(row), line_of):
+            if line.seen == row.seen or self._above is None:
+                yield line, block, list(between)
+            else:  # half in the row above, whose pixels the feed has not kept
+                top = line.seen[0] - self.plan.row(row.index - 1).seen[0]
+                shared = row.seen[0] - line.seen[0]
+                yield line, np.concatenate([self._above[:, top : top + shared], block[:, : block.shape[1] - shared]], 1), list(between)
+        self._above = block.copy()
+
+    def _unturned(self, tile: Tile) -> Tile:
+        """Return a tile in the order of the image's axes."""
+        return Tile(self.turn.back(tile.start), self.turn.back(tile.stop))
+
+    def compute(self, row: Row, block: NDArray[np.float32], origin: tuple[int, ...], tiles: list[Placed]) -> Iterator[Event]:
+        """Predict and add tiles that lie side by side; where memory runs out, by other means."""
         pixels = torch.from_numpy(block)
-        waiting = list(self.plan.tiles(row.index))
+        waiting = list(tiles)
         while waiting:
             tiles = waiting[: self.batch]
             try:
@@ -222,9 +255,12 @@ class _Task:
                 continue
             for tile, of_tile in zip(tiles, scores, strict=True):
                 self.slab.add(tile, of_tile, row, skip=self.skip)
+                if self.refinement is not None and row.index >= 0:
+                    self.refinement.note(tile, of_tile[: len(self.predictor.spec.score_names)])
             del scores, of_tile  # the next ones take their place in memory
             del waiting[: len(tiles)]
-            self.done += len(tiles)
+            self.windows += len(tiles)
+            self.done += len(tiles) if row.index >= 0 else 0
             left = (time.monotonic() - self.began) / self.done * (self.total - self.done)
             yield Progress(self.done, self.total, left)
 
@@ -298,6 +334,7 @@ def _prepare(
     turn: Turn,
     keeper: Keeper,
     relief: Relief,
+    wanted: Callable[[Tile], bool] | None,
 ) -> _Task:
     """Check everything that can be checked, then allocate."""
     _check_source(source, predictor.spec)
@@ -314,9 +351,28 @@ def _prepare(
     extra = options.uncertainty == "disagreement"
     network = Network(predictor, plan.output, tta=options.tta, disagree=extra)
     network.fast = relief.fast
-    slab = _slab(plan, recipe, predictor, needs, relief, decoder, scores=options.scores or bool(options.uncertainty), extra=extra)
     first, skip = plan.first_row(keeper.rows), keeper.rows
-    task = _Task(source, predictor, options, plan, needs, network, slab, decoder, first, skip, relief.batch, cancel, turn, relief)
+    refinement = None
+    if options.adaptive:
+        half = len(replace(recipe, overlap=0.5, steps=spec.steps).plan(plan.shape)) // 2
+        refinement = Refinement(plan, spec, options.threshold, max(0, half - len(plan)))
+        first = max(0, first - 1)  # seams need the row above
+    ends = refinement.ends() if refinement else [row.finished[1] for row in plan.rows()] if wanted else None
+    slab = _slab(
+        plan,
+        recipe,
+        predictor,
+        needs,
+        relief,
+        decoder,
+        scores=options.scores or bool(options.uncertainty),
+        extra=extra,
+        ends=ends,
+        first=first,
+    )
+    task = _Task(
+        source, predictor, options, plan, needs, network, slab, decoder, first, skip, relief.batch, cancel, turn, relief, wanted, refinement
+    )
     network.check = task.check
     return task
 
@@ -373,7 +429,9 @@ def _slab(
     *,
     scores: bool,
     extra: bool,
-) -> Slab | Strips:
+    ends: list[int] | None,
+    first: int,
+) -> Slab | Strips | CountedSlab:
     """Put the open scores beside the model, or on the host where they would take too much of the device."""
     device = predictor.device
     if relief.host is None:
@@ -381,7 +439,9 @@ def _slab(
     weights = importance(plan.output, recipe.blending, recipe.sigma)
     channels = len(predictor.spec.score_names) + extra
 
-    def make(device: str) -> Slab | Strips:
+    def make(device: str) -> Slab | Strips | CountedSlab:
+        if ends is not None:
+            return CountedSlab(plan, weights, channels, empty_scores(predictor.spec), ends, first=first, device=device)
         if isinstance(decoder, PerPixel) and by_strips(plan, predictor.spec, scores=scores):
             return Strips(plan, weights, channels, decoder, device=device, normalized=decoder.normalized)
         return Slab(plan, weights, channels, device=device, normalized=decoder.normalized or scores)

@@ -11,7 +11,9 @@ from napari_tileseg.errors import OptionsError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["AS_IT_IS", "View", "check_passes", "check_rotations", "views"]
+    from napari_tileseg.models.spec import ModelSpec
+
+__all__ = ["AS_IT_IS", "View", "check_passes", "check_views", "views"]
 
 
 @dataclass(frozen=True)
@@ -44,33 +46,42 @@ AS_IT_IS = View()
 """Nothing is turned."""
 
 
-def views(tta: str | bool, ndim: int) -> tuple[View, ...]:
+def views(tta: str | bool, spec: ModelSpec) -> tuple[View, ...]:
     """Return what scores are averaged over, the tile as it is first.
 
     Parameters
     ----------
     tta : False, "flips" or "rotations"
         "flips": all combinations of mirrored axes, 4 in 2D and 8 in 3D. "rotations": the 8 flips and quarter turns of a square.
-    ndim : int
-        Number of spatial axes.
+    spec : ModelSpec
+        Axes that its network never saw mirrored are left alone.
     """
     if not tta:
         return (AS_IT_IS,)
-    axes = range(2, 2 + ndim)
-    flips = [chosen for count in range(ndim + 1) for chosen in combinations(axes, count)]
+    axes = [2 + place for place, axis in enumerate(spec.spatial_axes) if spec.mirror_axes is None or axis in spec.mirror_axes]
+    flips = [chosen for count in range(len(axes) + 1) for chosen in combinations(axes, count)]
     return tuple(View(chosen, swapped) for swapped in ((False, True) if tta == "rotations" else (False,)) for chosen in flips)
 
 
-def check_rotations(window: tuple[int, ...], offset: tuple[int, ...] | None) -> None:
-    """Refuse quarter turns of what does not look the same afterwards.
+def check_views(tta: str | bool, spec: ModelSpec, window: tuple[int, ...]) -> None:
+    """Refuse views that the network does not know, and quarter turns of what is not square.
 
     Raises
     ------
     OptionsError
     """
-    if len(window) != 2:
+    if not tta:
+        return
+    known = spec.spatial_axes if spec.mirror_axes is None else spec.mirror_axes
+    if not known:
+        raise OptionsError(f"{spec.label} was not trained on mirror images, so an average over flips would be wrong. Run it without tta.")
+    if tta != "rotations":
+        return
+    if spec.spatial_ndim != 2:
         raise OptionsError('Rotations are for 2D models; this one works on volumes. Use tta "flips".')
-    if len(set(window)) > 1 or len(set(offset or (0,))) > 1:
+    if len(known) < 2:
+        raise OptionsError(f'{spec.label} was trained on mirror images along {known} only, not on turned ones. Use tta "flips".')
+    if len(set(window)) > 1 or len(set(spec.output_offset or (0,))) > 1:
         size = " x ".join(str(side) for side in window)
         raise OptionsError(
             f'Rotations need a square window; this one is {size}. Set window {max(window)} x {max(window)}, or use tta "flips".'

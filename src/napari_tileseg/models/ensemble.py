@@ -90,6 +90,7 @@ def combine(specs: Sequence[ModelSpec]) -> ModelSpec:
             "description": f"Mean of the scores of {len(specs)} models.",
             "architecture": "",
             "arguments": {},
+            "mirror_axes": _shared([spec.mirror_axes for spec in specs]),
             "multiple_of": multiple,
             "window": tuple(-(-size // multiple) * multiple for size in first.window),
             "licence": " AND ".join(dict.fromkeys(spec.licence for spec in specs if spec.licence)),
@@ -135,6 +136,12 @@ class Ensemble:
     def size(self) -> int:
         """Bytes of all weights on the device."""
         return sum(member.size for member in self.members)
+
+
+def _shared(axes: Sequence[str | None]) -> str | None:
+    """Return the letters that all of them hold; None stands for any."""
+    known = [letters for letters in axes if letters is not None]
+    return "".join(letter for letter in known[0] if all(letter in letters for letters in known)) if known else None
 
 
 def _text(value: object) -> str:

@@ -76,6 +76,7 @@ class ModelSpec(BaseModel):
     blending: Literal["gaussian", "constant", "nnunet", "crop"] = "gaussian"
     sigma: float = Field(0.125, gt=0, description="Width of the Gaussian weights as a share of the window.")
     padding: Literal["zeros", "reflect"] = Field("zeros", description="What a window sees beyond the image, after normalisation.")
+    mirror_axes: str | None = Field(None, description="Axes along which the network was trained on mirror images; all if not known.")
     output_offset: tuple[int, ...] | None = Field(None, description="Pixels the output lacks at each side (valid convolutions).")
 
     output: OutputKind = "softmax"
@@ -114,6 +115,8 @@ class ModelSpec(BaseModel):
                 raise ValueError(f"{label} {sizes} must have one number for each of the axes {self.spatial_axes}")
         if any(size < 1 or size % self.multiple_of for size in self.window):
             raise ValueError(f"window {self.window} must be made of positive multiples of {self.multiple_of}")
+        if self.mirror_axes is not None and not set(self.mirror_axes) <= set(self.spatial_axes):
+            raise ValueError(f"mirror_axes {self.mirror_axes!r} may hold the letters {self.spatial_axes} only")
         if self.colors and len(self.colors) != len(self.foreground_classes):
             raise ValueError(f"{len(self.colors)} colours were given for {len(self.foreground_classes)} classes")
         return self

@@ -89,7 +89,11 @@ class Settings:
     threshold: float = 0.5
     min_size: float = 0.0
     rescale: bool = True
-    tta: bool = False
+    tta: str = ""
+    sigma: float = 0.125
+    padding: str = "zeros"
+    adaptive: bool = False
+    skip_background: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,13 +107,20 @@ class Choices:
     device: str = "auto"
     region: str = "whole"
     scores: bool = False
+    uncertainty: str = ""
     objects: bool = False
     keep: str = "auto"
 
 
 def default_settings(spec: ModelSpec) -> Settings:
     """Return what the model says."""
-    return Settings(window=", ".join(str(size) for size in spec.window), overlap=spec.overlap, blending=spec.blending)
+    return Settings(
+        window=", ".join(str(size) for size in spec.window),
+        overlap=spec.overlap,
+        blending=spec.blending,
+        sigma=spec.sigma,
+        padding=spec.padding,
+    )
 
 
 def changes(settings: Settings, defaults: Settings, *, unit: str = "px") -> str:
@@ -122,7 +133,11 @@ def changes(settings: Settings, defaults: Settings, *, unit: str = "px") -> str:
         "threshold": f"threshold {settings.threshold:.2f}",
         "min_size": f"min. size {settings.min_size:g} {unit}",
         "rescale": "pixel size not matched",
-        "tta": "flips averaged",
+        "tta": {"": "no flips", "flips": "flips averaged", "rotations": "flips and turns averaged"}[settings.tta],
+        "sigma": f"sigma {settings.sigma:g}",
+        "padding": "mirrored at the border" if settings.padding == "reflect" else "zeros at the border",
+        "adaptive": "adaptive overlap",
+        "skip_background": "background skipped",
     }
     changed = [words[item.name] for item in fields(Settings) if not _same(getattr(settings, item.name), getattr(defaults, item.name))]
     return ", ".join(changed) or "as the model says"
@@ -130,7 +145,7 @@ def changes(settings: Settings, defaults: Settings, *, unit: str = "px") -> str:
 
 def results_words(choices: Choices) -> str:
     """Say what a run will leave: ``"labels, scores"``."""
-    words = ["labels"] + ["scores"] * choices.scores + ["objects table"] * choices.objects
+    words = ["labels"] + ["scores"] * choices.scores + ["uncertainty"] * bool(choices.uncertainty) + ["objects table"] * choices.objects
     kept = {"memory": "in memory", "disk": "on disk"}.get(choices.keep)
     return ", ".join(words + [kept] * bool(kept))  # type: ignore[list-item]  # None is left out by the multiplication
 
@@ -183,9 +198,15 @@ def options_from(choices: Choices, spec: ModelSpec, pixel: float = 1.0) -> Segme
         "threshold": round(settings.threshold, 4),
         "min_size": round(settings.min_size / pixel, 6),
         "rescale": settings.rescale,
-        "tta": settings.tta,
+        "tta": settings.tta or False,
+        "padding": None if settings.padding == defaults.padding else settings.padding,
+        "adaptive": settings.adaptive,
+        "skip_background": settings.skip_background,
         "scores": choices.scores,
+        "uncertainty": choices.uncertainty or False,
     }
+    if not _same(settings.sigma, defaults.sigma):
+        values["sigma"] = round(settings.sigma, 4)
     return SegmentOptions.parse(**values)
 
 

@@ -42,6 +42,8 @@ def command_line(job: Job, spec: ModelSpec, output: str) -> str:
     words += ["--channels", _list(job.channels)] if job.channels else []
     words += ["--window", _list(options.window)] if options.window else []
     words += ["--overlap", f"{options.overlap:g}"] if options.overlap is not None else []
+    words += ["--adaptive"] if options.adaptive else []
+    words += ["--skip-background"] if options.skip_background else []
     words += ["--blending", options.blending] if options.blending else []
     words += ["--sigma", f"{options.sigma:g}"] if "sigma" in options.model_fields_set else []
     words += ["--padding", options.padding] if options.padding else []

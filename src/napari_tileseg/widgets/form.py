@@ -97,12 +97,15 @@ class SegmentForm(QWidget):
         self.where_fields = where
         self.options = OptionsPage()
         self.keep_scores = Tick("Keep scores as a layer", _tip("scores"))
+        self.uncertainty = Combo("Uncertainty", _tip("uncertainty"))
+        self.uncertainty.fill([("Off", ""), ("Entropy", "entropy"), ("Disagreement", "disagreement")])
         self.objects = Tick("Objects table", "Size and shape.")
         self.keep = Combo("Keep in", "Disk when memory is short.")
         self.keep.fill([("Auto", "auto"), ("Memory", "memory"), ("Disk", "disk")])
         results = Fields(indent=8)
         results.add_wide(self.keep_scores)
         results.add_wide(self.objects)
+        results.add(self.uncertainty.accessibleName(), self.uncertainty)
         results.add("Keep in", self.keep)
         self.results_fields = results
         self.where_fold = Fold("Where", where)
@@ -130,13 +133,13 @@ class SegmentForm(QWidget):
         for box in (self.question, self.options_problem, self.where_problem):
             box.chosen.connect(self.acted)
         self.unload.chosen.connect(self.acted)
-        for combo in (self.device, self.region, self.keep):
+        for combo in (self.device, self.region, self.uncertainty, self.keep):
             combo.currentIndexChanged.connect(self._on_field)
         for tick in (self.keep_scores, self.objects):
             tick.toggled.connect(self._on_field)
         self.options.changed.connect(self._on_field)
         self.channels.changed.connect(self._on_field)
-        for fold in (self.where_fold, self.options_fold, self.results_fold):
+        for fold in (self.where_fold, self.options_fold, self.options.advanced_fold, self.results_fold):
             fold.toggled.connect(self._on_fold)
 
     def choices(self) -> Choices:
@@ -149,6 +152,7 @@ class SegmentForm(QWidget):
             device=self.device.value or "auto",
             region=self.region.value,
             scores=self.keep_scores.isChecked(),
+            uncertainty=self.uncertainty.value,
             objects=self.objects.isChecked(),
             keep=self.keep.value,
         )
@@ -184,7 +188,7 @@ class SegmentForm(QWidget):
 
     def set_theme(self, theme: str, color: str) -> None:
         """Take arrows and icons from another theme; `color` is its icon colour."""
-        for fold in (self.where_fold, self.options_fold, self.results_fold):
+        for fold in (self.where_fold, self.options_fold, self.options.advanced_fold, self.results_fold):
             fold.set_theme(theme)
         for box in (self.question, self.options_problem, self.where_problem):
             box.set_theme(theme, color)
@@ -199,7 +203,7 @@ class SegmentForm(QWidget):
     def align(self) -> None:
         """Line all fields up."""
         outer = (self.top, self.middle, self.bottom, self.channels.fields)
-        inner = (self.where_fields, self.options.fields, self.results_fields)
+        inner = (self.where_fields, self.options.fields, self.options.advanced_fields, self.results_fields)
         for group in (outer, inner):
             width = max(fields.label_width for fields in group)
             for fields in group:
@@ -242,5 +246,6 @@ class SegmentForm(QWidget):
             self.results_fold.header,
             self.keep_scores,
             self.objects,
+            self.uncertainty,
             self.keep,
         ]

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_tileseg.job import SegmentOptions
 from napari_tileseg.widgets.choices import Settings, changes, default_settings
-from napari_tileseg.widgets.parts import Fields
+from napari_tileseg.widgets.parts import Fields, Fold
 from napari_tileseg.widgets.parts.fields import tame
 
 if TYPE_CHECKING:
@@ -22,8 +22,14 @@ if TYPE_CHECKING:
 
 __all__ = ["OptionsPage", "make_field"]
 
-_WORDS = {"nnunet": "nnU-Net", "auto": "Fast"}
+_WORDS = {False: "Nothing", "nnunet": "nnU-Net", "auto": "Fast", "reflect": "Mirror image", "rotations": "Flips and turns"}
 """Choices that are not simply written with a capital."""
+
+_RANGES = {"sigma": (0.01, 1.0, 0.025)}
+"""Least, most and step of numbers that are no plain shares."""
+
+_ADVANCED = ("tta", "sigma", "padding", "adaptive", "skip_background")
+"""Fields that most runs leave to the model; in a fold of their own."""
 
 _ALWAYS_DECIDED = "The class with the highest score wins; no threshold is needed."
 
@@ -40,12 +46,13 @@ def make_field(name: str) -> ValueWidget[Any]:
     kind = _kind(field.annotation)
     words: dict[str, Any] = {"name": name, "label": field.title, "tooltip": field.description}
     if get_origin(kind) is Literal:
-        return ComboBox(choices=[(_WORDS.get(value, value.capitalize()), value) for value in get_args(kind)], **words)
+        return ComboBox(choices=_choices(kind), **words)
     if kind is bool:
         return CheckBox(**words)
     if kind is float:
         most = _most(field.metadata)
-        return FloatSpinBox(min=0.0, max=most, step=0.05 if most <= 1 else 1.0, **words)
+        least, most, step = _RANGES.get(name, (0.0, most, 0.05 if most <= 1 else 1.0))
+        return FloatSpinBox(min=least, max=most, step=step, **words)
     return LineEdit(**words)
 
 
@@ -60,18 +67,22 @@ class OptionsPage(QWidget):
         self.widgets = {item.name: make_field(item.name) for item in fields(Settings)}
         self.reset_button = QPushButton("Reset to the model's values")
         self.reset_button.setAccessibleName("Reset to the model's values")
-        self.fields = Fields(indent=8)
-        for widget in self.widgets.values():
+        self.fields, self.advanced_fields = Fields(indent=8), Fields(indent=8)
+        self.advanced_fold = Fold("Advanced", self.advanced_fields)
+        for name, widget in self.widgets.items():
             tame(widget.native, widget.label)
+            group = self.advanced_fields if name in _ADVANCED else self.fields
             if isinstance(widget, CheckBox):
-                self.fields.add_wide(widget.native)
+                group.add_wide(widget.native)
             else:
-                self.fields.add(widget.label, widget.native)
+                group.add(widget.label, widget.native)
             widget.changed.connect(self._tell)
+        self.fields.add_wide(self.advanced_fold)
         self.fields.add_wide(self.reset_button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 4)
         layout.addWidget(self.fields)
+        self.widgets["sigma"].native.setDecimals(3)
         self.widgets["min_size"].tooltip = "Smaller objects go."  # in the image's unit, here
         self._defaults = Settings("", 0.5, "gaussian")
         self.reset_button.clicked.connect(self.reset)
@@ -89,13 +100,22 @@ class OptionsPage(QWidget):
     @property
     def natives(self) -> list[QWidget]:
         """The Qt widgets from top to bottom, as Tab takes them."""
-        return [*(widget.native for widget in self.widgets.values()), self.reset_button]
+        natives = {name: widget.native for name, widget in self.widgets.items()}
+        advanced = [natives.pop(name) for name in _ADVANCED]
+        return [*natives.values(), self.advanced_fold.header, *advanced, self.reset_button]
 
     def set_spec(self, spec: ModelSpec) -> None:
         """Take a model's values; what the user changed himself stays, the window apart."""
         old, now = asdict(self._defaults), asdict(self.settings)
         kept = {name: value for name, value in now.items() if name != "window" and value != old[name]} if old["window"] else {}
         self._defaults = default_settings(spec)
+        turns = self.widgets["tta"]
+        offered = [choice for choice in _choices(_kind(SegmentOptions.model_fields["tta"].annotation)) if choice[1] != "rotations"]
+        assert isinstance(turns, ComboBox)
+        with turns.changed.blocked():
+            turns.choices = [*offered, (_WORDS["rotations"], "rotations")] if spec.spatial_ndim == 2 else offered
+        if kept.get("tta") == "rotations" and spec.spatial_ndim == 3:
+            kept["tta"] = "flips"  # turns are for planes
         self._fill(replace(self._defaults, **kept))
         threshold, rescale = self.widgets["threshold"], self.widgets["rescale"]
         threshold.enabled = spec.output != "softmax"
@@ -123,6 +143,11 @@ class OptionsPage(QWidget):
 
     def _tell(self) -> None:
         self.changed.emit()
+
+
+def _choices(kind: Any) -> list[tuple[str, str]]:
+    """Return words and value of each choice; a choice of nothing has the value ``""``, as in `Settings`."""
+    return [(_WORDS.get(value) or str(value).capitalize(), value or "") for value in get_args(kind)]
 
 
 def _most(rules: list[Any]) -> float:
