@@ -360,6 +360,15 @@ def test_other_weights_and_versions_are_noticed(cut: Any, monkeypatch: pytest.Mo
         cut()
 
 
+def test_a_journal_that_lacks_something_is_refused(cut: Any, tmp_path: Path) -> None:
+    path = tmp_path / ".a.ome.tif.tileseg" / "journal.json"
+    body = json.loads(path.read_text())
+    del body["checksum"], body["state"]["relief"]
+    path.write_text(json.dumps({**body, "checksum": journal_module._checksum(body)}))
+    with pytest.raises(OutputError, match="damaged or of a newer version"):
+        cut()
+
+
 def test_it_begins_anew_where_that_is_wanted(cut: Any) -> None:
     changed = other(cut.image)
     np.testing.assert_array_equal(cut(changed, resume=False), segment(changed, model(), axes="YX").labels)

@@ -13,7 +13,7 @@ from napari_tileseg.engine.damage import Damage
 from napari_tileseg.engine.events import Event, Finished, Planned, Progress, SlabDone, Warned
 from napari_tileseg.engine.faults import Relief
 from napari_tileseg.engine.grid import Grid, ResampledSink, ResampledSource
-from napari_tileseg.engine.journal import Keeper
+from napari_tileseg.engine.journal import Keeper, damaged
 from napari_tileseg.engine.levels import View, choose_view
 from napari_tileseg.engine.memory import default_batch
 from napari_tileseg.engine.memory import estimate as estimate_memory
@@ -111,16 +111,21 @@ class Run:
     def take_up(self, journal: Journal) -> None:
         """Go on where the journal is, and keep it."""
         self.journal = journal
-        state = journal.state
         if journal.resumed:
-            self.warnings = list(state["warnings"])
-            self.statistics = {frame: Statistics.from_dict(values) for frame, values in state["statistics"]}
-            self.objects = int(state["found"])
-            self.settings |= state["settings"]
-            self.relief = Relief.from_dict(state["relief"])
-            self.verdict = _verdict(state["verdict"])
-            self.damage.restore(state["damage"])
+            try:
+                self._restore(journal.state)
+            except (LookupError, TypeError, ValueError) as error:
+                raise damaged(journal.folder) from error
         journal.collect = self._state
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.warnings = list(state["warnings"])
+        self.statistics = {frame: Statistics.from_dict(values) for frame, values in state["statistics"]}
+        self.objects = int(state["found"])
+        self.settings |= state["settings"]
+        self.relief = Relief.from_dict(state["relief"])
+        self.verdict = _verdict(state["verdict"])
+        self.damage.restore(state["damage"])
 
     def _state(self) -> dict[str, Any]:
         """Return what a run that continues this one needs to know."""

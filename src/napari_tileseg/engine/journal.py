@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.engine.decode import Decoder
 
-__all__ = ["Journal", "JournalKeeper", "Keeper", "disk_error"]
+__all__ = ["Journal", "JournalKeeper", "Keeper", "damaged", "disk_error"]
 
 _NAME = "journal.json"
 _FORMAT = 1
@@ -197,7 +197,7 @@ class Journal:
             with np.load(self._file(record["open"])) as arrays:
                 opened = dict(arrays)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise _damaged(self.folder) from error
+            raise damaged(self.folder) from error
         base = int(record["base"])
         scores = np.concatenate(chunks, axis=1)[:, base - int(record["chunks"][0]["start"]) :]
         decoder.restore(record["numbers"], opened, base, scores.copy())
@@ -295,16 +295,17 @@ def _read(path: Path) -> dict[str, Any] | None:
         body = json.loads(path.read_text(encoding="utf-8"))
         checksum = body.pop("checksum")
         if body["format"] > _FORMAT or checksum != _checksum(body):
-            raise _damaged(path.parent)
+            raise damaged(path.parent)
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(path.parent) from error
+        raise damaged(path.parent) from error
     found: dict[str, Any] = body
     return found
 
 
-def _damaged(folder: Path) -> OutputError:
+def damaged(folder: Path) -> OutputError:
+    """Say that what a journal holds cannot be used."""
     return OutputError(f'The journal of the unfinished run in "{folder}" is damaged or of a newer version. {_RESTART}')
 
 
