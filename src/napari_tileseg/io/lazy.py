@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Box = tuple[slice, ...]
     ReadBox = Callable[[Box], NDArray[Any]]
 
-__all__ = ["LazyArray", "box_of", "native"]
+__all__ = ["LazyArray", "box_of", "index_ranges", "native"]
 
 
 class LazyArray:
@@ -64,7 +64,7 @@ class LazyArray:
         return f"LazyArray(shape={self.shape}, dtype={self.dtype})"
 
     def __getitem__(self, key: Any, /) -> Any:
-        ranges, dropped = _ranges(key, self.shape)
+        ranges, dropped = index_ranges(key, self.shape)
         drop = tuple(0 if single else slice(None) for single in dropped)
         if any(len(span) == 0 for span in ranges):
             return np.empty([len(span) for span in ranges], self.dtype)[drop]
@@ -74,6 +74,8 @@ class LazyArray:
         return part[steps][drop]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError("An array that is read from elsewhere cannot be had without a copy.")
         array = np.asarray(self[...])
         return array if dtype is None else array.astype(dtype, copy=False)
 
@@ -95,11 +97,18 @@ def box_of(key: Any, shape: tuple[int, ...]) -> tuple[tuple[tuple[int, int], ...
     steps : tuple of int
         Of the slices; 1 for numbers.
     """
-    ranges, dropped = _ranges(key, shape)
+    ranges, dropped = index_ranges(key, shape)
     return tuple((span.start, span.stop) if len(span) else (0, 0) for span in ranges), dropped, tuple(span.step for span in ranges)
 
 
-def _ranges(key: Any, shape: tuple[int, ...]) -> tuple[list[range], tuple[bool, ...]]:
+def index_ranges(key: Any, shape: tuple[int, ...]) -> tuple[list[range], tuple[bool, ...]]:
+    """Read an index as one range for each axis, and say which axes were indexed by one number.
+
+    Raises
+    ------
+    IndexError
+        If it lies outside, or is none of integers, slices and ``...``.
+    """
     keys = _expand(key, len(shape))
     return [_range(part, size) for part, size in zip(keys, shape, strict=True)], tuple(isinstance(part, int | np.integer) for part in keys)
 

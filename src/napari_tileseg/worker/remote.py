@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import operator
 import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_tileseg.errors import Cancelled, InputError
+from napari_tileseg.io.lazy import LazyArray, index_ranges
 from napari_tileseg.worker.messages import Block, BlockError, Read
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class RemoteReadError(InputError):
         self.details = details
 
 
-class RemoteArray:
+class RemoteArray(LazyArray):
     """An array of the other process: shape, dtype and basic slicing.
 
     Threads may read at once; they take turns.
@@ -53,35 +53,15 @@ class RemoteArray:
     def __init__(
         self, shape: tuple[int, ...], dtype: Any, *, ask: Callable[[Read], None], cancelled: Callable[[], bool] = lambda: False
     ) -> None:
-        self.shape: tuple[int, ...] = tuple(int(size) for size in shape)
-        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        # Not by LazyArray's own __init__: this one reads with steps, and keeps the byte order.
+        self.shape = tuple(int(size) for size in shape)
+        self.dtype = np.dtype(dtype)
         self._ask = ask
         self._cancelled = cancelled
         self._turn = threading.Lock()
         self._arrived = threading.Condition()
         self._request = 0
         self._answer: Block | BlockError | None = None
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        return self.size * self.dtype.itemsize
-
-    def __len__(self) -> int:
-        return int(self.shape[0])
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        if copy is False:
-            raise ValueError("an array of another process cannot be had without a copy")
-        block = self[...]
-        return block if dtype is None else block.astype(dtype, copy=False)
 
     def __getitem__(self, key: Any, /) -> NDArray[Any]:
         """Return a box.
@@ -98,8 +78,13 @@ class RemoteArray:
         Cancelled
             If the run is cancelled while the read is waited for.
         """
-        box, finish = _plan(key, self.shape)
-        shape = tuple(len(range(*span)) for span in box)
+        ranges, dropped = index_ranges(key, self.shape)
+        # Files and Zarr arrays read forwards only.
+        forwards = [span[::-1] if span.step < 0 else span for span in ranges]
+        turn = slice(None, None, -1)
+        finish = tuple(0 if single else turn if span.step < 0 else slice(None) for span, single in zip(ranges, dropped, strict=True))
+        box = tuple((span.start, max(span.stop, span.start), span.step) for span in forwards)
+        shape = tuple(len(span) for span in forwards)
         if 0 in shape:
             return np.empty(shape, self.dtype)[finish]
         with self._turn:
@@ -138,51 +123,6 @@ class RemoteArray:
     def _taken(self) -> Block | BlockError | None:
         answer, self._answer = self._answer, None
         return answer
-
-
-def _plan(key: Any, shape: tuple[int, ...]) -> tuple[Box, tuple[int | slice, ...]]:
-    """Split an index into a box with positive steps and what is to be done with the box once it is here."""
-    box: list[tuple[int, int, int]] = []
-    finish: list[int | slice] = []
-    for part, size in zip(_expanded(key, len(shape)), shape, strict=True):
-        if isinstance(part, slice):
-            chosen = range(*part.indices(size))
-            if chosen.step < 0:  # files and Zarr arrays read forwards only
-                chosen = chosen[::-1]
-                finish.append(slice(None, None, -1))
-            else:
-                finish.append(slice(None))
-            box.append((chosen.start, max(chosen.stop, chosen.start), chosen.step))
-        else:
-            index = _position(part, size)
-            box.append((index, index + 1, 1))
-            finish.append(0)
-    return tuple(box), tuple(finish)
-
-
-def _expanded(key: Any, ndim: int) -> list[Any]:
-    """Return one index per axis."""
-    parts = list(key) if isinstance(key, tuple) else [key]
-    dots = [place for place, part in enumerate(parts) if part is Ellipsis]
-    if len(dots) > 1:
-        raise IndexError("an index can only have a single ellipsis ('...')")
-    if dots:
-        parts[dots[0] : dots[0] + 1] = [slice(None)] * (ndim - len(parts) + 1)
-    if len(parts) > ndim:
-        raise IndexError(f"too many indices: the array has {ndim} dimensions, {len(parts)} were indexed")
-    return parts + [slice(None)] * (ndim - len(parts))
-
-
-def _position(part: Any, size: int) -> int:
-    try:
-        if isinstance(part, bool | np.bool_):
-            raise TypeError
-        index = operator.index(part)
-    except TypeError:
-        raise IndexError(f"only integers, slices and '...' can index an array of another process, not {part!r}") from None
-    if not -size <= index < size:
-        raise IndexError(f"index {index} is out of bounds for an axis of size {size}")
-    return index % size
 
 
 def _cut(box: Box, shape: tuple[int, ...], itemsize: int) -> list[Box]:
