@@ -12,8 +12,8 @@ from napari_tileseg.io import read_volume, zarr_layout
 from napari_tileseg.io.zarr_store import ZarrLabels
 from napari_tileseg.pipeline import segment
 from napari_tileseg.widgets import pyramid as pyramid_module
+from napari_tileseg.widgets import regions, session
 from napari_tileseg.widgets import save as saving
-from napari_tileseg.widgets import session
 from napari_tileseg.widgets.states import Action, Phase
 
 if TYPE_CHECKING:
@@ -173,3 +173,19 @@ def test_it_is_saved_with_what_was_painted(desk: Callable[..., Any], tmp_path: P
     np.testing.assert_array_equal(np.asarray(saved.data), np.asarray(done.session.result.store))
     assert (np.asarray(saved.data[:7]) == 1).all()
     assert saved.spacing["X"] == 0.5
+
+
+def test_only_what_is_in_view_is_meant(make_napari_viewer: Any, qtbot: Any) -> None:
+    viewer = make_napari_viewer(show=True)
+    values = np.zeros((900, 700), np.int32)
+    several = viewer.add_labels([values, values[::2, ::2]], multiscale=True, scale=(0.5, 0.5), translate=(3, 4))
+    single = viewer.add_labels(values, scale=(0.5, 0.5), translate=(3, 4))
+    viewer.reset_view()
+    getattr(viewer, "scene", viewer).camera.zoom *= 3
+    qtbot.wait(300)
+    whole = np.array([[0, 0], [899, 699]])
+    canvas = regions.canvas_of(viewer)
+    assert canvas is not None
+    seen = regions._seen(several, viewer.dims.displayed, canvas)
+    assert (np.asarray(single.corner_pixels) != whole).any(), "the view is a part of the layer"
+    np.testing.assert_allclose(seen, single.corner_pixels, atol=2)
