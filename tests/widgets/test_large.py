@@ -12,8 +12,8 @@ from napari_tileseg.io import read_volume, zarr_layout
 from napari_tileseg.io.zarr_store import ZarrLabels
 from napari_tileseg.pipeline import segment
 from napari_tileseg.widgets import pyramid as pyramid_module
+from napari_tileseg.widgets import regions, session
 from napari_tileseg.widgets import save as saving
-from napari_tileseg.widgets import session
 from napari_tileseg.widgets.states import Action, Phase
 
 if TYPE_CHECKING:
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 def _large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take everything for large, in small chunks."""
     monkeypatch.setattr("napari_tileseg.results.IN_MEMORY_BYTES", 100)
-    monkeypatch.setattr(zarr_layout, "_SIDE", 32)
-    monkeypatch.setattr(zarr_layout, "_COARSEST", 40)
+    monkeypatch.setattr(zarr_layout, "_SIDE", 16)
+    monkeypatch.setattr(zarr_layout, "_COARSEST", 25)
 
 
-SHAPE = (150, 200)
-STEPS = (1, 2, 4, 8)
+SHAPE = (64, 80)
+STEPS = (1, 2, 4)
 
 
 def opened(desk: Callable[..., Any], model: str = "small-classes") -> Any:
@@ -42,8 +42,8 @@ def opened(desk: Callable[..., Any], model: str = "small-classes") -> Any:
     return here
 
 
-@pytest.fixture
-def done(desk: Callable[..., Any]) -> Any:
+def finished(desk: Callable[..., Any]) -> Any:
+    """Make a large result."""
     here = opened(desk)
     here.run()
     assert here.phase is Phase.DONE, here.session.state
@@ -87,13 +87,14 @@ def test_it_fills_while_the_run_goes_on_and_is_carried_on(desk: Callable[..., An
     check_levels(here.labels, expected)
 
 
-def test_the_result_is_a_pyramid_on_the_disk(done: Any) -> None:
+def test_the_result_is_a_pyramid_on_the_disk(desk: Callable[..., Any]) -> None:
+    done = finished(desk)
     layer = done.labels
     store = done.session.result.store
     assert isinstance(store, ZarrLabels)
     assert layer.multiscale
     assert not layer.editable
-    assert [level.shape for level in layer.data] == [(150, 200), (75, 100), (38, 50), (19, 25)]
+    assert [level.shape for level in layer.data] == [(64, 80), (32, 40), (16, 20)]
     finest = np.asarray(layer.data[0])
     assert len(np.unique(finest)) > 1
     check_levels(layer, finest)
@@ -101,9 +102,10 @@ def test_the_result_is_a_pyramid_on_the_disk(done: Any) -> None:
     assert done.dock.message.links.shown == (Action.SAVE, Action.EDIT, Action.DETAILS)
 
 
-def test_a_region_is_painted_and_put_back(done: Any) -> None:
+def test_a_region_is_painted_and_put_back(desk: Callable[..., Any]) -> None:
+    done = finished(desk)
     store = done.session.result.store
-    shapes = done.viewer.add_shapes([[[30, 40], [30, 90], [60, 90], [60, 40]]], shape_type="rectangle")
+    shapes = done.viewer.add_shapes([[[15, 25], [15, 45], [30, 45], [30, 25]]], shape_type="rectangle")
     done.viewer.layers.selection.active = shapes
     done.follow(Action.EDIT)
     window = done.viewer.layers[-1]
@@ -115,7 +117,7 @@ def test_a_region_is_painted_and_put_back(done: Any) -> None:
     np.testing.assert_array_equal(window.data, store[rows, columns])
     world = window.data_to_world((5, 7))
     np.testing.assert_allclose(done.labels.world_to_data(world), (rows.start + 5, columns.start + 7))
-    np.testing.assert_allclose(shapes.data_to_world((30, 40)), world - np.array([5, 7]) * 0.5, atol=1)
+    np.testing.assert_allclose(shapes.data_to_world((15, 25)), world - np.array([5, 7]) * 0.5, atol=1)
     before = np.asarray(store)
     window.data[:] = 0
     window.data[10:20, 10:30] = 1
@@ -129,7 +131,8 @@ def test_a_region_is_painted_and_put_back(done: Any) -> None:
     assert done.dock.message.links.shown == (Action.SAVE, Action.EDIT, Action.DETAILS)
 
 
-def test_closing_a_region_puts_it_back(done: Any) -> None:
+def test_closing_a_region_puts_it_back(desk: Callable[..., Any]) -> None:
+    done = finished(desk)
     done.viewer.reset_view()
     done.follow(Action.EDIT)
     window = done.viewer.layers[-1]
@@ -141,7 +144,8 @@ def test_closing_a_region_puts_it_back(done: Any) -> None:
     assert Action.EDIT in done.dock.message.links.shown
 
 
-def test_a_region_that_is_too_large_is_refused(done: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_region_that_is_too_large_is_refused(desk: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    done = finished(desk)
     monkeypatch.setattr(pyramid_module, "_MOST_BYTES", 1000)
     done.viewer.reset_view()
     done.follow(Action.EDIT)
@@ -149,7 +153,8 @@ def test_a_region_that_is_too_large_is_refused(done: Any, monkeypatch: pytest.Mo
     assert len(done.viewer.layers) == 2
 
 
-def test_it_is_saved_with_what_was_painted(done: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_saved_with_what_was_painted(desk: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = finished(desk)
     started: list[str] = []
 
     def ask(parent: Any, start: str) -> Path:
@@ -168,3 +173,19 @@ def test_it_is_saved_with_what_was_painted(done: Any, tmp_path: Path, monkeypatc
     np.testing.assert_array_equal(np.asarray(saved.data), np.asarray(done.session.result.store))
     assert (np.asarray(saved.data[:7]) == 1).all()
     assert saved.spacing["X"] == 0.5
+
+
+def test_only_what_is_in_view_is_meant(make_napari_viewer: Any, qtbot: Any) -> None:
+    viewer = make_napari_viewer(show=True)
+    values = np.zeros((900, 700), np.int32)
+    several = viewer.add_labels([values, values[::2, ::2]], multiscale=True, scale=(0.5, 0.5), translate=(3, 4))
+    single = viewer.add_labels(values, scale=(0.5, 0.5), translate=(3, 4))
+    viewer.reset_view()
+    getattr(viewer, "scene", viewer).camera.zoom *= 3
+    qtbot.wait(300)
+    whole = np.array([[0, 0], [899, 699]])
+    canvas = regions.canvas_of(viewer)
+    assert canvas is not None
+    seen = regions._seen(several, viewer.dims.displayed, canvas)
+    assert (np.asarray(single.corner_pixels) != whole).any(), "the view is a part of the layer"
+    np.testing.assert_allclose(seen, single.corner_pixels, atol=2)

@@ -15,7 +15,7 @@ from napari_tileseg.job import Job
 from napari_tileseg.volume import check_ndim
 from napari_tileseg.widgets.choices import options_from
 from napari_tileseg.widgets.layers import array_of, facts_of, stack, topmost_shapes, volume_from_layer
-from napari_tileseg.widgets.regions import rectangles, visible_part, words
+from napari_tileseg.widgets.regions import canvas_of, rectangles, visible_part, words
 from napari_tileseg.widgets.states import duration
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _region(viewer: napari.viewer.Viewer, layer: Image, axis_map: AxisMap, kind:
     try:
         if kind == "visible":
             dims = viewer.dims
-            found = visible_part(layer, axis_map, dims.displayed, dims.current_step, dims.ndim)
+            found = visible_part(layer, axis_map, dims.displayed, dims.current_step, dims.ndim, canvas_of(viewer))
             return found, words(found, axis_map)
         if kind == "rectangles":
             shapes: Any = topmost_shapes(viewer.layers, viewer.layers.selection.active)

@@ -14,15 +14,19 @@ if TYPE_CHECKING:
 
     import napari
     from napari.layers import Image, Labels
+    from numpy.typing import NDArray
 
     from napari_tileseg.engine.axes import AxisMap
 
-__all__ = ["Region", "meant", "rectangles", "visible_part", "words"]
+__all__ = ["Canvas", "Region", "canvas_of", "meant", "rectangles", "visible_part", "words"]
 
 Region = tuple[tuple[int, int], ...]
+Canvas = tuple[tuple[float, ...], tuple[float, ...]]
 
 
-def visible_part(layer: Image | Labels, axis_map: AxisMap, displayed: Sequence[int], step: Sequence[int], ndim: int) -> Region:
+def visible_part(
+    layer: Image | Labels, axis_map: AxisMap, displayed: Sequence[int], step: Sequence[int], ndim: int, canvas: Canvas | None = None
+) -> Region:
     """Return the part of an image that the canvas shows.
 
     Along axes that are run one by one only the current plane or frame counts; along axes of the model that are not
@@ -38,6 +42,8 @@ def visible_part(layer: Image | Labels, axis_map: AxisMap, displayed: Sequence[i
         The viewer's current step along each axis.
     ndim : int
         The viewer's number of axes.
+    canvas : Canvas, optional
+        What the canvas shows of the world (`canvas_of`); of layers with several levels napari itself knows only what it has loaded.
 
     Raises
     ------
@@ -45,8 +51,8 @@ def visible_part(layer: Image | Labels, axis_map: AxisMap, displayed: Sequence[i
         If nothing of the image is visible.
     """
     corners = np.asarray(layer.corner_pixels)
-    if layer.multiscale:  # napari counts the pixels of the level that it draws
-        corners = corners * np.asarray(layer.downsample_factors)[layer.data_level]
+    if layer.multiscale and canvas is not None:
+        corners = _seen(layer, displayed, canvas)
     letters = _letters(layer, axis_map)
     spans: dict[str, tuple[int, int]] = {}
     for axis, letter in enumerate(letters):
@@ -101,7 +107,35 @@ def meant(viewer: napari.viewer.Viewer, layer: Labels, axis_map: AxisMap) -> Reg
     if isinstance(active, Shapes):
         return rectangles(active, layer, axis_map)[0]
     dims = viewer.dims
-    return visible_part(layer, axis_map, dims.displayed, dims.current_step, dims.ndim)
+    return visible_part(layer, axis_map, dims.displayed, dims.current_step, dims.ndim, canvas_of(viewer))
+
+
+def canvas_of(viewer: napari.viewer.Viewer) -> Canvas | None:
+    """Return centre and half size of what a flat canvas shows, in world units along the displayed axes; None where it is unknown."""
+    size = getattr(getattr(viewer, "canvas", None), "size", None)  # rows and columns
+    if size is None:
+        size = getattr(viewer, "_canvas_size", None)  # before napari 0.9
+    camera = getattr(viewer, "scene", viewer).camera  # newer napari keeps it in the scene
+    zoom = float(camera.zoom)
+    if viewer.dims.ndisplay != 2 or size is None or zoom <= 0:
+        return None
+    centre = tuple(float(value) for value in camera.center[-2:])
+    return centre, tuple(float(length) / 2 / zoom for length in size)
+
+
+def _seen(layer: Image | Labels, displayed: Sequence[int], canvas: Canvas) -> NDArray[np.intp]:
+    """Return the first and the last pixel of a layer's finest level on the canvas."""
+    centre, half = canvas
+    points = []
+    for signs in ((-1, -1), (-1, 1), (1, -1), (1, 1)):
+        world = np.array(layer.data_to_world([0.0] * layer.ndim), dtype=np.float64)
+        for axis, middle, reach, sign in zip(displayed, centre, half, signs, strict=True):
+            world[axis - max(0, max(displayed) + 1 - layer.ndim)] = middle + sign * reach
+        points.append(layer.world_to_data(world))
+    shape = np.array((layer.data[0] if layer.multiscale else layer.data).shape[: layer.ndim])
+    low = np.clip(np.floor(np.min(points, axis=0) + 0.5), 0, shape)
+    high = np.clip(np.ceil(np.max(points, axis=0) - 0.5), -1, shape - 1)
+    return np.stack([low, high]).astype(np.intp)
 
 
 def words(region: Region | None, axis_map: AxisMap) -> str:
