@@ -295,12 +295,18 @@ def test_scores_and_objects_table(desk: Callable[..., Any]) -> None:
     here = opened(desk, model="small-objects", scale=(0.5, 0.5), units=("um", "um"))
     here.dock.form.keep_scores.setChecked(True)
     here.dock.form.objects.setChecked(True)
-    assert here.dock.form.results_fold.header.text() == "Results: labels, scores, objects table"
+    here.dock.form.uncertainty.choose("entropy")
+    assert here.dock.form.results_fold.header.text() == "Results: labels, scores, uncertainty, objects table"
     here.run()
     assert here.phase is Phase.DONE, here.session.state
     scores = here.viewer.layers["noise_small-objects_scores"]
     assert scores.data.shape == (3, *NOISE.shape)
     np.testing.assert_allclose(scores.scale, (1, 0.5, 0.5))
+    unsure = here.viewer.layers["noise_small-objects_uncertainty"]
+    assert unsure.data.shape == NOISE.shape
+    assert (unsure.visible, unsure.colormap.name, unsure.opacity) == (False, "magma", 0.5)
+    assert 0 < unsure.data.max() <= 1
+    np.testing.assert_allclose(unsure.scale, (0.5, 0.5))
     features = here.labels.features
     ids, areas = np.unique(here.labels.data, return_counts=True)
     assert len(ids) > 1, "this model finds something in noise"

@@ -9,7 +9,8 @@ put in the middle between the two; there it counts most, and the borders of the 
     |      +----|-|----+      |
     +-----------+ +-----------+
 
-Seams between rows can be judged when the lower row is there. Which windows are chosen depends on the image alone.
+Both passes together take at most half of the windows of an overlap of one half, unless the first pass alone takes more (images
+of two or three windows). Seams between rows can be judged when the lower row is there. Which windows are chosen depends on the image alone.
 """
 
 from __future__ import annotations
