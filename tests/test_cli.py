@@ -269,7 +269,8 @@ def test_a_file_that_is_no_job(run: Run, tmp_path: Path, text: str, sentence: st
     assert run("run", tmp_path / "nowhere.json")[0] == 2
 
 
-def test_estimate_says_what_the_plan_is(run: Run, crop: Path) -> None:
+def test_estimate_says_what_the_plan_is(run: Run, crop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TILESEG_CACHE", str(tmp_path / "cache"))  # nothing is known of the model's speed yet
     status, said, _ = run("estimate", crop, "--model", "nuclei-2d", "--window", "64,64", "--json")
     needs = json.loads(said)
     assert (status, needs["window"], needs["disk_bytes"]) == (0, [64, 64], 96 * 64 * 4)

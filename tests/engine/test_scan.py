@@ -106,6 +106,24 @@ def test_the_decoder_sees_the_images_orientation(case: Any, seed: int) -> None:
     assert same_partition(*labels)
 
 
+@given(case=CASES, seed=st.integers(0, 99))
+@settings(max_examples=20)
+def test_only_known_mirror_images_are_averaged_and_strips_turn_too(case: Any, seed: int) -> None:
+    shape, window, axis = case
+    image = np.random.default_rng(seed).normal(size=(1, *shape)).astype(np.float32)
+    spec = spec_of(len(shape), window, mirror_axes="X")
+    plain, _ = collect(image, spec, 0, tta="flips")
+    turned, _ = collect(image, spec, axis, tta="flips")
+    assert plain.scores is not None
+    np.testing.assert_allclose(turned.scores, plain.scores, rtol=0, atol=1e-5)  # type: ignore[arg-type]
+    strips = ArraySink(shape)
+    for _ in run(ArraySource(image), FunctionPredictor(spec, lopsided), strips, options=SegmentOptions(tta="flips"), axis=axis):
+        pass
+    best = np.sort(plain.scores, axis=0)
+    clear = best[-1] - best[-2] > 1e-5
+    np.testing.assert_array_equal(strips.labels[clear], plain.labels[clear])  # type: ignore[index]
+
+
 def test_rows_are_counted_along_the_scan() -> None:
     image = np.random.default_rng(0).normal(size=(1, 9, 40)).astype(np.float32)
     spec = spec_of(2, (8, 8))

@@ -94,7 +94,8 @@ class Turn:
         if not self.axis:
             return spec
         sizes = {name: getattr(spec, name) for name in ("window", "spacing", "output_offset")}
-        return spec.model_copy(update={name: self.forth(value) for name, value in sizes.items() if value is not None})
+        turned: dict[str, Any] = {name: self.forth(value) for name, value in sizes.items() if value is not None}
+        return spec.model_copy(update={**turned, "axes": "C" + "".join(self.forth(spec.spatial_axes))})
 
     def decoder(self, decoder: ObjectDecoder) -> ObjectDecoder:
         """Return a decoder of the loop's scores that itself sees them in the image's orientation."""
