@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from napari_tileseg.engine.adaptive import Refinement, codes
 from napari_tileseg.engine.arrays import ArraySink, ArraySource, FunctionPredictor
 from napari_tileseg.engine.events import Finished
+from napari_tileseg.engine.journal import Keeper
 from napari_tileseg.engine.run import run
 from napari_tileseg.engine.tiles import Placed, plan_tiles
 from napari_tileseg.engine.weights import importance
@@ -41,7 +42,7 @@ def collect(
 ) -> tuple[ArraySink, int]:
     sink = ArraySink(image.shape[1:])
     predictor = FunctionPredictor(spec, function)
-    *_, last = run(ArraySource(image), predictor, sink, options=SegmentOptions.parse(**options), skip_rows=skip, wanted=wanted)
+    *_, last = run(ArraySource(image), predictor, sink, options=SegmentOptions.parse(**options), keeper=Keeper(skip), wanted=wanted)
     assert isinstance(last, Finished)
     return sink, last.windows
 

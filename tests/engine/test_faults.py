@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from napari_tileseg.engine import run as run_module
 from napari_tileseg.engine.arrays import ArraySink, ArraySource, FunctionPredictor
+from napari_tileseg.engine.decode import Classes
 from napari_tileseg.engine.events import Event, Planned, Progress, SlabDone, Warned
 from napari_tileseg.engine.faults import LEAST_SIDE, Relief, smaller_window
 from napari_tileseg.engine.precision import Verdict
@@ -207,7 +208,7 @@ def test_the_slab_moves_to_the_host_before_anything_else(monkeypatch: pytest.Mon
                 raise MemoryError
             return super().__call__(batch)
 
-    labels, _ = run_all(image, Once(), spec_of(), relief)
+    labels, _ = run_all(image, Once(), spec_of(), relief, scores=True)  # which takes a slab
     np.testing.assert_array_equal(labels, image[0] > 0)
     assert relief.host
     assert relief.notes == ["cpu is short of memory: open scores are now kept in the computer's own memory."]
@@ -244,7 +245,8 @@ def test_a_slab_that_finds_no_room_lies_on_the_host(monkeypatch: pytest.MonkeyPa
     relief = Relief(host=False)
     predictor = FunctionPredictor(spec_of(), lambda batch: batch, device="cuda:0")
     recipe = run_module.resolve(spec_of(window=(8, 8)), SegmentOptions())
-    slab = run_module._slab(plan, recipe, predictor, run_module.estimate(plan, spec_of()), relief, normalized=True)
+    decoder, needs = Classes(spec_of().classes), run_module.estimate(plan, spec_of())
+    slab = run_module._slab(plan, recipe, predictor, needs, relief, decoder, scores=True, extra=False, ends=None, first=0)
     assert (made, relief.host, slab.device.type) == (["cuda:0", "cpu"], True, "cpu")
 
 

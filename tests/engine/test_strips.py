@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from napari_tileseg.engine.arrays import ArraySink, ArraySource, FunctionPredictor
 from napari_tileseg.engine.decode import Classes
+from napari_tileseg.engine.journal import Keeper
 from napari_tileseg.engine.run import run
 from napari_tileseg.engine.stitch import Slab
 from napari_tileseg.engine.strips import Strips
@@ -73,7 +74,7 @@ def test_labels_are_those_of_the_whole_slab(blending: Any, case: dict[str, Any],
     for scores in (False, True):
         sink = ArraySink(case["shape"])
         options = SegmentOptions(blending=blending, batch=case["batch"], scores=scores)
-        list(run(ArraySource(image), FunctionPredictor(spec, network), sink, options=options, skip_rows=skip))
+        list(run(ArraySource(image), FunctionPredictor(spec, network), sink, options=options, keeper=Keeper(skip)))
         found[scores] = sink.labels
     np.testing.assert_array_equal(found[False], found[True])
 

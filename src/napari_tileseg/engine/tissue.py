@@ -24,8 +24,10 @@ __all__ = ["Tissue", "ground", "tissue_mask"]
 
 _SAMPLES = 1 << 21
 """Most pixels that are looked at."""
-_MARGIN = 2
-"""Pixels of the mask that are added around what stands out."""
+_MARGIN = 8
+"""Pixels of the image that are added around what stands out, and at least two of the mask."""
+_GREY = 0.1
+"""Most difference between the channels of a ground of glass, as a share of the brightest value."""
 _SPREAD = 6.0
 """Standard deviations of the ground that do not stand out yet."""
 _LEAST = 0.05
@@ -95,8 +97,11 @@ def tissue_mask(
     pixels, step = _thumbnail(reader, check)
     mask = ground(pixels.mean(0))
     if len(pixels) == 3:
-        mask |= ground(pixels.max(0) - pixels.min(0), bright=False)
-    return Tissue(binary_dilation(mask, iterations=_MARGIN), step)
+        colour = pixels.max(0) - pixels.min(0)
+        if not mask.all() and np.median(colour[~mask]) > _GREY * pixels.max():
+            mask[:] = True  # glass has no colour: this is the paler part of the tissue
+        mask |= ground(colour, bright=False)
+    return Tissue(binary_dilation(mask, iterations=max(2, math.ceil(_MARGIN / step))), step)
 
 
 def ground(values: NDArray[np.float32], *, bright: bool | None = None) -> NDArray[np.bool_]:
