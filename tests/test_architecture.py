@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "napari_tileseg"
 
 FLOORS = (
-    ("errors", "units"),
+    ("errors", "folders", "units"),
     ("models", "volume", "job"),
     ("engine", "io", "refine"),
     ("image", "provenance", "results", "segmentation"),

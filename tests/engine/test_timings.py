@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from napari_tileseg.engine.timings import cache_folder, expected_seconds, recall, remember, timing_key
+from napari_tileseg.engine.timings import expected_seconds, recall, remember, timing_key
+from napari_tileseg.folders import cache_folder
 from napari_tileseg.models.spec import ModelSpec
 
 if TYPE_CHECKING:

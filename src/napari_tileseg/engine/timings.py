@@ -8,15 +8,16 @@ import os
 import platform
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import platformdirs
+from napari_tileseg.folders import cache_folder
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["EXACT", "RUN", "cache_folder", "expected_seconds", "recall", "remember", "timing_key"]
+__all__ = ["EXACT", "RUN", "expected_seconds", "recall", "remember", "timing_key"]
 
 EXACT = "exact"
 """Name of exact arithmetic among the ways to compute."""
@@ -26,12 +27,6 @@ RUN = "run "
 
 _MOST = 256
 """Entries kept; the oldest go first."""
-
-
-def cache_folder() -> Path:
-    """Return the folder for what can be computed again; ``TILESEG_CACHE`` overrides the system's."""
-    chosen = os.environ.get("TILESEG_CACHE")
-    return Path(chosen) if chosen else platformdirs.user_cache_path("napari-tileseg", appauthor=False)
 
 
 def timing_key(spec: ModelSpec, window: tuple[int, ...], device: str, *, threads: int, tta: object = False) -> str:

@@ -5,30 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
-__all__ = ["cache_folder", "scratch_folder"]
+from napari_tileseg.folders import cache_folder
+
+__all__ = ["scratch_folder"]
 
 _PREFIX = "scratch"
-
-
-def cache_folder() -> Path:
-    """Return ``TILESEG_CACHE``, or the folder of this program among the user's caches.
-
-    Not the system's folder for temporary files: that often lies in memory.
-    """
-    if chosen := os.environ.get("TILESEG_CACHE"):
-        return Path(chosen)
-    home = Path.home()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", home / "AppData/Local"))
-    elif sys.platform == "darwin":
-        base = home / "Library/Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME", home / ".cache"))
-    return base / "napari-tileseg"
 
 
 def scratch_folder() -> Path:

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tileseg.errors import OutputError
-from napari_tileseg.io.cache import cache_folder, scratch_folder
+from napari_tileseg.folders import cache_folder
+from napari_tileseg.io.cache import scratch_folder
 from napari_tileseg.io.lazy import LazyArray, box_of
 from napari_tileseg.io.output import refused, take_place
 from napari_tileseg.io.zarr_layout import Layout

@@ -239,7 +239,8 @@ class SegmentWidget(QWidget):
         else:
             device = plan.job.options.device
             used = next((item for item in self._devices if device in ("auto", item.key)), None)
-            words = estimate_words(answer, used, SPEEDS.seconds(plan.spec.name, device, answer))
+            seconds = answer.seconds if answer.seconds is not None else SPEEDS.seconds(plan.spec.name, device, answer)
+            words = estimate_words(answer, used, seconds)
             self._form = replace(self._form, estimate=words)
         self._draw()
 
