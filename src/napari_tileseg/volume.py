@@ -10,7 +10,7 @@ import numpy as np
 from napari_tileseg.errors import AxesError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -216,6 +216,17 @@ class Volume:
         if tuple(data.shape) != self.shape:
             raise InputError(f"The new data has shape {tuple(data.shape)}, the volume {self.shape}.")
         return replace(self, data=data, levels=())
+
+    def with_levels(self, arrays: Sequence[ArrayLike]) -> Volume:
+        """Return the same image with coarser resolutions of it: arrays that cover the same box, the finest first."""
+
+        def level(data: ArrayLike) -> Volume:
+            factors = np.array([fine / coarse for fine, coarse in zip(self.shape, data.shape, strict=True)])
+            place = np.diag([*factors, 1.0])
+            place[:-1, -1] = (factors - 1) / 2  # the centre of the first, larger pixel
+            return replace(self, data=data, affine=self.affine @ place, levels=())
+
+        return replace(self, levels=tuple(level(data) for data in arrays))
 
     def with_axes(self, axes: str) -> Volume:
         """Return the same array, and its coarser levels, with other names for its axes."""

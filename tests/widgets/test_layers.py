@@ -185,3 +185,14 @@ def test_the_visible_part() -> None:
     image.corner_pixels = np.zeros((2, 3), int)
     with pytest.raises(OptionsError, match="Nothing of the image is visible"):
         visible_part(image, film, (1, 2), (2, 0, 0), 3)
+
+
+def test_the_levels_of_a_layer_are_those_of_its_volume() -> None:
+    fine = np.arange(64 * 48, dtype=np.float32).reshape(64, 48)
+    layer = Image([fine, fine[::2, ::2], fine[::4, ::4]], multiscale=True, scale=(2, 3), units=("um", "um"))
+    volume = volume_from_layer(layer, "YX")
+    assert [level.shape for level in volume.levels] == [(32, 24), (16, 12)]
+    assert volume.levels[1].spacing == {"Y": 8, "X": 12}
+    np.testing.assert_allclose(volume.levels[0].affine[:2, 2], (1, 1.5), err_msg="all levels cover the same box")
+    colours = Image([np.zeros((8, 8, 3), np.uint8), np.zeros((4, 4, 3), np.uint8)], multiscale=True, rgb=True)
+    assert volume_from_layer(colours, "YXC").levels[0].shape == (4, 4, 3)

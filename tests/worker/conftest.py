@@ -135,3 +135,10 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
     yield make
     for supervisor in made:
         supervisor.close()
+
+
+@pytest.fixture(scope="session")
+def coarse_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A package whose pixels are 2 µm wide."""
+    more = {"spacing": (2.0, 2.0), "spacing_unit": "micrometer"}
+    return _package(tmp_path_factory.mktemp("packages"), "coarse", ["background", "left", "right"], **more)

@@ -110,7 +110,8 @@ def volume_from_layer(layer: Image, axes: str) -> Volume:
     known = {key: value for key, value in (layer.metadata.get("tileseg_volume") or {}).items() if isinstance(key, str)}
     path = getattr(layer.source, "path", None)
     suffix = "".join(str(path).lower().partition(".")[1:]) if path else ""
-    return Volume(data, axes, matrix, units, layer.name, metadata={**({"suffix": suffix} if suffix else {}), **known})
+    volume = Volume(data, axes, matrix, units, layer.name, metadata={**({"suffix": suffix} if suffix else {}), **known})
+    return volume.with_levels(list(layer.data)[1:]) if layer.multiscale else volume
 
 
 def stack(volumes: Sequence[Volume], name: str) -> Volume:

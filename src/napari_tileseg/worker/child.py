@@ -180,7 +180,8 @@ class Service:
     def _volume(self, number: int, begin: Begin) -> Volume:
         array = RemoteArray(begin.shape, begin.dtype, ask=lambda read: self.send(read, number), cancelled=lambda: number in self._stopped)
         self._reading = array
-        return Volume(array, begin.axes, np.array(begin.affine), begin.units, begin.name, begin.channel_names, begin.metadata)
+        volume = Volume(array, begin.axes, np.array(begin.affine), begin.units, begin.name, begin.channel_names, begin.metadata)
+        return volume.with_levels([array.level(number, shape) for number, shape in enumerate(begin.levels, start=1)])
 
 
 @contextlib.contextmanager

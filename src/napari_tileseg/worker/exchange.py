@@ -61,7 +61,8 @@ class BlockServer:
     def _answer(self, request: Read, stack: contextlib.ExitStack) -> Block | BlockError:
         name = self._volume.name
         try:
-            block = _read(self._volume.data, request.box)
+            volume = self._volume.levels[request.level - 1] if request.level else self._volume
+            block = _read(volume.data, request.box)
         except Exception as error:
             text = f'The image "{name}" could not be read: {_brief(error)} Check that its file is still there.'
             return BlockError(request.request, text, traceback.format_exc())

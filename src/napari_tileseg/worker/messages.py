@@ -157,10 +157,14 @@ class Ready:
 
 @dataclass(frozen=True)
 class Read:
-    """Child to parent: please put a box of the image into the exchange file; one (start, stop, step) per axis, steps positive."""
+    """Child to parent: please put a box of the image into the exchange file; one (start, stop, step) per axis, steps positive.
+
+    `level` is the resolution, 0 the finest.
+    """
 
     request: int
     box: tuple[tuple[int, int, int], ...]
+    level: int = 0
 
 
 @dataclass(frozen=True)
@@ -175,6 +179,8 @@ class Begin:
         What ``load_model`` takes; paths are absolute, since the child stands in another folder.
     axes, shape, dtype, affine, units, name, channel_names, metadata
         The volume, without its data.
+    levels : tuple of tuple of int
+        Shapes of its coarser resolutions, the finest first.
     labels, scores, uncertainty : str
         Files (``.npy``) that are to be filled; all but `labels` are empty where they are not wanted.
     journal : str
@@ -194,6 +200,7 @@ class Begin:
     channel_names: tuple[str, ...]
     metadata: dict[str, Any]
     labels: str
+    levels: tuple[tuple[int, ...], ...] = ()
     scores: str = ""
     uncertainty: str = ""
     journal: str = ""

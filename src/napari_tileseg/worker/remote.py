@@ -87,10 +87,20 @@ class RemoteArray(LazyArray):
         shape = tuple(len(span) for span in forwards)
         if 0 in shape:
             return np.empty(shape, self.dtype)[finish]
+        return self._read_box(box, shape)[finish]
+
+    def level(self, number: int, shape: tuple[int, ...]) -> LazyArray:
+        """Return a coarser resolution of the same image, counted from 1."""
+
+        def read(box: tuple[slice, ...]) -> NDArray[Any]:
+            return self._read_box(tuple((span.start, span.stop, 1) for span in box), tuple(span.stop - span.start for span in box), number)
+
+        return LazyArray(shape, self.dtype, read)
+
+    def _read_box(self, box: Box, shape: tuple[int, ...], level: int = 0) -> NDArray[Any]:
         with self._turn:
-            pieces = [self._fetch(piece) for piece in _cut(box, shape, self.dtype.itemsize)]
-        block = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-        return block[finish]
+            pieces = [self._fetch(piece, level) for piece in _cut(box, shape, self.dtype.itemsize)]
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def answer(self, answer: Block | BlockError) -> None:
         """Take what the other process sent; an answer to a read that was given up is ignored."""
@@ -104,13 +114,13 @@ class RemoteArray(LazyArray):
         with self._arrived:
             self._arrived.notify()
 
-    def _fetch(self, box: Box) -> NDArray[Any]:
+    def _fetch(self, box: Box, level: int) -> NDArray[Any]:
         with self._arrived:
             if self._cancelled():
                 raise Cancelled("The run was cancelled.")
             self._request += 1
             self._answer = None
-            self._ask(Read(self._request, box))
+            self._ask(Read(self._request, box, level))
             self._arrived.wait_for(lambda: self._answer is not None or self._cancelled())
             answer = self._taken()
         if isinstance(answer, Block):

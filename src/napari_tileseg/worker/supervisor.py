@@ -404,6 +404,7 @@ def _begin_message(run: Run, backend: str) -> Begin:
         channel_names=tuple(volume.channel_names),
         metadata=dict(volume.metadata),
         labels=str(store.labels_path),
+        levels=tuple(level.shape for level in volume.levels),
         scores=str(store.folder / "scores.npy") if store.scores is not None else "",
         uncertainty=str(store.folder / "uncertainty.npy") if store.uncertainty is not None else "",
         journal=str(store.folder / "journal"),
