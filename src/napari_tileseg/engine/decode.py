@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -124,7 +125,7 @@ class Decoder(Protocol):
         ...
 
 
-class PerPixel:
+class PerPixel(ABC):
     """What decoders that look at one pixel at a time have in common: they can decode any set of pixels before `add`."""
 
     objects: int | None = None
@@ -137,17 +138,17 @@ class PerPixel:
     def voxels(self) -> dict[str, int]:
         return {name: int(count) for name, count in zip(self._classes, self._counts, strict=True)}
 
+    @abstractmethod
     def labels(self, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
         """Return an empty buffer for the labels of that many pixels."""
-        raise NotImplementedError
 
+    @abstractmethod
     def decode(self, scores: torch.Tensor, out: torch.Tensor) -> None:
         """Write the labels of scores of shape (K, ...), which may be overwritten, into `out`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def take(self, region: Tile, labels: torch.Tensor) -> Iterator[tuple[Tile, NDArray[Any]]]:
         """Count labels that `decode` has made, and yield them as they are stored."""
-        raise NotImplementedError
 
     def add(self, region: Tile, scores: torch.Tensor) -> Iterator[tuple[Tile, NDArray[Any]]]:
         labels = self.labels(tuple(scores.shape[1:]), scores.device)
