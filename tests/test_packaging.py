@@ -90,10 +90,11 @@ def test_bundled_model_is_whole(name: str) -> None:
 
 # What is declared is true
 
-IMPORT_NAMES = {"pillow": "PIL", "scikit-image": "skimage"}
+IMPORT_NAMES = {"openslide-python": "openslide", "pillow": "PIL", "scikit-image": "skimage"}
 """Distributions whose module is named otherwise."""
 
 NOT_IMPORTED = {
+    "openslide-bin": "openslide loads the library in it",
     "imagecodecs": "tifffile loads it for compressed files",
     "pillow": "skimage and napari load it; listed where we use it ourselves",
 }
@@ -117,7 +118,9 @@ def third_party_imports() -> set[str]:
 
 
 def declared() -> dict[str, Requirement]:
-    requirements = map(Requirement, PYPROJECT["project"]["dependencies"])
+    """Return the dependencies, those of the extra for whole slides among them."""
+    project = PYPROJECT["project"]
+    requirements = map(Requirement, [*project["dependencies"], *project["optional-dependencies"]["slides"]])
     return {canonicalize_name(requirement.name): requirement for requirement in requirements}
 
 
