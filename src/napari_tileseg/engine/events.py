@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 from napari_tileseg.errors import InputError
 
-__all__ = ["Event", "Finished", "Planned", "Progress", "SlabDone", "Warned", "from_dict"]
+__all__ = ["Event", "Finished", "Planned", "Progress", "Record", "SlabDone", "Warned", "from_dict"]
 
 
-class _Record:
-    """Dictionary form of the events; ``"event"`` holds the kind."""
+class Record:
+    """Base of the events: their dictionary form; ``"event"`` holds the kind."""
 
     kind: ClassVar[str]
 
@@ -26,7 +26,7 @@ class _Record:
 
 
 @dataclass(frozen=True)
-class Planned(_Record):
+class Planned(Record):
     """The run is about to start.
 
     Parameters
@@ -55,7 +55,7 @@ class Planned(_Record):
 
 
 @dataclass(frozen=True)
-class SlabDone(_Record):
+class SlabDone(Record):
     """A part of the labels is final and in the sink; `region` holds start and stop of each axis of the labels' grid."""
 
     kind: ClassVar[str] = "slab"
@@ -63,7 +63,7 @@ class SlabDone(_Record):
 
 
 @dataclass(frozen=True)
-class Progress(_Record):
+class Progress(Record):
     """`done` of `total` tiles are computed; `seconds_left` is None while nothing is known about the speed."""
 
     kind: ClassVar[str] = "progress"
@@ -73,7 +73,7 @@ class Progress(_Record):
 
 
 @dataclass(frozen=True)
-class Warned(_Record):
+class Warned(Record):
     """Something the user should know; one sentence or two."""
 
     kind: ClassVar[str] = "warning"
@@ -81,7 +81,7 @@ class Warned(_Record):
 
 
 @dataclass(frozen=True)
-class Finished(_Record):
+class Finished(Record):
     """The run is done.
 
     Parameters
@@ -106,7 +106,7 @@ class Finished(_Record):
 Event = Planned | SlabDone | Progress | Warned | Finished
 """Any event of a run."""
 
-_KINDS: dict[str, type[_Record]] = {record.kind: record for record in (Planned, SlabDone, Progress, Warned, Finished)}
+_KINDS: dict[str, type[Record]] = {record.kind: record for record in (Planned, SlabDone, Progress, Warned, Finished)}
 
 
 def from_dict(data: dict[str, Any]) -> Event:
