@@ -45,7 +45,10 @@ def guarded(json_lines: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def interrupts() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a wish to stop after the current tile; the second one stops at once."""
+    """Turn the first Ctrl-C (or SIGTERM, which batch systems send) into a wish to stop after the current tile.
+
+    The second one stops at once.
+    """
     asked: list[int] = []
 
     def on_interrupt(number: int, frame: object) -> None:
@@ -53,11 +56,12 @@ def interrupts() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked.append(number)
 
-    before = signal.signal(signal.SIGINT, on_interrupt)
+    before = {number: signal.signal(number, on_interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: bool(asked)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def duration(seconds: float) -> str:

@@ -20,6 +20,7 @@ from napari_tileseg.cli.arguments import (
     Overwrite,
     Padding,
     Precision,
+    Region,
     Rescale,
     Resume,
     Scores,
@@ -35,7 +36,7 @@ from napari_tileseg.cli.arguments import (
 from napari_tileseg.cli.console import guarded
 from napari_tileseg.cli.program import app
 from napari_tileseg.cli.single import perform
-from napari_tileseg.cli.values import chosen, numbers, one_reference
+from napari_tileseg.cli.values import chosen, numbers, one_reference, region_of
 from napari_tileseg.job import Job
 
 __all__ = ["segment"]
@@ -50,6 +51,7 @@ def segment(
     channels: Channels = None,
     series: Series = 0,
     level: Level = 0,
+    region: Region = None,
     window: Window = None,
     overlap: Overlap = None,
     adaptive: Adaptive = False,
@@ -101,6 +103,7 @@ def segment(
             output=str(output),
             axes=axes,
             channels=numbers(channels, "--channels"),
+            region=region_of(region),
             series=series,
             level=level,
         )
