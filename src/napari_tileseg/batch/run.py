@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from napari_tileseg.batch.listing import Listing
     from napari_tileseg.batch.task import Outcome, Task
 
-__all__ = ["Report", "run_batch", "settings_of"]
+__all__ = ["Report", "output_folder", "run_batch", "settings_of"]
 
 
 @dataclass(frozen=True)
@@ -106,14 +108,20 @@ def run_batch(
 
     settings = settings_of(job)
     listing = list_tasks(job)
-    with OutputLock(Path(job.output)):
-        ledger = Ledger.open(Path(job.output))
+    output = output_folder(job)
+    with OutputLock(output):
+        ledger = Ledger.open(output)
         try:
             ledger.agree(_shareable(job), settings)
             batch = _Batch(job, listing, ledger, on_event or (lambda event: None), cancel or (lambda: False), paused or (lambda: False))
             return batch.run(executor, retry_failed=retry_failed)
         finally:
             ledger.close()
+
+
+def output_folder(job: BatchJob) -> Path:
+    """Return the folder of a job's results, absolute."""
+    return Path(os.path.abspath(os.path.expanduser(job.output)))
 
 
 def settings_of(job: BatchJob) -> dict[str, Any]:
@@ -156,7 +164,7 @@ class _Batch:
         self._began = time.monotonic()
         self._job, self._listing, self._ledger = job, listing, ledger
         self._on_event, self._cancel, self._paused = on_event, cancel, paused
-        self._output = Path(job.output)
+        self._output = output_folder(job)
         self._keys = {task.number: key_of(task, self._output) for task in listing.tasks}
         self._telling = threading.RLock()
         self._countdown = Countdown({task.number: task.size for task in listing.tasks})
@@ -300,7 +308,7 @@ class _Batch:
         return report
 
     def _write_report(self, rows: tuple[Row, ...]) -> str:
-        if not self._job.report:
+        if not self._job.report or find_spec("napari_tileseg.batch.report") is None:
             return ""
         from napari_tileseg.batch.report import write_report
 
