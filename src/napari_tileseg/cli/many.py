@@ -1,0 +1,73 @@
+"""``perform_batch``: a batch on a console, from the arguments to the exit status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from napari_tileseg.batch.events import BatchFinished
+from napari_tileseg.cli.console import complain, emit, interrupts
+from napari_tileseg.cli.progress import progress
+from napari_tileseg.cli.sentences import ending
+from napari_tileseg.errors import OptionsError
+
+if TYPE_CHECKING:
+    from napari_tileseg.batch.events import BatchEvent
+    from napari_tileseg.batch.job import BatchJob
+
+__all__ = ["How", "perform_batch"]
+
+
+@dataclass(frozen=True)
+class How:
+    """What belongs to one call of a batch and not to the job: where it runs, what is tried again, when it ends.
+
+    Parameters
+    ----------
+    dry_run : bool
+        Only say what would be done.
+    retry_failed : bool
+        Try images again that an earlier run has failed at.
+    workers : int or None
+        Processes that work side by side; None: this one.
+    scheduler : str or None
+        Address or file of a Dask scheduler.
+    split : bool
+        Spread each large image over the workers.
+    watch : bool
+        Go on with images that appear.
+    settle : float
+        Seconds for which an image must not have changed before it is taken.
+    until_idle : float or None
+        Seconds without a new image after which watching ends; None: never.
+    """
+
+    dry_run: bool = False
+    retry_failed: bool = False
+    workers: int | None = None
+    scheduler: str | None = None
+    split: bool = False
+    watch: bool = False
+    settle: float = 10.0
+    until_idle: float | None = None
+
+
+def perform_batch(job: BatchJob, how: How, *, json_lines: bool) -> None:
+    """Run a batch, tell how it goes, and end with 0 (all done), 1 (some failed) or 130 (stopped)."""
+    if how.dry_run and how.watch:
+        raise OptionsError("--dry-run looks once and --watch goes on looking. Give one of them.")
+    if how.dry_run:
+        return tell_preview(job, json_lines=json_lines)
+    with interrupts() as cancel, progress(json_lines, cancel) as tell:
+        end = _run(job, how, tell, cancel)
+    if not json_lines:
+        typer.echo(ending(end))
+        if end.report:
+            typer.echo(f"Report: {end.report}")
+    if end.cancelled:
+        complain("Stopped. The same command goes on from here.")
+        raise typer.Exit(130)
+    if end.failed:
+        raise typer.Exit(1)
