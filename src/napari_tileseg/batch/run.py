@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from napari_tileseg.batch.listing import Listing
     from napari_tileseg.batch.task import Outcome, Task
 
-__all__ = ["Report", "finished", "opened", "run_batch", "run_listing", "settings_of", "sum_up"]
+__all__ = ["Report", "finished", "opened", "output_folder", "run_batch", "run_listing", "settings_of", "sum_up"]
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,9 @@ def opened(job: BatchJob) -> Iterator[Ledger]:
         If another run writes into the same folder, or what is there was made with other settings.
     """
     settings = settings_of(job)
-    with OutputLock(Path(job.output)):
-        ledger = Ledger.open(Path(job.output))
+    output = output_folder(job)
+    with OutputLock(output):
+        ledger = Ledger.open(output)
         try:
             ledger.agree(_shareable(job), settings)
             yield ledger
@@ -148,6 +151,11 @@ def run_listing(
     """Do what is listed, as far as the ledger does not have it; see `run_batch`."""
     batch = _Batch(job, listing, ledger, on_event or (lambda event: None), cancel or (lambda: False), paused or (lambda: False))
     return batch.run(executor, retry_failed=retry_failed)
+
+
+def output_folder(job: BatchJob) -> Path:
+    """Return the folder of a job's results, absolute."""
+    return Path(os.path.abspath(os.path.expanduser(job.output)))
 
 
 def settings_of(job: BatchJob) -> dict[str, Any]:
@@ -190,7 +198,7 @@ class _Batch:
         self._began = time.monotonic()
         self._job, self._listing, self._ledger = job, listing, ledger
         self._on_event, self._cancel, self._paused = on_event, cancel, paused
-        self._output = Path(job.output)
+        self._output = output_folder(job)
         self._keys = {task.number: key_of(task, self._output) for task in listing.tasks}
         self._telling = threading.RLock()
         self._countdown = Countdown({task.number: task.size for task in listing.tasks})
@@ -328,10 +336,10 @@ def sum_up(
     count = {state: sum(row.state == state for row in rows) for state in OVER}
     waiting = len(rows) - sum(count.values())
     path = ""
-    if job.report:
+    if job.report and find_spec("napari_tileseg.batch.report") is not None:
         from napari_tileseg.batch.report import write_report
 
-        path = str(write_report(Path(job.output), rows, left_out=tuple(left_out)))
+        path = str(write_report(output_folder(job), rows, left_out=tuple(left_out)))
     return Report(count["done"], count["skipped"], count["failed"], waiting, before, seconds, rows, tuple(left_out), path, cancelled)
 
 

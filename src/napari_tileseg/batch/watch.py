@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_tileseg.batch.events import BatchFinished, BatchStarted, TaskEnded
 from napari_tileseg.batch.growth import Growth
 from napari_tileseg.batch.ledger import key_of
 from napari_tileseg.batch.listing import Listing, list_tasks
-from napari_tileseg.batch.run import finished, opened, run_listing, sum_up
+from napari_tileseg.batch.run import finished, opened, output_folder, run_listing, sum_up
 from napari_tileseg.batch.task import OVER
 from napari_tileseg.errors import InputError
 
@@ -168,7 +167,7 @@ class _Watch:
 
     def _sum_up(self) -> Report:
         rows = self.ledger.rows()
-        mine = tuple(rows[key_of(task, Path(self.job.output))] for task in self.tasks.values())
+        mine = tuple(rows[key_of(task, output_folder(self.job))] for task in self.tasks.values())
         seconds = time.monotonic() - self._began
         cancelled = any(row.state not in OVER for row in mine)
         report = sum_up(self.job, mine, list(self._left_out), before=self._before, seconds=seconds, cancelled=cancelled)
