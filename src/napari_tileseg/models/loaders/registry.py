@@ -140,7 +140,13 @@ def _single(scheme: str, title: str, suffixes: tuple[str, ...], **more: Any) -> 
     return Loader(scheme, title, suffixes, f"{module}:detect", f"{module}:read_spec", f"{module}:load", **more)
 
 
-BUILTIN: tuple[Loader, ...] = (OWN,)
+BUILTIN: tuple[Loader, ...] = (
+    OWN,
+    _single("onnx", "ONNX", (".onnx",), extra="onnx", files=f"{_HERE}.onnx:files", options=("output", "provider")),
+    _single("torchscript", "TorchScript", (".pt", ".ts", ".torchscript"), runs_code=True),
+    _single("pt2", "torch.export", (".pt2",), runs_code=True),
+    _single("checkpoint", "checkpoint", (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".tar"), options=("architecture", "arguments")),
+)
 """The kinds that this package reads itself; the first that recognises a file without a scheme takes it."""
 
 
