@@ -118,9 +118,11 @@ def third_party_imports() -> set[str]:
 
 
 def declared() -> dict[str, Requirement]:
-    """Return the dependencies, those of the extra for whole slides among them."""
+    """Return the dependencies, those of the extras for whole slides and ONNX among them."""
     project = PYPROJECT["project"]
-    requirements = map(Requirement, [*project["dependencies"], *project["optional-dependencies"]["slides"]])
+    requirements = map(
+        Requirement, [*project["dependencies"], *(name for extra in ("slides", "onnx") for name in project["optional-dependencies"][extra])]
+    )
     return {canonicalize_name(requirement.name): requirement for requirement in requirements}
 
 
