@@ -66,7 +66,7 @@ def perform_batch(job: BatchJob, how: How, *, json_lines: bool) -> None:
 
         return tell_preview(job, json_lines=json_lines)
     with interrupts() as cancel, progress(json_lines, cancel) as tell:
-        end = _run(job, how, tell, cancel)
+        end = _run(job, how, tell, cancel, json_lines=json_lines)
     if not json_lines:
         typer.echo(ending(end))
         if end.report:
@@ -78,7 +78,7 @@ def perform_batch(job: BatchJob, how: How, *, json_lines: bool) -> None:
         raise typer.Exit(1)
 
 
-def _run(job: BatchJob, how: How, tell: Callable[[BatchEvent], None], cancel: Callable[[], bool]) -> BatchReport:
+def _run(job: BatchJob, how: How, tell: Callable[[BatchEvent], None], cancel: Callable[[], bool], *, json_lines: bool) -> BatchReport:
     """Run it once, or again and again."""
     executor = _executor(job, how)
     if not how.watch:
@@ -87,6 +87,8 @@ def _run(job: BatchJob, how: How, tell: Callable[[BatchEvent], None], cancel: Ca
         return run_batch(job, on_event=tell, cancel=cancel, retry_failed=how.retry_failed, executor=executor)
     from napari_tileseg.batch.watch import watch_batch
 
+    if not json_lines:
+        complain("Watching for images; Ctrl-C ends it." if how.until_idle is None else "Watching for images.")
     return watch_batch(
         job,
         settle=how.settle,
