@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from napari_tileseg.engine.tiles import Placed, Row, TilePlan
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["never", "run"]
+__all__ = ["make_decoder", "never", "run"]
 
 
 _HELD_BYTES = 4 << 30
@@ -354,7 +354,7 @@ def _prepare(
     plan, offset = recipe.plan(source.shape[1:]), (0,) * len(turn.order)
     if box is not None:
         plan, offset = plan.touching(Tile(turn.forth(box.start), turn.forth(box.stop)))
-    decoder: Decoder | None = Undecoded() if box and spec.output == "instances" else _decoder(spec, options, first_id, plan, turn)
+    decoder: Decoder | None = Undecoded() if box and spec.output == "instances" else make_decoder(spec, options, first_id, plan, turn)
     decoder = keeper.resume(decoder)
     if decoder is None:
         raise OptionsError("A run that finds objects cannot continue in the middle of an image without its journal. Start it again.")
@@ -407,7 +407,8 @@ def _check_limit(needs: Estimate, limit: int | None) -> None:
         )
 
 
-def _decoder(spec: ModelSpec, options: SegmentOptions, first_id: int, plan: TilePlan, turn: Turn) -> Decoder:
+def make_decoder(spec: ModelSpec, options: SegmentOptions, first_id: int, plan: TilePlan, turn: Turn) -> Decoder:
+    """Return what makes labels of the scores of a whole sample, whose rows come in the order of the plan."""
     match spec.output:
         case "softmax":
             return Classes(spec.classes)
