@@ -104,7 +104,7 @@ def divide(run: Run, *, chunks: tuple[int, ...] | None = None, shares: int = 1, 
         sizes[axis] = max(steps[axis], sizes[axis] // steps[axis] * steps[axis])
         counts[axis] = -(-shape[axis] // sizes[axis])
     spans = [[(start, min(start + by, size)) for start in range(0, size, by)] for size, by in zip(shape, sizes, strict=True)]
-    boxes = [()]  # type: list[tuple[tuple[int, int], ...]]
+    boxes: list[Region] = [()]
     for axis_spans in spans:
         boxes = [(*box, span) for box in boxes for span in axis_spans]
     found = [(sample, box) for sample in range(len(run.parts)) for box in boxes]
@@ -121,7 +121,7 @@ def label_box(run: Run, share: Share) -> tuple[Region, NDArray[Any]]:
     labels : ndarray
         Of that box, as the result holds them.
     """
-    part, read = run.parts[share.sample]
+    part, _ = run.parts[share.sample]
     axis_map = run.axis_map
     lookup = {**dict(zip(axis_map.spatial, share.box, strict=True)), "C": (0, axis_map.classes)}
     lookup |= {axis: (place, place + 1) for axis, place in part.position.items()}

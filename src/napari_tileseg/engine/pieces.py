@@ -16,7 +16,7 @@ So the objects are those of the whole image. They are numbered as a scan of the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -115,6 +115,7 @@ def settle(
     if decoder.margin(parameters):
         return Found(np.zeros(box.shape, np.int32), 0, np.arange(scores[0].size), scores.reshape(len(scores), -1))
     foreground = decoder.foreground(scores, parameters, threshold)
+    components: NDArray[np.int32]
     components, count = ndimage.label(foreground, structure=np.ones((3,) * foreground.ndim, dtype=bool))
     is_open = np.zeros(count + 1, dtype=bool)
     for axis, ((start, stop), size) in enumerate(zip(box.bounds, shape, strict=True)):
@@ -122,7 +123,7 @@ def settle(
             if cut:
                 is_open[components.take(place, axis).ravel()] = True
     is_open[0] = False
-    where = is_open[components]
+    where: NDArray[np.bool_] = is_open[components]
     index = np.flatnonzero(where)
     kept = np.ascontiguousarray(scores[:, where])
     for channel, value in zip(scores, empty, strict=True):
@@ -209,7 +210,7 @@ class _Placed:
             return
         places = self._load()
         first, last = np.searchsorted(places[0], (region.start[0], region.stop[0]))
-        where = tuple(axis[first:last] - start for axis, start in zip(places, region.start, strict=True))
+        where: list[Any] = [axis[first:last] - start for axis, start in zip(places, region.start, strict=True)]
         block[(slice(None), *where)] = self._scores[:, first:last]
         if region.stop[0] >= self._box.stop[0]:
             self._places, self._scores = None, np.empty((0, 0), np.float32)

@@ -354,8 +354,8 @@ def _prepare(
     plan, offset = recipe.plan(source.shape[1:]), (0,) * len(turn.order)
     if box is not None:
         plan, offset = plan.touching(Tile(turn.forth(box.start), turn.forth(box.stop)))
-    decoder: Decoder | None = Undecoded() if box and spec.output == "instances" else make_decoder(spec, options, first_id, plan, turn)
-    decoder = keeper.resume(decoder)
+    fresh: Decoder = Undecoded() if box and spec.output == "instances" else make_decoder(spec, options, first_id, plan, turn)
+    decoder = keeper.resume(fresh)
     if decoder is None:
         raise OptionsError("A run that finds objects cannot continue in the middle of an image without its journal. Start it again.")
     relief.batch = relief.batch or options.batch or default_batch(plan, predictor.device)
@@ -384,8 +384,23 @@ def _prepare(
         first=first,
     )
     task = _Task(
-        *(source, predictor, options, plan, needs, network, slab, decoder),
-        *(first, skip, relief.batch, cancel, turn, relief, offset, wanted, refinement),
+        source,
+        predictor,
+        options,
+        plan,
+        needs,
+        network,
+        slab,
+        decoder,
+        first,
+        skip,
+        relief.batch,
+        cancel,
+        turn,
+        relief,
+        offset,
+        wanted,
+        refinement,
     )
     network.check = task.check
     return task
