@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -16,7 +16,6 @@ from napari_tileseg import division
 from napari_tileseg.division import Share, divide, find_objects, join_objects, label_box
 from napari_tileseg.engine import scan
 from napari_tileseg.engine.axes import map_axes
-from napari_tileseg.engine.pieces import Found
 from napari_tileseg.engine.tiles import Tile
 from napari_tileseg.execution import Run
 from napari_tileseg.job import SegmentOptions
@@ -24,6 +23,9 @@ from napari_tileseg.models.predictor import Predictor, from_module
 from napari_tileseg.models.spec import ModelSpec
 from napari_tileseg.pipeline import segment
 from napari_tileseg.volume import Volume
+
+if TYPE_CHECKING:
+    from napari_tileseg.engine.pieces import Found
 
 OBJECTS = {"output": "instances", "decoder": "watershed", "heads": ["foreground", "border", "distance"], "classes": ["background", "cell"]}
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tileseg.engine.counted import empty_scores
 from napari_tileseg.engine.decoders import find_decoder
 from napari_tileseg.engine.events import Finished, Planned, Progress, SlabDone, Warned
 from napari_tileseg.engine.tiles import Tile
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from napari_tileseg.engine.protocols import Sink
     from napari_tileseg.execution import Run
 
-__all__ = ["Share", "divide", "find_objects", "join_objects", "label_box"]
+__all__ = ["Share", "divide", "find_objects", "join_objects", "label_box", "tiles_of"]
 
 MOST_LABELS = 1 << 26
 """Most pixels of a share whose labels are classes: they are in memory until it is done."""
@@ -87,7 +86,8 @@ def divide(run: Run, *, chunks: tuple[int, ...] | None = None, shares: int = 1, 
     scale = [have / model for have, model in zip(shape, run.grid.model, strict=True)]
     window = [max(1, math.ceil(size * by)) for size, by in zip(run.recipe.window, scale, strict=True)]
     steps = (1,) * len(shape) if objects or chunks is None else tuple(min(pair) for pair in zip(chunks, shape, strict=True))
-    limit = most or (MOST_SCORES if objects else MOST_LABELS)
+    masks = run.axis_map.classes if run.axis_map.output == "sigmoid" else 1
+    limit = most or (MOST_SCORES if objects else MOST_LABELS // masks)
     wanted = -(-shares // len(run.parts))
     counts = [1] * len(shape)
     sizes = list(shape)
@@ -109,6 +109,12 @@ def divide(run: Run, *, chunks: tuple[int, ...] | None = None, shares: int = 1, 
         boxes = [(*box, span) for box in boxes for span in axis_spans]
     found = [(sample, box) for sample in range(len(run.parts)) for box in boxes]
     return [Share(number, sample, box) for number, (sample, box) in enumerate(found)]
+
+
+def tiles_of(run: Run, share: Share) -> int:
+    """Return how many tiles a share computes."""
+    box = Tile(*zip(*share.box, strict=True)) if run.axis_map.output == "instances" else _on_model(run, share.box)
+    return len(run.plan.touching(Tile(run.turn.forth(box.start), run.turn.forth(box.stop)))[0])
 
 
 def label_box(run: Run, share: Share) -> tuple[Region, NDArray[Any]]:
@@ -134,6 +140,7 @@ def label_box(run: Run, share: Share) -> tuple[Region, NDArray[Any]]:
 
 def find_objects(run: Run, share: Share) -> Found:
     """Compute the scores of a share of an image with objects, and settle those that end in it."""
+    from napari_tileseg.engine.counted import empty_scores
     from napari_tileseg.engine.pieces import settle
 
     spec, options = run.predictor.spec, run.options
@@ -161,6 +168,7 @@ def join_objects(run: Run, sample: int, pieces: Sequence[Piece], labels: Any, *,
     check : callable
         Called now and then; may raise.
     """
+    from napari_tileseg.engine.counted import empty_scores
     from napari_tileseg.engine.objects import Objects
     from napari_tileseg.engine.pieces import join
     from napari_tileseg.engine.run import make_decoder

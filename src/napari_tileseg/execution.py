@@ -311,7 +311,8 @@ class Run:
         else:
             self.counts = dict(zip(names, count(labels, len(names), masks=self.axis_map.output == "sigmoid"), strict=True))
 
-    def result(self, labels: NDArray[Any]) -> Segmentation:
+    def result(self, labels: Any) -> Segmentation:
+        """Return labels, which are finished, with all that is known of them."""
         spec = self.predictor.spec
         settings = {key: value for key, value in self.settings.items() if key != "threads"}
         provenance = describe(self.image, spec, self.axis_map, self.options, self.region, settings, self.statistics, self.warnings)
