@@ -125,7 +125,6 @@ WRONG = [
     (("--overlap", "2"), "overlap = 2.0 is not accepted"),
     (("--model", "nuclei-9d"), 'no model "nuclei-9d"'),
     (("--workers", "0"), "--workers"),
-    (("--split",), "--workers"),
     (("--dry-run", "--watch"), "Give one of them"),
 ]
 
