@@ -278,3 +278,36 @@ def test_sigterm_stops_a_process_that_can_be_started_again(
     for path in (tmp_path / "raw").iterdir():
         found = np.asarray(read_volume(tmp_path / "out" / f"{path.stem}.ome.tif").data)
         assert found.shape == np.asarray(read_volume(path).data).shape
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups that get Ctrl-C from a program")
+def test_ctrl_c_in_a_terminal_does_not_frighten_the_workers(
+    tmp_path: Path, classes_model: str, write_images: Callable[..., list[Path]]
+) -> None:
+    """A terminal sends Ctrl-C to all processes of the command, the workers too."""
+    write_images(tmp_path / "raw", 60)
+    words = [
+        "batch",
+        str(tmp_path / "raw"),
+        "-o",
+        str(tmp_path / "out"),
+        "--model",
+        classes_model,
+        "--no-report",
+        "--json",
+        "--workers",
+        "2",
+    ]
+    command = [sys.executable, "-m", "napari_tileseg.cli", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if json.loads(line)["event"] == "task ended":
+                os.killpg(process.pid, signal.SIGINT)
+                break
+        rest, told = process.communicate(timeout=300)
+    assert (process.returncode, told) == (130, "Stopped. The same command goes on from here.\n")
+    last = json.loads(rest.splitlines()[-1])
+    assert (last["cancelled"], last["failed"]) == (True, 0)
+    assert last["waiting"] > 0

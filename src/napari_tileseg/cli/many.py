@@ -104,5 +104,5 @@ def _executor(job: BatchJob, how: How) -> Executor:
     """Return what does the tasks; one worker needs no cluster."""
     from napari_tileseg.batch.cluster import make_executor
 
-    workers = 0 if how.workers == 1 and not how.scheduler else how.workers
+    workers = 0 if how.workers == 1 else how.workers
     return make_executor(job, workers=workers, scheduler=how.scheduler, divide=how.split)
