@@ -24,7 +24,7 @@ SOURCE = ROOT / "src" / "napari_tileseg"
 FLOORS = (
     ("errors", "folders", "units"),
     ("models", "volume", "job"),
-    ("engine", "io", "refine"),
+    ("engine", "io", "measure", "refine"),
     ("image", "provenance", "results", "segmentation"),
     ("estimation", "execution", "unfinished"),
     ("pipeline",),

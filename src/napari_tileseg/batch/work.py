@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 from napari_tileseg.batch.events import TaskProgress
 from napari_tileseg.batch.ledger import FOLDER
-from napari_tileseg.batch.place import put
+from napari_tileseg.batch.place import announce, put
 from napari_tileseg.batch.stamps import digest, input_stamp
 from napari_tileseg.batch.task import Outcome
 from napari_tileseg.errors import AxesError, Cancelled, InputError, OutputError, TileSegError
 from napari_tileseg.io.output import FULL
+from napari_tileseg.io.own_labels import is_label_place, stage_own_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -247,7 +248,8 @@ def compute(
     more: dict[str, Any] = {"options": task.options, "channels": task.channels, "on_event": listen, "cancel": cancel}
     if long:
         _make(folder)
-        staged = folder / _staged_name(task) if _staged_name(task).endswith(".zarr") else None
+        streamed = _staged_name(task).endswith(".zarr") and not is_label_place(Path(task.output))
+        staged = folder / _staged_name(task) if streamed else None
         if staged is not None and staged.exists():
             shutil.rmtree(folder)  # cut off between the last chunk and outcome.json
             _make(folder)
@@ -277,21 +279,17 @@ def store(task: Task, computed: Computed) -> Outcome:
     OutputError, OSError
         If it cannot be written.
     """
-    from napari_tileseg.pipeline import save_segmentation
+    from napari_tileseg.batch.extras import write_extras
 
     began = time.monotonic()
     folder, result = Path(task.journal), computed.segmentation
     _make(folder)
     staged = computed.staged
     if staged is None:
-        staged = save_segmentation(result, folder / _staged_name(task), overwrite=True)
+        staged = _stage(task, result, folder / _staged_name(task))
         _bring_to_disk(staged)
     Path(task.output).parent.mkdir(parents=True, exist_ok=True)
-    _write_maps(task, result, computed.spec)
-    if task.objects or task.overlay:
-        from napari_tileseg.batch.extras import write_extras
-
-        write_extras(task, result)
+    write_extras(task, result, computed.spec)
     outcome = Outcome(
         "done",
         "\n".join(result.warnings),
@@ -327,7 +325,10 @@ def recover(task: Task) -> Outcome | None:
     if staged.exists() and digest(staged) == outcome.digest:
         put(staged, output)
         return outcome
-    return outcome if output.exists() and digest(output) == outcome.digest else None
+    if not output.exists() or digest(output) != outcome.digest:
+        return None
+    announce(output)
+    return outcome
 
 
 def forget(task: Task) -> None:
@@ -453,17 +454,11 @@ def _note(folder: Path, outcome: Outcome) -> None:
     os.replace(temporary, folder / _OUTCOME)
 
 
-def _write_maps(task: Task, result: Segmentation, spec: ModelSpec) -> None:
-    """Save scores and uncertainty beside the labels, if they were asked for."""
-    from napari_tileseg.io import suffix_of, write_scores, write_uncertainty
+def _stage(task: Task, result: Segmentation, path: Path) -> Path:
+    """Write labels to the journal's folder, as they have to be at their place."""
+    from napari_tileseg.pipeline import save_segmentation
 
-    output = Path(task.output)
-    suffix = suffix_of(output, purpose="write")
-    stem = output.name[: len(output.name) - len(suffix)] if suffix else output.name
-    volume = result.volume
-    if result.scores is not None:
-        place = output.with_name(f"{stem}_scores.ome.tif")
-        write_scores(result.scores, volume, spec.score_names, place, provenance=result.provenance, overwrite=True)
-    if result.uncertainty is not None:
-        place = output.with_name(f"{stem}_uncertainty{'.nii.gz' if suffix in ('.nii', '.nii.gz') else '.ome.tif'}")
-        write_uncertainty(result.uncertainty, volume, place, provenance=result.provenance, overwrite=True)
+    if not is_label_place(Path(task.output)):
+        return save_segmentation(result, path, overwrite=True)
+    facts: dict[str, Any] = {"classes": result.classes, "colors": result.colors, "provenance": dict(result.provenance)}
+    return stage_own_labels(result.labels_volume(), path, Path(task.output), **facts)
