@@ -27,7 +27,7 @@ FLOORS = (
     ("engine", "io", "measure", "refine"),
     ("image", "provenance", "results", "segmentation"),
     ("estimation", "execution", "unfinished"),
-    ("pipeline",),
+    ("pipeline", "division"),
     ("training", "batch"),
     ("worker",),
     ("about", "reporting"),

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from napari_tileseg.segmentation import Segmentation
     from napari_tileseg.volume import Volume
 
-__all__ = ["Computed", "Loaded", "Models", "compute", "failed", "forget", "process", "read", "recover", "store"]
+__all__ = ["Computed", "Loaded", "Models", "check_axes", "compute", "failed", "forget", "process", "read", "recover", "store"]
 
 _OUTCOME = "outcome.json"
 
@@ -231,7 +231,7 @@ def compute(
     from napari_tileseg.pipeline import estimate, segment
 
     folder = Path(task.journal)
-    _check_axes(task, image.volume, predictor.spec)
+    check_axes(task, image.volume, predictor.spec)
     needs = estimate(image.volume, predictor.spec, options=task.options, channels=task.channels)
     memory = needs.host_bytes + needs.device_bytes + needs.disk_bytes
     _check_memory(task, needs.host_bytes + (needs.device_bytes if predictor.device == "cpu" else 0))
@@ -416,7 +416,7 @@ def _check_memory(task: Task, needed: int) -> None:
         )
 
 
-def _check_axes(task: Task, volume: Volume, spec: ModelSpec) -> None:
+def check_axes(task: Task, volume: Volume, spec: ModelSpec) -> None:
     """Refuse an image whose axes are guesswork: neither the job nor the file nor the model says what they are."""
     guessed = str(volume.metadata.get("guessed_axes", ""))
     if task.axes is not None or not guessed or (guessed == "Z" and spec.spatial_ndim == 3):
