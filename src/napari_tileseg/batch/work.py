@@ -14,6 +14,7 @@ import shutil
 import stat
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from napari_tileseg.io.own_labels import is_label_place, stage_own_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from napari_tileseg.batch.events import BatchEvent
     from napari_tileseg.batch.task import Task
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from napari_tileseg.segmentation import Segmentation
     from napari_tileseg.volume import Volume
 
-__all__ = ["Computed", "Loaded", "Models", "compute", "failed", "forget", "process", "read", "recover", "store"]
+__all__ = ["Computed", "Loaded", "Models", "check_axes", "compute", "failed", "forget", "process", "read", "recover", "store"]
 
 _OUTCOME = "outcome.json"
 
@@ -47,6 +49,9 @@ _JOURNAL_TILES = 64
 
 _JOURNAL_SECONDS = 2.0
 """So do those that take longer than this."""
+
+_LARGE = 1 << 28
+"""Images that need more bytes are computed alone."""
 
 _TILE_SECONDS = 0.1
 """What a tile is taken to need before one was timed."""
@@ -206,8 +211,16 @@ def compute(
     *,
     tell: Callable[[BatchEvent], None] = lambda event: None,
     cancel: Callable[[], bool] = lambda: False,
+    gate: Callable[[bool], AbstractContextManager[None]] = lambda large: nullcontext(),
 ) -> Computed:
     """Segment an image; where that takes long, with a journal, so that it can be cut off.
+
+    Parameters
+    ----------
+    task, image, models, predictor, tell, cancel
+        As for `process`.
+    gate : callable
+        Told whether the image is a large one; the run goes on inside the context that it returns.
 
     Raises
     ------
@@ -217,10 +230,10 @@ def compute(
     from napari_tileseg.engine.events import Progress
     from napari_tileseg.pipeline import estimate, segment
 
-    began = time.monotonic()
     folder = Path(task.journal)
-    _check_axes(task, image.volume, predictor.spec)
+    check_axes(task, image.volume, predictor.spec)
     needs = estimate(image.volume, predictor.spec, options=task.options, channels=task.channels)
+    memory = needs.host_bytes + needs.device_bytes + needs.disk_bytes
     _check_memory(task, needs.host_bytes + (needs.device_bytes if predictor.device == "cpu" else 0))
     long = needs.tiles > _JOURNAL_TILES or (needs.tiles > 1 and needs.tiles * models.tile_seconds(task.model) > _JOURNAL_SECONDS)
     staged: Path | None = None
@@ -243,14 +256,16 @@ def compute(
         more |= {"journal": folder, "out": staged, "keep_journal": True}
     elif folder.exists():
         shutil.rmtree(folder)
-    try:
-        result = segment(image.volume, predictor, **more)
-    except OutputError:
-        if not long or progressed:
-            raise
-        # The journal is that of another image, or damaged.
-        result = segment(image.volume, predictor, resume=False, **more)
-    seconds = time.monotonic() - began
+    with gate(long or memory > _LARGE):
+        began = time.monotonic()
+        try:
+            result = segment(image.volume, predictor, **more)
+        except OutputError:
+            if not long or progressed:
+                raise
+            # The journal is that of another image, or damaged.
+            result = segment(image.volume, predictor, resume=False, **more)
+        seconds = time.monotonic() - began
     if result.windows:
         models.timed(task.model, seconds / result.windows)
     return Computed(result, image.stamp, image.seconds + seconds, predictor.spec, staged)
@@ -401,7 +416,7 @@ def _check_memory(task: Task, needed: int) -> None:
         )
 
 
-def _check_axes(task: Task, volume: Volume, spec: ModelSpec) -> None:
+def check_axes(task: Task, volume: Volume, spec: ModelSpec) -> None:
     """Refuse an image whose axes are guesswork: neither the job nor the file nor the model says what they are."""
     guessed = str(volume.metadata.get("guessed_axes", ""))
     if task.axes is not None or not guessed or (guessed == "Z" and spec.spatial_ndim == 3):
