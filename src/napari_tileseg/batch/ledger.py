@@ -188,13 +188,18 @@ class Ledger:
 
     def take_up(self, tasks: Iterable[tuple[str, Task]]) -> None:
         """Take up the tasks of a run: new ones wait, and so do those that another run was cut off from."""
+        self.stop()
         with self._changing() as connection:
-            connection.execute("UPDATE tasks SET state = 'waiting' WHERE state = 'running'")
             connection.executemany(
                 "INSERT INTO tasks (key, number, name, model, size) VALUES (?, ?, ?, ?, ?)"
                 " ON CONFLICT (key) DO UPDATE SET number = excluded.number, name = excluded.name, size = excluded.size",
                 [(key, task.number, _text(task.name), _text(task.model), task.size) for key, task in tasks],
             )
+
+    def stop(self) -> None:
+        """Note that nothing is going on: what was begun and is not over waits."""
+        with self._changing() as connection:
+            connection.execute("UPDATE tasks SET state = 'waiting' WHERE state = 'running'")
 
     def start(self, key: str) -> int:
         """Note that work on a task begins; return which attempt it is, from 1."""

@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from napari_tileseg.batch.lock import OutputLock
 from napari_tileseg.batch.report import finish_batch
 from napari_tileseg.batch.stamps import digest, input_stamp, output_stamp
 from napari_tileseg.batch.task import OVER
-from napari_tileseg.batch.work import forget
+from napari_tileseg.batch.work import forget, unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -217,8 +218,12 @@ class _Batch:
         if waiting:
             self._countdown.start()
             runs = (executor or LocalExecutor()).run(waiting, tell=self._tell, cancel=self._cancel, paused=self._is_paused)
-            for task, outcome in runs:
-                self._finish(task, outcome)
+            try:
+                for task, outcome in runs:
+                    self._finish(task, outcome)
+            finally:  # at once, not when nobody holds it any more: its threads write into the folder
+                if isinstance(runs, Generator):
+                    runs.close()
         return self._report(last=last)
 
     def _waiting(self, *, retry_failed: bool) -> list[Task]:
@@ -263,7 +268,7 @@ class _Batch:
         key = self._keys[task.number]
         stamp = output_stamp(Path(task.output)) if outcome.state == "done" else ""
         self._ledger.finish(key, outcome, output_stamp=stamp)
-        if outcome.state == "done":
+        if outcome.state == "done" or not unfinished(task):
             forget(task)
         self._tell_end(task, outcome.state, outcome.message, outcome.counts, instances=outcome.instances, seconds=outcome.seconds)
 
@@ -318,9 +323,9 @@ class _Batch:
             self._on_event(event)
 
     def _report(self, *, last: bool) -> Report:
+        self._ledger.stop()
         rows = self._ledger.rows()
         mine = tuple(rows[self._keys[task.number]] for task in self._listing.tasks)
-        self._ledger.wait(row.key for row in mine if row.state == "running")
         waiting = sum(row.state not in OVER for row in mine)
         before = sum(rows[self._keys[number]].state == "done" for number in self._before)
         cancelled = waiting > 0 and self._cancel()
