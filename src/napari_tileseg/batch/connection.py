@@ -105,10 +105,10 @@ def _local_cluster(workers: int, device: str) -> Any:
     places = cuda_places(workers, device)
     more: dict[str, Any] = {
         "threads_per_worker": 1,
-        "dashboard_address": None,
         "silence_logs": logging.CRITICAL,  # what matters is told as an outcome
         "memory_limit": 0,  # Dask would stop a process whose memory it takes for its own
-        "scheduler_kwargs": {"allowed_failures": DEATHS - 1},
+        # Two batches at once must not argue about the port of a dashboard that nobody has asked for.
+        "scheduler_kwargs": {"allowed_failures": DEATHS - 1, "dashboard": False, "dashboard_address": ":0"},
     }
     if places and (cuda_cluster := _cuda_cluster()) is not None:
         return cuda_cluster(n_workers=workers, CUDA_VISIBLE_DEVICES=places, env=environment, **more)
