@@ -118,6 +118,33 @@ def test_bars_on_a_terminal(batch: Run, raw: Path, monkeypatch: pytest.MonkeyPat
     assert "image_02.tif failed: " in told
 
 
+def test_a_dry_run_says_all_and_does_nothing(batch: Run, raw: Path, tmp_path: Path) -> None:
+    (raw / "image_02.tif").write_text("no image")
+    (raw / "notes.txt").write_text("not meant")
+    status, said, told = batch("--dry-run", "--pattern", "*_0[0-4].tif")
+    lines = said.splitlines()
+    assert (status, told) == (1, "")
+    assert lines[0] == "image_00.tif -> image_00.ome.tif"
+    assert 'image_02.tif will fail: "image_02.tif" holds text' in said
+    assert any(line.startswith("5 images, ") for line in lines)
+    assert not (tmp_path / "out").exists()
+    (raw / "image_02.tif").unlink()
+    assert batch("--no-report", "--pattern", "*_0[0-1].tif")[0] == 0
+    status, said, _ = batch("--dry-run")
+    assert status == 0
+    assert "image_00.tif skipped: done before" in said.splitlines()
+    assert "image_03.tif -> image_03.ome.tif" in said.splitlines()
+    assert "notes.txt is left out: it is no image" in said.splitlines()
+    status, said, _ = batch("--dry-run", "--json")
+    events = [json.loads(line) for line in said.splitlines()]
+    assert [event["event"] for event in events] == ["forecast"] * 5 + ["preview"]
+    assert [event["action"] for event in events[:-1]] == ["skip", "skip", "do", "do", "do"]
+    assert (events[-1]["images"], len(events[-1]["left_out"])) == (5, 1)
+    status, said, _ = batch("--dry-run", "--overlap", "0.1")
+    assert status == 1
+    assert "other settings" in said
+
+
 WRONG = [
     (("--format", "xyz"), "'.ome.tif', '.ome.zarr'"),
     (("--series", "first"), "a number from 0, or all"),
