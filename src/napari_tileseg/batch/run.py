@@ -16,7 +16,8 @@ from napari_tileseg.batch.events import BatchFinished, BatchProgress, BatchStart
 from napari_tileseg.batch.ledger import Ledger, key_of
 from napari_tileseg.batch.lock import OutputLock
 from napari_tileseg.batch.report import finish_batch
-from napari_tileseg.batch.stamps import digest, input_stamp, output_stamp
+from napari_tileseg.batch.stamps import digest, output_stamp
+from napari_tileseg.batch.standing import standing
 from napari_tileseg.batch.task import OVER
 from napari_tileseg.batch.work import forget, unfinished
 
@@ -242,21 +243,19 @@ class _Batch:
 
     def _stands(self, task: Task, row: Row, *, retry_failed: bool) -> bool:
         """Say whether what an earlier run noted of a task still holds."""
-        if row.state not in OVER or (row.state == "failed" and retry_failed):
-            return False
-        try:
-            if input_stamp(Path(task.input)) != row.input_digest:
-                return False
-        except OSError:
-            return row.state == "failed" and not row.input_digest
-        return row.state != "done" or (self._is_there(task, row))
+        match standing(task, row):
+            case "failed":
+                return not retry_failed
+            case "touched":
+                return self._is_same(task, row)
+            case found:
+                return found in ("done", "skipped")
 
-    def _is_there(self, task: Task, row: Row) -> bool:
+    def _is_same(self, task: Task, row: Row) -> bool:
+        """Compare a result that somebody has moved or copied with what was noted."""
         output = Path(task.output)
         try:
             stamp = output_stamp(output)
-            if stamp == row.output_stamp:
-                return all(Path(beside).exists() for beside in (task.objects, task.overlay) if beside)
             if digest(output) != row.digest:
                 return False
         except OSError:
