@@ -18,6 +18,7 @@ from napari_tileseg.errors import OptionsError, OutputError, RunError
 from napari_tileseg.estimation import Estimate, estimate
 from napari_tileseg.execution import Run
 from napari_tileseg.image import as_volume, check_dtype
+from napari_tileseg.io.own_labels import is_label_place
 from napari_tileseg.job import SegmentOptions
 from napari_tileseg.results import finish, is_zarr_name, make_labels, waits_for
 from napari_tileseg.unfinished import Unfinished, folder_beside
@@ -50,6 +51,7 @@ def segment(
     journal: str | Path | None = None,
     resume: bool = True,
     keep_journal: bool = False,
+    on_result: Callable[[Segmentation], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> Segmentation:
@@ -86,6 +88,9 @@ def segment(
     keep_journal : bool
         Leave the journal where it is, and nothing beside `out` if the run stops: the caller still has to bring the result to its
         place, and deletes the folder then. Until that the same call gives the same result without computing anything.
+    on_result : callable, optional
+        Receives the result before it is saved to `out` and the journal is deleted. If it raises an error (the disk is full, and it
+        was to save the scores), the journal stays, and the same call comes to this point again without computing anything.
     on_event : callable, optional
         Receives every event of `napari_tileseg.engine.events` as it happens.
     cancel : callable, optional
@@ -133,6 +138,8 @@ def segment(
                 error.kept = _keep(run.result(labels), target, str(error))
             raise
         result = run.result(labels)
+        if on_result is not None:
+            on_result(result)
         if unfinished is None:
             return result
         if target is not None:
@@ -155,7 +162,7 @@ def segment(
 
 def _save(result: Segmentation, target: Path, folder: Path | None) -> None:
     """Save the result by way of the run's own folder, where a half-written file is in nobody's way after a power cut."""
-    if folder is None or folder != folder_beside(target) or is_zarr_name(target):
+    if folder is None or folder != folder_beside(target) or is_zarr_name(target) or is_label_place(target):
         save_segmentation(result, target, overwrite=True)
         return
     written = save_segmentation(result, folder / target.name, overwrite=True)

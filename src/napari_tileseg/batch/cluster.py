@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["DaskExecutor", "make_executor"]
 
 
-def make_executor(job: BatchJob, *, workers: int = 0, scheduler: str = "") -> Executor:
+def make_executor(job: BatchJob, *, workers: int = 0, scheduler: str = "", divide: bool = True) -> Executor:
     """Return what does the tasks of a job: this program, or the workers of a cluster.
 
     Parameters
@@ -44,12 +44,14 @@ def make_executor(job: BatchJob, *, workers: int = 0, scheduler: str = "") -> Ex
         Processes on this computer; 0 for none, unless a scheduler is named.
     scheduler : str
         Address of a Dask scheduler, or the file that one has written.
+    divide : bool
+        Whether an image may be done by all workers together.
     """
     if not workers and not scheduler:
         from napari_tileseg.batch.executor import LocalExecutor
 
         return LocalExecutor()
-    return DaskExecutor(workers=workers, scheduler=scheduler, device=job.options.device)
+    return DaskExecutor(workers=workers, scheduler=scheduler, device=job.options.device, divide=divide)
 
 
 @dataclass
