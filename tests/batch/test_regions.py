@@ -99,7 +99,7 @@ def test_two_workers_give_what_one_process_gives(
     monkeypatch.setattr("napari_tileseg.io.zarr_layout._SIDE", 128)
     monkeypatch.setattr("napari_tileseg.io.zarr_layout._SIDE_3D", 64)
     monkeypatch.setattr("napari_tileseg.io.zarr_layout._DEPTH", 16)
-    monkeypatch.setattr("napari_tileseg.io.zarr_layout._COARSEST", 128)
+    monkeypatch.setattr("napari_tileseg.io.zarr_layout._COARSEST", 64)
     model, source = package(tmp_path, kind, ndim), image(tmp_path, SHAPES[ndim])
     events: list[Any] = []
     together = segment_on_cluster(
