@@ -87,7 +87,7 @@ class SegmentWidget(QWidget):
         self._restyle()
         self._list_images()
         self._bridge.background(probe, _Late(self, "_on_devices"))
-        self.session.docks.append(weakref.ref(self))
+        self.session.docks.add(self)
         Labels(np.zeros((1, 1), np.uint8))  # napari's first one takes long: now, rather than while a run goes on
         bind_segment(viewer)
 
@@ -220,6 +220,7 @@ class SegmentWidget(QWidget):
         if self._plan is None:
             self.form.tell_folds()
         self._draw()
+        self.session.altered.emit()
         self._pause.start()
 
     def _work_out(self) -> None:
@@ -266,7 +267,7 @@ class SegmentWidget(QWidget):
             return
         choices = self.form.choices()
         order = Order(plan.job, plan.volume, plan.layer, plan.axis_map, plan.spec, objects=choices.objects, keep=choices.keep)
-        self.session.watch(self)
+        self.session.docks.watch(self)
         self._try(lambda: self.session.start(order))
 
     def segment_active(self) -> None:
@@ -373,7 +374,7 @@ class SegmentWidget(QWidget):
     def showEvent(self, event: QShowEvent | None) -> None:
         if event is not None:
             super().showEvent(event)
-        self.session.watch(self)
+        self.session.docks.watch(self)
 
     def sizeHint(self) -> QSize:
         return QSize(300, 700)
@@ -406,7 +407,7 @@ class _Late:
 
 def dock_of(viewer: napari.viewer.Viewer) -> SegmentWidget:
     """Return a viewer's Segment dock; it is opened if there is none."""
-    for dock in session_of(viewer).living_docks():
+    for dock in session_of(viewer).docks.living():
         if isinstance(dock, SegmentWidget) and dock.parent() is not None:
             return dock
     dock = SegmentWidget(viewer)
