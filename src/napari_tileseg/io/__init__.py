@@ -5,6 +5,7 @@ from __future__ import annotations
 from napari_tileseg.io.registry import (
     Format,
     check_writable,
+    count_series,
     formats,
     read_volume,
     suffix_of,
@@ -13,4 +14,14 @@ from napari_tileseg.io.registry import (
     write_uncertainty,
 )
 
-__all__ = ["Format", "check_writable", "formats", "read_volume", "suffix_of", "write_labels", "write_scores", "write_uncertainty"]
+__all__ = [
+    "Format",
+    "check_writable",
+    "count_series",
+    "formats",
+    "read_volume",
+    "suffix_of",
+    "write_labels",
+    "write_scores",
+    "write_uncertainty",
+]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["OWN", "read_zarr"]
+__all__ = ["OWN", "count_zarr", "read_zarr"]
 
 OWN = "napari-tileseg"
 """Attribute of the group of our labels: what NGFF has no place for."""
@@ -69,6 +69,24 @@ def read_zarr(path: Path, *, series: int = 0, level: int = 0) -> Volume:
     if not 0 <= level < len(volumes):
         raise InputError(f'"{path.name}" has {len(volumes)} resolutions. Choose level 0 to {len(volumes) - 1}, not {level}.')
     return replace(volumes[level], levels=tuple(volumes[level + 1 :]))
+
+
+def count_zarr(path: Path) -> int:
+    """Return how many images a store, or a part of it, lists.
+
+    Raises
+    ------
+    InputError
+        As `read_zarr`.
+    """
+    if not path.exists():
+        raise InputError(f'There is no file "{path}". Check the name and the folder.')
+    node, close = _open(path)
+    try:
+        return len(_images(path, node)) if _is_group(node) else 1
+    finally:
+        if close is not None:
+            close()
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ __all__ = [
     "ENTRY_POINTS",
     "Format",
     "check_writable",
+    "count_series",
     "find_format",
     "formats",
     "read_volume",
@@ -57,12 +58,15 @@ class Format:
     writer : str
         ``"module:function"``; called as ``function(labels, path, classes=(), colors=(), provenance=None)`` with a path that
         does not exist yet. Empty if it cannot be written.
+    counter : str
+        ``"module:function"``; called as ``function(path)``, returns how many images the file holds. Empty if that is always one.
     """
 
     title: str
     suffixes: tuple[str, ...]
     reader: str = ""
     writer: str = ""
+    counter: str = ""
 
 
 BUILTIN = (
@@ -71,16 +75,29 @@ BUILTIN = (
         (".ome.tif", ".ome.tiff", ".ome.btf", ".ome.tf8", ".ome.tf2"),
         "napari_tileseg.io.tiff:read_tiff",
         "napari_tileseg.io.tiff_labels:write_tiff",
+        "napari_tileseg.io.tiff:count_tiff",
     ),
-    Format("TIFF", (".tif", ".tiff", ".btf"), "napari_tileseg.io.tiff:read_tiff", "napari_tileseg.io.tiff_labels:write_tiff"),
+    Format(
+        "TIFF",
+        (".tif", ".tiff", ".btf"),
+        "napari_tileseg.io.tiff:read_tiff",
+        "napari_tileseg.io.tiff_labels:write_tiff",
+        "napari_tileseg.io.tiff:count_tiff",
+    ),
     Format("NIfTI", (".nii", ".nii.gz"), "napari_tileseg.io.medical:read_nifti", "napari_tileseg.io.medical:write_nifti"),
     Format(
         "OME-Zarr",
         (".ome.zarr", ".zarr"),
         "napari_tileseg.io.ome_zarr:read_zarr",
         "napari_tileseg.io.ome_zarr_labels:write_zarr",
+        "napari_tileseg.io.ome_zarr:count_zarr",
     ),
-    Format("zipped OME-Zarr", (".ome.zarr.zip", ".zarr.zip", ".ozx"), "napari_tileseg.io.ome_zarr:read_zarr"),
+    Format(
+        "zipped OME-Zarr",
+        (".ome.zarr.zip", ".zarr.zip", ".ozx"),
+        "napari_tileseg.io.ome_zarr:read_zarr",
+        counter="napari_tileseg.io.ome_zarr:count_zarr",
+    ),
     Format("whole slide", (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".svslide"), "napari_tileseg.io.slides:read_slide"),
     Format("PNG", (".png",), "napari_tileseg.io.raster:read_raster", "napari_tileseg.io.raster:write_png"),
     Format("JPEG", (".jpg", ".jpeg"), "napari_tileseg.io.raster:read_raster"),
@@ -178,6 +195,25 @@ def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0, p
     except (OSError, MemoryError) as error:
         reason = "it does not fit in memory" if isinstance(error, MemoryError) else (error.strerror or str(error))
         raise InputError(f'"{path.name}" could not be read: {reason}.') from error
+
+
+def count_series(path: str | PathLike[str]) -> int:
+    """Say how many images a file holds; no pixel is read.
+
+    Raises
+    ------
+    InputError
+        One sentence: what is wrong with the file.
+    """
+    path = Path(path)
+    chosen = find_format(path)
+    if chosen is None or not chosen.counter:
+        return 1
+    try:
+        count: int = _load(chosen.counter)(path)
+    except OSError as error:
+        raise InputError(f'"{path.name}" could not be read: {error.strerror or error}.') from error
+    return count
 
 
 def write_labels(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["read_tiff"]
+__all__ = ["count_tiff", "read_tiff"]
 
 _WHOLE_BYTES = 2**26
 """Images up to this size (64 MB) are read into memory at once."""
@@ -99,6 +99,22 @@ def read_tiff(path: Path, *, series: int = 0, level: int = 0, partial: bool = Fa
     volume = _volume(path, data, layout, facts, shrink, counts)
     below = tuple(_volume(path, late, place, facts, by, counts) for place, by, late in coarser if place.axes == layout.axes)
     return replace(volume, levels=tuple(item for item in below if item.axes == volume.axes))
+
+
+def count_tiff(path: Path) -> int:
+    """Return how many images a file holds.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, no TIFF, or damaged.
+    """
+    check_readable(path)
+    try:
+        with _quiet(), tifffile.TiffFile(path) as tif:
+            return max(1, len(tif.series))
+    except (ValueError, IndexError, KeyError, RuntimeError, zlib.error) as error:
+        raise damaged(path, "TIFF") from error
 
 
 @dataclass(frozen=True)
