@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_tileseg.batch.events import BatchProgress, BatchStarted, TaskEnded
+from napari_tileseg.errors import ModelNotFoundError
+from napari_tileseg.models.ensemble import join, split
+from napari_tileseg.models.registry import resolve
 from napari_tileseg.worker.messages import BeginBatch, Evented, Pause
 from napari_tileseg.worker.turn import OVER, Turn
 
@@ -14,7 +19,7 @@ if TYPE_CHECKING:
     from napari_tileseg.batch.job import BatchJob
     from napari_tileseg.worker.messages import Message
 
-__all__ = ["BatchRun"]
+__all__ = ["BatchRun", "rooted"]
 
 
 class BatchRun(Turn):
@@ -101,3 +106,23 @@ class BatchRun(Turn):
                 self._total = total
             case Evented(TaskEnded(number, state="done" | "skipped")):
                 self._safe.add(number)
+
+
+def rooted(job: BatchJob) -> BatchJob:
+    """Return a job that means the same in every folder: paths absolute; names of models stay names, as the ledger knows them."""
+    paths = {"inputs": tuple(_full(path) for path in job.inputs), "output": _full(job.output)}
+    return job.model_copy(update=paths | {"models": tuple(_model(model) for model in job.models)})
+
+
+def _full(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def _model(ref: str) -> str:
+    if members := split(ref):
+        return join(_model(member) for member in members)
+    try:
+        by_path = resolve(ref) == Path(ref).expanduser()
+    except ModelNotFoundError:
+        return ref  # the batch says so
+    return _full(ref) if by_path else ref

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari_tileseg.volume import Volume
     from napari_tileseg.worker.scratch import Scratch
 
-__all__ = ["Run", "Store", "absolute"]
+__all__ = ["Run", "Store"]
 
 _LARGE = "labels.ome.zarr"
 
@@ -208,7 +208,7 @@ class Run(Turn):
         volume, store = self.volume, self.store
         return Begin(
             job=self.job.model_dump(mode="json"),
-            model=absolute(self.job.model),
+            model=_absolute(self.job.model),
             axes=volume.axes,
             shape=volume.shape,
             dtype=volume.dtype.str,
@@ -270,10 +270,10 @@ class Run(Turn):
                 self._progress = progress
 
 
-def absolute(model: str) -> str:
+def _absolute(model: str) -> str:
     """Return what the child, which stands in another folder, finds the model or the members of an ensemble by."""
     if members := split(model):
-        return join(absolute(member) for member in members)
+        return join(_absolute(member) for member in members)
     try:
         return str(resolve(model).absolute())
     except ModelNotFoundError:

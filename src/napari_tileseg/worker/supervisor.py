@@ -10,7 +10,6 @@ import queue
 import threading
 import time
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import napari_tileseg
@@ -18,7 +17,7 @@ from napari_tileseg.engine.axes import map_axes
 from napari_tileseg.engine.events import Finished, Progress
 from napari_tileseg.errors import RunError
 from napari_tileseg.models.registry import find_spec
-from napari_tileseg.worker.batch_run import BatchRun
+from napari_tileseg.worker.batch_run import BatchRun, rooted
 from napari_tileseg.worker.exchange import BlockServer
 from napari_tileseg.worker.interpreter import find_python
 from napari_tileseg.worker.messages import (
@@ -38,12 +37,13 @@ from napari_tileseg.worker.messages import (
 )
 from napari_tileseg.worker.obituary import cause_of_death, obituary
 from napari_tileseg.worker.process import ModelProcess
-from napari_tileseg.worker.run import Run, Store, absolute
+from napari_tileseg.worker.run import Run, Store
 from napari_tileseg.worker.scratch import Scratch, free_bytes
 from napari_tileseg.worker.turn import OVER, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from napari_tileseg.batch.job import BatchJob
     from napari_tileseg.job import Job
@@ -186,14 +186,9 @@ class Supervisor:
         if self._closed:
             raise RunError("The program is being closed, so no batch can start.")
         self._python = self._python or find_python()
-        here = {
-            "models": tuple(absolute(model) for model in job.models),
-            "inputs": tuple(str(Path(path).absolute()) for path in job.inputs),
-            "output": str(Path(job.output).absolute()),
-        }
         run = BatchRun(
             next(self._numbers),
-            job.model_copy(update=here),
+            rooted(job),
             on_message=on_message,
             on_cancel=self._cancel,
             retry_failed=retry_failed,
