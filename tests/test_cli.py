@@ -113,6 +113,9 @@ WRONG = [
     (("--model", "nuclei-2d", "--device", "abacus"), 2, "device"),
     (("--model", "nuclei-2d", "--axes", "ZYX"), 2, "2 dimensions"),
     (("--model", "nuclei-2d", "--axes", "QX"), 2, 'Axis "Q" is unknown'),
+    (("--model", "nuclei-2d", "--region", "0-32,0-32"), 2, "start:stop for each axis"),
+    (("--model", "nuclei-2d", "--region", "0:32"), 2, "The region has 1 axes, the labels have 2"),
+    (("--model", "nuclei-2d", "--region", "0:32,0:999"), 2, "must lie within 0 to 64"),
     (("--model", "nuclei-2d", "--nonsense"), 2, "--nonsense"),
     ((), 2, "--model"),
     (("--model", "hippocampus-3d"), 2, "Z"),
@@ -267,6 +270,18 @@ def test_a_file_that_is_no_job(run: Run, tmp_path: Path, text: str, sentence: st
     assert (status, said) == (2, "")
     assert sentence in told
     assert run("run", tmp_path / "nowhere.json")[0] == 2
+
+
+def test_a_region_alone_is_segmented(run: Run, crop: Path, tmp_path: Path) -> None:
+    out = tmp_path / "part.ome.tif"
+    assert run("segment", crop, "-o", out, *SMALL, "--region", "60:96,20:64")[0] == 0
+    options = SegmentOptions(window=(64, 64), device="cpu")
+    expected = napari_tileseg.segment(crop, "nuclei-2d", options=options, region=((60, 96), (20, 64))).labels
+    found = np.asarray(read_volume(out).data)
+    np.testing.assert_array_equal(found, expected)
+    assert found[60:96, 20:64].any()
+    found[60:96, 20:64] = 0
+    assert not found.any()
 
 
 def test_estimate_says_what_the_plan_is(run: Run, crop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,28 +75,26 @@ class Grid:
         centres = (np.arange(start, stop) + 0.5) * self.model[axis] / self.image[axis]
         return np.minimum(np.floor(centres).astype(np.intp), self.model[axis] - 1)
 
-    def weights(self, axis: int, start: int, stop: int) -> tuple[int, NDArray[np.float32]]:
+    def weights(self, axis: int, start: int, stop: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
         """Return how pixels of the image add up to those of the model from `start` to `stop`.
 
         Linear interpolation where the model's pixels are smaller, a triangle as wide as two of them where they are larger
-        (so that fine texture does not turn into noise).
+        (so that fine texture does not turn into noise). A pixel's own do not depend on `start` and `stop`.
 
         Returns
         -------
-        first : int
-            The image's pixel that the first column stands for.
-        weights : ndarray of float32, shape (stop - start, pixels of the image)
+        places : ndarray of int, shape (stop - start, N)
+            The pixels of the image; where fewer than N count, the others have no weight.
+        weights : ndarray of float32, shape (stop - start, N)
             Every row adds up to 1.
         """
         size = self.image[axis]
         step = size / self.model[axis]
         width = max(1.0, step)
-        centres = (np.arange(start, stop) + 0.5) * step - 0.5
-        first = max(0, math.floor(centres[0] - width))
-        last = min(size, math.ceil(centres[-1] + width) + 1)
-        distance = np.abs(np.arange(first, last)[None] - np.clip(centres, 0, size - 1)[:, None])
-        weights = np.maximum(0, 1 - distance / width)
-        return first, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+        centres = np.clip((np.arange(start, stop) + 0.5) * step - 0.5, 0, size - 1)[:, None]
+        places = np.ceil(centres - width).astype(np.intp) + np.arange(math.floor(2 * width) + 1)
+        weights = np.where((places >= 0) & (places < size), np.maximum(0, 1 - np.abs(places - centres) / width), 0)
+        return np.clip(places, 0, size - 1), (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
     def _first(self, row: int, axis: int) -> int:
         # The smallest i with floor((i + 0.5) * m / n) >= row.
@@ -127,10 +125,26 @@ class ResampledSource:
     def read(self, region: tuple[slice, ...]) -> NDArray[np.float32]:
         """Return normalised intensities of a region of the model's grid, shape (C, *region)."""
         mixes = [self._grid.weights(axis, span.start, span.stop) for axis, span in enumerate(region)]
-        block = self._source.read(tuple(slice(first, first + mix.shape[1]) for first, mix in mixes))
-        for axis, (_, mix) in enumerate(mixes, start=1):
-            block = np.moveaxis(np.tensordot(mix, block, axes=(1, axis)), 0, axis)
-        return np.ascontiguousarray(block)
+        block = self._source.read(tuple(slice(int(places.min()), int(places.max()) + 1) for places, _ in mixes))
+        for axis, (places, weights) in enumerate(mixes, start=1):
+            block = _mixed(block, axis, places - places.min(), weights)
+        return block
+
+
+def _mixed(block: NDArray[np.float32], axis: int, places: NDArray[np.intp], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return weighted sums of entries along an axis.
+
+    Not a product of matrices: those round in an order that depends on how many rows are asked for, and a run that goes on after
+    an interruption reads other rows at once.
+    """
+    along = (-1, *(1,) * (block.ndim - axis - 1))
+    mixed = block.take(places[:, 0], axis=axis) * weights[:, 0].reshape(along)
+    part = np.empty_like(mixed)
+    for index in range(1, places.shape[1]):
+        np.take(block, places[:, index], axis=axis, out=part, mode="clip")  # the default mode would buffer
+        part *= weights[:, index].reshape(along)
+        mixed += part
+    return mixed
 
 
 class ResampledSink:

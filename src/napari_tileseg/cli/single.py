@@ -1,0 +1,110 @@
+"""``perform``: one job on one image, from the file to the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from napari_tileseg.cli.console import complain, emit, interrupts
+from napari_tileseg.errors import AxesError, OptionsError, RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from napari_tileseg.job import Job
+    from napari_tileseg.models.spec import ModelSpec
+    from napari_tileseg.volume import Volume
+
+__all__ = ["open_image", "perform"]
+
+
+def open_image(job: Job, spec: ModelSpec) -> Volume:
+    """Read the job's image with the job's axes; ask for them where neither the file nor the model says what they are."""
+    from napari_tileseg.io import read_volume
+
+    volume = read_volume(str(job.input), series=job.series, level=job.level, partial=job.options.unreadable == "skip")
+    if job.axes is not None:
+        return volume.with_axes(job.axes)
+    guessed = str(volume.metadata.get("guessed_axes", ""))
+    if guessed and not (guessed == "Z" and spec.spatial_ndim == 3):
+        place = volume.axes.index(guessed[0])
+        others = [
+            volume.axes.replace(guessed, letters) for letters in (guessed, *"TC") if not set(letters) & (set(volume.axes) - set(guessed))
+        ]
+        raise AxesError(
+            f'"{Path(str(job.input)).name}" does not say what axis {place + 1} ({volume.shape[place]} entries) means. '
+            f"Give --axes, for example {' or '.join(dict.fromkeys(others))}.",
+            axis=place,
+        )
+    return volume
+
+
+def perform(job: Job, *, overwrite: bool, resume: bool, json_lines: bool) -> None:
+    """Segment and save; say where the finished part is when the run stops half-way."""
+    from napari_tileseg.io import check_writable
+    from napari_tileseg.models.registry import find_spec
+    from napari_tileseg.pipeline import segment as segment_image
+    from napari_tileseg.reporting import reporter
+    from napari_tileseg.unfinished import tidy
+
+    tidy(Path(str(job.output)))
+    target = check_writable(str(job.output), overwrite=overwrite)
+    if target.exists() and target.resolve() == Path(str(job.input)).resolve():
+        raise OptionsError(f'"{target.name}" is the image itself. Give another name with -o.')
+    scores_path = _beside(target, "_scores", ".ome.tif")
+    if job.options.scores:
+        check_writable(scores_path, overwrite=overwrite)
+    nifti = target.name.lower().endswith((".nii", ".nii.gz"))
+    unsure_path = _beside(target, "_uncertainty", ".nii.gz" if nifti else ".ome.tif")
+    if job.options.uncertainty:
+        check_writable(unsure_path, overwrite=overwrite)
+    spec = find_spec(job.model)
+    volume = open_image(job, spec)
+    with reporter(json_lines) as tell, interrupts() as cancel:
+        try:
+            result = segment_image(
+                volume,
+                job.model,
+                options=job.options,
+                channels=job.channels,
+                region=job.region,
+                out=target,
+                resume=resume,
+                on_event=tell,
+                cancel=cancel,
+            )
+        except RunError as error:
+            if error.kept is not None:
+                emit({"event": "kept", "path": str(error.kept)}) if json_lines else complain(f"What was finished is in {error.kept}")
+            raise
+    if result.scores is not None:
+        from napari_tileseg.io import write_scores
+
+        write_scores(result.scores, volume, spec.score_names, scores_path, provenance=result.provenance, overwrite=overwrite)
+    if result.uncertainty is not None:
+        from napari_tileseg.io import write_uncertainty
+
+        write_uncertainty(result.uncertainty, volume, unsure_path, provenance=result.provenance, overwrite=overwrite)
+    if json_lines:
+        saved = {"event": "saved", "path": str(target), "counts": dict(result.counts), "seconds": result.seconds}
+        saved |= {"scores": str(scores_path)} if result.scores is not None else {}
+        return emit(saved | ({"uncertainty": str(unsure_path)} if result.uncertainty is not None else {}))
+    typer.echo(f"{_found(result.counts, spec)} in {result.seconds:.1f} s. Saved in {target}")
+
+
+def _found(counts: Mapping[str, int], spec: ModelSpec) -> str:
+    """Say what was found: ``"86 objects"``, or ``"anterior 2352, posterior 1963 voxels"``."""
+    if spec.output == "instances":
+        count = sum(counts.values())
+        return f"{count} object{'s' * (count != 1)}"
+    parts = ", ".join(f"{name} {counts.get(name, 0)}" for name in spec.foreground_classes)
+    return f"{parts} {'voxels' if spec.spatial_ndim == 3 else 'pixels'}"
+
+
+def _beside(path: Path, addition: str, suffix: str) -> Path:
+    from napari_tileseg.io import suffix_of
+
+    ending = suffix_of(path, purpose="write")
+    return path.with_name(path.name[: len(path.name) - len(ending)] + addition + suffix)
