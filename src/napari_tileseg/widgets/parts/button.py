@@ -6,12 +6,23 @@ from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import QLabel, QPushButton, QSizePolicy, QWidget
 
-__all__ = ["MainButton", "ThemedIcon", "repolish", "theme_icon"]
+__all__ = ["MainButton", "ThemedIcon", "repolish", "theme_icon", "tinted_icon"]
 
 
 def theme_icon(theme: str, name: str) -> QIcon:
     """Return one of napari's own icons in the theme's colour."""
     return QIcon(f"theme_{theme}:/{name}.svg")
+
+
+def tinted_icon(theme: str, name: str, size: QSize, color: str) -> QIcon:
+    """Return one of napari's own icons in another colour, for lists and buttons; drawn for screens of two pixels a point too."""
+    icon = QIcon()
+    for ratio in (1, 2):
+        pixmap = _tinted(theme_icon(theme, name).pixmap(size * ratio), color)
+        pixmap.setDevicePixelRatio(ratio)
+        for mode in (QIcon.Mode.Normal, QIcon.Mode.Selected, QIcon.Mode.Disabled):
+            icon.addPixmap(pixmap, mode)
+    return icon
 
 
 def repolish(widget: QWidget) -> None:
