@@ -49,6 +49,7 @@ def segment(
     uncertainty_out: NDArray[np.float32] | None = None,
     journal: str | Path | None = None,
     resume: bool = True,
+    keep_journal: bool = False,
     on_event: Callable[[Event], None] | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> Segmentation:
@@ -82,6 +83,9 @@ def segment(
         ``.name.tileseg``, if that is a path; none otherwise. It is deleted when the result is in place.
     resume : bool
         Whether to go on with what the journal says; False begins anew.
+    keep_journal : bool
+        Leave the journal where it is, and nothing beside `out` if the run stops: the caller still has to bring the result to its
+        place, and deletes the folder then. Until that the same call gives the same result without computing anything.
     on_event : callable, optional
         Receives every event of `napari_tileseg.engine.events` as it happens.
     cancel : callable, optional
@@ -125,7 +129,7 @@ def segment(
             with kept_memory():
                 run.execute(labels)
         except RunError as error:
-            if target is not None and run.begun:
+            if target is not None and run.begun and not keep_journal:
                 error.kept = _keep(run.result(labels), target, str(error))
             raise
         result = run.result(labels)
@@ -133,6 +137,8 @@ def segment(
             return result
         if target is not None:
             _save(result, target, place)
+        if keep_journal:
+            return result
         stack.pop_all()
         result = replace(
             result,

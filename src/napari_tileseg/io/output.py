@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.volume import Volume
 
-__all__ = ["Survey", "blocks", "check_place", "put_in_place", "refused", "smallest_dtype", "survey", "take_place"]
+__all__ = ["FULL", "Survey", "blocks", "check_place", "put_in_place", "refused", "smallest_dtype", "survey", "take_place"]
 
 _BLOCK_BYTES = 2**24
 
@@ -97,12 +97,13 @@ def _remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}  # Windows has no quota error
+FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}  # Windows has no quota error
+"""Numbers of the errors that say that a disk, or one's share of it, is full."""
 
 
 def refused(path: Path, error: OSError) -> OutputError:
     """Return the sentence for a system that will not write."""
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return OutputError(
             f'The disk is full: "{path.name}" could not be written to "{path.parent}". Free some space, or choose another one.'
         )

@@ -1,0 +1,49 @@
+"""``put``: a result takes its place at once, be it a file, a store, or labels inside a store."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from typing import TYPE_CHECKING
+
+from napari_tileseg.io.output import take_place
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["put"]
+
+
+def put(staged: Path, output: Path) -> None:
+    """Move a file or folder to its place; what stood there goes when it is replaced.
+
+    Raises
+    ------
+    OSError
+        If the system refuses; `staged` is still there then.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        take_place(staged, output)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _carry(staged, output)
+
+
+def _carry(staged: Path, output: Path) -> None:
+    """Copy to another disk under a temporary name first."""
+    beside = output.with_name(f".{secrets.token_hex(6)}.{output.name}")
+    try:
+        if staged.is_dir():
+            shutil.copytree(staged, beside)
+        else:
+            shutil.copy2(staged, beside)
+        take_place(beside, output)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True) if beside.is_dir() else beside.unlink(missing_ok=True)
+        raise
+    if not staged.is_dir():
+        os.unlink(staged)

@@ -1,0 +1,315 @@
+"""``run_batch``: a whole batch, from the list of its images to the report; it can be killed at any moment and started again."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_tileseg.batch.countdown import Countdown
+from napari_tileseg.batch.events import BatchFinished, BatchProgress, BatchStarted, TaskEnded, TaskProgress, TaskStarted
+from napari_tileseg.batch.ledger import Ledger, key_of
+from napari_tileseg.batch.lock import OutputLock
+from napari_tileseg.batch.stamps import digest, input_stamp, output_stamp
+from napari_tileseg.batch.task import OVER
+from napari_tileseg.batch.work import forget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_tileseg.batch.events import BatchEvent
+    from napari_tileseg.batch.executor import Executor
+    from napari_tileseg.batch.job import BatchJob
+    from napari_tileseg.batch.ledger import Row
+    from napari_tileseg.batch.listing import Listing
+    from napari_tileseg.batch.task import Outcome, Task
+
+__all__ = ["Report", "output_folder", "run_batch", "settings_of"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a batch ended.
+
+    Parameters
+    ----------
+    done, skipped, failed, waiting : int
+        Tasks in each state; `before` of the done ones are an earlier run's.
+    seconds : float
+        Wall time of this run.
+    rows : tuple of Row
+        What the ledger knows of each task.
+    left_out : tuple of (str, str)
+        Files that were no task, each with the reason.
+    report : str
+        Path of ``report.html``; empty if there is none.
+    cancelled : bool
+        Whether somebody stopped it.
+    """
+
+    done: int
+    skipped: int
+    failed: int
+    waiting: int
+    before: int
+    seconds: float
+    rows: tuple[Row, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
+    report: str = ""
+    cancelled: bool = False
+
+
+def run_batch(
+    job: BatchJob,
+    *,
+    on_event: Callable[[BatchEvent], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
+    paused: Callable[[], bool] | None = None,
+    retry_failed: bool = False,
+    executor: Executor | None = None,
+) -> Report:
+    """Segment many images.
+
+    What an earlier run with the same job has done, and nobody has touched since, is not done again; an image that it was cut off
+    from goes on where it stopped; an image that has changed is done anew.
+
+    Parameters
+    ----------
+    job : BatchJob
+        Which images, which models, how, and where the results go.
+    on_event : callable, optional
+        Receives every event of `napari_tileseg.batch.events` as it happens, one at a time, from any thread.
+    cancel : callable, optional
+        Asked before every tile; true stops the batch. The same job goes on later.
+    paused : callable, optional
+        Asked before every tile; the batch waits while it is true, and keeps its models.
+    retry_failed : bool
+        Whether to try again what has failed in an earlier run.
+    executor : Executor, optional
+        What does the tasks; this program by default.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    InputError, OptionsError, ModelError
+        If there is nothing that could be done, each with a sentence that says why.
+    OutputError
+        If another run writes into the same folder, what is there was made with other settings, or nothing can be written any more.
+        What was finished is kept, and the same call goes on later.
+    """
+    from napari_tileseg.batch.listing import list_tasks
+
+    settings = settings_of(job)
+    listing = list_tasks(job)
+    output = output_folder(job)
+    with OutputLock(output):
+        ledger = Ledger.open(output)
+        try:
+            ledger.agree(_shareable(job), settings)
+            batch = _Batch(job, listing, ledger, on_event or (lambda event: None), cancel or (lambda: False), paused or (lambda: False))
+            return batch.run(executor, retry_failed=retry_failed)
+        finally:
+            ledger.close()
+
+
+def output_folder(job: BatchJob) -> Path:
+    """Return the folder of a job's results, absolute."""
+    return Path(os.path.abspath(os.path.expanduser(job.output)))
+
+
+def settings_of(job: BatchJob) -> dict[str, Any]:
+    """Return everything of a job that changes its results, by the names that people know; where it runs is no part of it.
+
+    Raises
+    ------
+    ModelError
+        If a model is not there.
+    """
+    from napari_tileseg.models.registry import find_spec
+
+    specs = [find_spec(ref) for ref in job.models]
+    options = job.options.model_dump(mode="json", exclude={"device", "memory_limit"})
+    return {
+        "models": [spec.name for spec in specs],
+        "weights": [spec.weights_sha256 for spec in specs],
+        **options,
+        **{name: getattr(job, name) for name in ("axes", "channels", "series", "level", "format", "template")},
+    }
+
+
+def _shareable(job: BatchJob) -> dict[str, Any]:
+    """Return the job without absolute paths: those tell who and where."""
+    return job.model_dump(mode="json", exclude={"inputs", "output"}) | {"models": [Path(ref).name for ref in job.models]}
+
+
+class _Batch:
+    """One run of a batch, while it goes on."""
+
+    def __init__(
+        self,
+        job: BatchJob,
+        listing: Listing,
+        ledger: Ledger,
+        on_event: Callable[[BatchEvent], None],
+        cancel: Callable[[], bool],
+        paused: Callable[[], bool],
+    ) -> None:
+        self._began = time.monotonic()
+        self._job, self._listing, self._ledger = job, listing, ledger
+        self._on_event, self._cancel, self._paused = on_event, cancel, paused
+        self._output = output_folder(job)
+        self._keys = {task.number: key_of(task, self._output) for task in listing.tasks}
+        self._telling = threading.RLock()
+        self._countdown = Countdown({task.number: task.size for task in listing.tasks})
+        self._before: set[int] = set()
+
+    def run(self, executor: Executor | None, *, retry_failed: bool) -> Report:
+        from napari_tileseg.batch.executor import LocalExecutor
+
+        tasks = self._listing.tasks
+        self._ledger.take_up((self._keys[task.number], task) for task in tasks)
+        waiting = self._waiting(retry_failed=retry_failed)
+        self._tell_start(waiting)
+        for parent in {Path(task.journal).parent for task in waiting}:
+            parent.mkdir(parents=True, exist_ok=True)
+        if waiting:
+            self._countdown.start()
+            runs = (executor or LocalExecutor()).run(waiting, tell=self._tell, cancel=self._cancel, paused=self._is_paused)
+            for task, outcome in runs:
+                self._finish(task, outcome)
+        return self._report()
+
+    def _waiting(self, *, retry_failed: bool) -> list[Task]:
+        """Return the tasks that are to be done; forget what is left of those that are done."""
+        rows = self._ledger.rows()
+        waiting = []
+        for task in self._listing.tasks:
+            row = rows[self._keys[task.number]]
+            if self._stands(task, row, retry_failed=retry_failed):
+                self._before.add(task.number)
+                forget(task)
+            else:
+                waiting.append(task)
+        self._ledger.wait(self._keys[task.number] for task in waiting)
+        return waiting
+
+    def _stands(self, task: Task, row: Row, *, retry_failed: bool) -> bool:
+        """Say whether what an earlier run noted of a task still holds."""
+        if row.state not in OVER or (row.state == "failed" and retry_failed):
+            return False
+        try:
+            if input_stamp(Path(task.input)) != row.input_digest:
+                return False
+        except OSError:
+            return row.state == "failed" and not row.input_digest
+        return row.state != "done" or (self._is_there(task, row))
+
+    def _is_there(self, task: Task, row: Row) -> bool:
+        output = Path(task.output)
+        try:
+            stamp = output_stamp(output)
+            if stamp == row.output_stamp:
+                return all(Path(beside).exists() for beside in (task.objects, task.overlay) if beside)
+            if digest(output) != row.digest:
+                return False
+        except OSError:
+            return False
+        self._ledger.touch(row.key, stamp)
+        return True
+
+    def _finish(self, task: Task, outcome: Outcome) -> None:
+        key = self._keys[task.number]
+        stamp = output_stamp(Path(task.output)) if outcome.state == "done" else ""
+        self._ledger.finish(key, outcome, output_stamp=stamp)
+        if outcome.state == "done":
+            forget(task)
+        self._tell_end(task, outcome.state, outcome.message, outcome.counts, instances=outcome.instances, seconds=outcome.seconds)
+
+    # What is told
+
+    def _tell_start(self, waiting: list[Task]) -> None:
+        tasks = self._listing.tasks
+        names = tuple(task.name for task in tasks)
+        rows = self._ledger.rows()
+        done = sum(rows[self._keys[number]].state == "done" for number in self._before)
+        self._send(BatchStarted(names, tuple(self._listing.left_out), done, str(self._output)))
+        for task in tasks:
+            if task.number in self._before:
+                row = rows[self._keys[task.number]]
+                self._tell_end(task, row.state, row.message, row.counts, instances=row.instances, seconds=row.seconds, before=True)
+
+    def _tell_end(
+        self, task: Task, state: str, message: str, counts: dict[str, int], *, instances: bool, seconds: float, before: bool = False
+    ) -> None:
+        output = task.output if state == "done" else ""
+        with self._telling:
+            self._countdown.end(task.number, counted=state == "done" and not before)
+            self._send(TaskEnded(task.number, task.name, state, message, counts, instances, seconds, before, output))
+            self._send(self._progress())
+
+    def _tell(self, event: BatchEvent) -> None:
+        """Pass on what an executor tells, with what only the ledger and the clock know."""
+        with self._telling:
+            match event:
+                case TaskStarted(number):
+                    event = replace(event, attempt=self._ledger.start(self._keys[number]))
+                case TaskProgress(number, done, total):
+                    self._countdown.advance(number, done / total if total else 1.0)
+            self._send(event)
+            if isinstance(event, TaskProgress):
+                self._send(self._progress())
+
+    def _progress(self) -> BatchProgress:
+        return BatchProgress(self._countdown.over, len(self._listing.tasks), self._countdown.seconds_left, self._countdown.paused)
+
+    def _is_paused(self) -> bool:
+        """Ask whether to pause, and stop the clock meanwhile."""
+        paused = self._paused()
+        with self._telling:
+            if paused != self._countdown.paused:
+                self._countdown.pause(paused)
+                self._send(self._progress())
+        return paused
+
+    def _send(self, event: BatchEvent) -> None:
+        with self._telling:
+            self._on_event(event)
+
+    def _report(self) -> Report:
+        rows = self._ledger.rows()
+        mine = tuple(rows[self._keys[task.number]] for task in self._listing.tasks)
+        self._ledger.wait(row.key for row in mine if row.state == "running")
+        count = {state: sum(row.state == state for row in mine) for state in OVER}
+        waiting = len(mine) - sum(count.values())
+        before = sum(rows[self._keys[number]].state == "done" for number in self._before)
+        cancelled = waiting > 0 and self._cancel()
+        path = self._write_report(mine)
+        seconds = time.monotonic() - self._began
+        report = Report(
+            count["done"],
+            count["skipped"],
+            count["failed"],
+            waiting,
+            before,
+            seconds,
+            mine,
+            tuple(self._listing.left_out),
+            path,
+            cancelled,
+        )
+        self._send(BatchFinished(report.done, report.skipped, report.failed, waiting, before, seconds, report=path, cancelled=cancelled))
+        return report
+
+    def _write_report(self, rows: tuple[Row, ...]) -> str:
+        if not self._job.report or find_spec("napari_tileseg.batch.report") is None:
+            return ""
+        from napari_tileseg.batch.report import write_report
+
+        return str(write_report(self._output, rows, left_out=tuple(self._listing.left_out)))

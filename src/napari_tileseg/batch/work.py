@@ -1,0 +1,454 @@
+"""``process``: one image with one model, from the file to the labels at their place; the same here and on a cluster.
+
+A task can be cut off anywhere and begun again. Its result stands in the journal's folder before it takes its place, together
+with ``outcome.json``, so that nothing is computed again that was once written::
+
+    read -> segment (journal where it takes long) -> labels, extras, outcome.json in the journal's folder -> result at its place
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_tileseg.batch.events import TaskProgress
+from napari_tileseg.batch.ledger import FOLDER
+from napari_tileseg.batch.place import put
+from napari_tileseg.batch.stamps import digest, input_stamp
+from napari_tileseg.batch.task import Outcome
+from napari_tileseg.errors import AxesError, Cancelled, InputError, OutputError, TileSegError
+from napari_tileseg.io.output import FULL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from napari_tileseg.batch.events import BatchEvent
+    from napari_tileseg.batch.task import Task
+    from napari_tileseg.engine.events import Event
+    from napari_tileseg.engine.protocols import Predictor
+    from napari_tileseg.models.spec import ModelSpec
+    from napari_tileseg.segmentation import Segmentation
+    from napari_tileseg.volume import Volume
+
+__all__ = ["Computed", "Loaded", "Models", "compute", "failed", "forget", "process", "read", "recover", "store"]
+
+_OUTCOME = "outcome.json"
+
+_JOURNAL_TILES = 64
+"""Images of so many tiles get a journal however quick the model is."""
+
+_JOURNAL_SECONDS = 2.0
+"""So do those that take longer than this."""
+
+_TILE_SECONDS = 0.1
+"""What a tile is taken to need before one was timed."""
+
+
+class Models:
+    """The models of a batch, each loaded when it is first asked for, and kept.
+
+    Parameters
+    ----------
+    load : callable, optional
+        Takes a reference and a device and returns a predictor; `load_model` by default.
+
+    Attributes
+    ----------
+    loads : int
+        How many were loaded.
+    """
+
+    def __init__(self, load: Callable[[str, str], Predictor] | None = None) -> None:
+        self._load = load or _load_model
+        self._kept: dict[tuple[str, str], Predictor] = {}
+        self._seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self.loads = 0
+
+    def get(self, ref: str, device: str = "auto") -> Predictor:
+        """Return a model.
+
+        Raises
+        ------
+        ModelError, OptionsError, DeviceMemoryError
+            If it cannot be loaded.
+        """
+        with self._lock:
+            if (ref, device) not in self._kept:
+                self._kept[ref, device] = self._load(ref, device)
+                self.loads += 1
+            return self._kept[ref, device]
+
+    def timed(self, ref: str, seconds: float) -> None:
+        """Note how long a tile took."""
+        self._seconds[ref] = seconds
+
+    def tile_seconds(self, ref: str) -> float:
+        """Return how long a tile takes, as far as is known."""
+        return self._seconds.get(ref, _TILE_SECONDS)
+
+
+def _load_model(ref: str, device: str) -> Predictor:
+    from napari_tileseg.models.predictor import load_model
+
+    return load_model(ref, device=device)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An image that is open, and how its file looked before."""
+
+    volume: Volume
+    stamp: str
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What a model has found in an image; `staged` where the labels stand already, if they went to the disk meanwhile."""
+
+    segmentation: Segmentation
+    stamp: str
+    seconds: float
+    spec: ModelSpec
+    staged: Path | None = None
+
+
+def process(
+    task: Task,
+    models: Models,
+    *,
+    tell: Callable[[BatchEvent], None] = lambda event: None,
+    cancel: Callable[[], bool] = lambda: False,
+    image: Loaded | None = None,
+) -> Outcome:
+    """Do one task.
+
+    Parameters
+    ----------
+    task : Task
+        The folder that holds its journal's folder must be there.
+    models : Models
+        Kept from task to task.
+    tell : callable
+        Receives `TaskProgress`.
+    cancel : callable
+        Asked before every tile.
+    image : Loaded, optional
+        The image, if somebody has read it already.
+
+    Returns
+    -------
+    Outcome
+        ``"done"``, or ``"failed"`` with the sentence. `forget` the task as soon as that is noted.
+
+    Raises
+    ------
+    Cancelled
+        If `cancel` said so; what was finished stands in the journal.
+    OutputError
+        If nothing can be written any more: the disk is full, or the output folder is gone. All other tasks would fail too.
+    ModelError, OptionsError, DeviceMemoryError
+        If the model cannot be loaded.
+    """
+    began = time.monotonic()
+    predictor = models.get(task.model, task.options.device)
+    try:
+        found = recover(task)
+        if found is not None:
+            return found
+        image = image or read(task)
+        return store(task, compute(task, image, models, predictor, tell=tell, cancel=cancel))
+    except Cancelled:
+        raise
+    except Exception as error:
+        return failed(task, error, time.monotonic() - began)
+
+
+def read(task: Task) -> Loaded:
+    """Open the image of a task; up to 64 MB are read at once, more where it is indexed.
+
+    Raises
+    ------
+    InputError, OSError, MemoryError
+        If that does not work.
+    """
+    from napari_tileseg.io import read_volume
+
+    began = time.monotonic()
+    path = Path(task.input)
+    try:
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a pipe would be waited for
+            raise InputError(f'"{path.name}" is no file but a pipe or a device. Choose an image.')
+        stamp = input_stamp(path)  # before it is read, so that a later change is seen
+    except FileNotFoundError:
+        raise InputError(f'There is no file "{path.name}" any more. Check whether somebody has moved it.') from None
+    volume = read_volume(path, series=task.series, level=task.level, partial=task.options.unreadable == "skip")
+    if task.axes is not None:
+        volume = volume.with_axes(task.axes)
+    return Loaded(volume, stamp, time.monotonic() - began)
+
+
+def compute(
+    task: Task,
+    image: Loaded,
+    models: Models,
+    predictor: Predictor,
+    *,
+    tell: Callable[[BatchEvent], None] = lambda event: None,
+    cancel: Callable[[], bool] = lambda: False,
+) -> Computed:
+    """Segment an image; where that takes long, with a journal, so that it can be cut off.
+
+    Raises
+    ------
+    TileSegError, OSError, MemoryError
+        Of the run; Cancelled among them.
+    """
+    from napari_tileseg.engine.events import Progress
+    from napari_tileseg.pipeline import estimate, segment
+
+    began = time.monotonic()
+    folder = Path(task.journal)
+    _check_axes(task, image.volume, predictor.spec)
+    needs = estimate(image.volume, predictor.spec, options=task.options, channels=task.channels)
+    _check_memory(task, needs.host_bytes + (needs.device_bytes if predictor.device == "cpu" else 0))
+    long = needs.tiles > _JOURNAL_TILES or (needs.tiles > 1 and needs.tiles * models.tile_seconds(task.model) > _JOURNAL_SECONDS)
+    staged: Path | None = None
+    progressed = False
+
+    def listen(event: Event) -> None:
+        nonlocal progressed
+        if isinstance(event, Progress):
+            progressed = True
+            tell(TaskProgress(task.number, event.done, event.total))
+
+    more: dict[str, Any] = {"options": task.options, "channels": task.channels, "on_event": listen, "cancel": cancel}
+    if long:
+        _make(folder)
+        staged = folder / _staged_name(task) if _staged_name(task).endswith(".zarr") else None
+        if staged is not None and staged.exists():
+            shutil.rmtree(folder)  # cut off between the last chunk and outcome.json
+            _make(folder)
+        more |= {"journal": folder, "out": staged, "keep_journal": True}
+    elif folder.exists():
+        shutil.rmtree(folder)
+    try:
+        result = segment(image.volume, predictor, **more)
+    except OutputError:
+        if not long or progressed:
+            raise
+        # The journal is that of another image, or damaged.
+        result = segment(image.volume, predictor, resume=False, **more)
+    seconds = time.monotonic() - began
+    if result.windows:
+        models.timed(task.model, seconds / result.windows)
+    return Computed(result, image.stamp, image.seconds + seconds, predictor.spec, staged)
+
+
+def store(task: Task, computed: Computed) -> Outcome:
+    """Bring a result to its place, with everything that is wanted beside it.
+
+    Raises
+    ------
+    OutputError, OSError
+        If it cannot be written.
+    """
+    from napari_tileseg.pipeline import save_segmentation
+
+    began = time.monotonic()
+    folder, result = Path(task.journal), computed.segmentation
+    _make(folder)
+    staged = computed.staged
+    if staged is None:
+        staged = save_segmentation(result, folder / _staged_name(task), overwrite=True)
+        _bring_to_disk(staged)
+    Path(task.output).parent.mkdir(parents=True, exist_ok=True)
+    _write_maps(task, result, computed.spec)
+    if task.objects or task.overlay:
+        from napari_tileseg.batch.extras import write_extras
+
+        write_extras(task, result)
+    outcome = Outcome(
+        "done",
+        "\n".join(result.warnings),
+        {name: count for name, count in result.counts.items() if name in computed.spec.foreground_classes},
+        instances=computed.spec.output == "instances",
+        seconds=computed.seconds + time.monotonic() - began,
+        digest=digest(staged),
+        input_digest=computed.stamp,
+    )
+    _note(folder, outcome)
+    put(staged, Path(task.output))
+    return outcome
+
+
+def recover(task: Task) -> Outcome | None:
+    """Return the outcome of a task that was cut off after its result was written, and bring that to its place if it is not there.
+
+    None where there is none, or the image has changed since.
+
+    Raises
+    ------
+    OSError, OutputError
+        If the result cannot be brought to its place.
+    """
+    folder, output = Path(task.journal), Path(task.output)
+    try:
+        outcome = Outcome.from_dict(json.loads((folder / _OUTCOME).read_text(encoding="utf-8")))
+        if outcome.input_digest != input_stamp(Path(task.input)):
+            return None
+    except (OSError, ValueError, TypeError):
+        return None
+    staged = folder / _staged_name(task)
+    if staged.exists() and digest(staged) == outcome.digest:
+        put(staged, output)
+        return outcome
+    return outcome if output.exists() and digest(output) == outcome.digest else None
+
+
+def forget(task: Task) -> None:
+    """Delete what a task has left in its journal's folder; to be called when its outcome is noted."""
+    shutil.rmtree(task.journal, ignore_errors=True)
+
+
+def failed(task: Task, error: Exception, seconds: float = 0.0) -> Outcome:
+    """Return the outcome of a task that has raised an error.
+
+    Raises
+    ------
+    OutputError
+        If the error is none of this task alone: nothing can be written any more.
+    """
+    if isinstance(error, OutputError | OSError) and (fatal := _fatal(task, error)) is not None:
+        raise fatal from error
+    return Outcome("failed", _sentence(task, error), seconds=seconds, input_digest=_stamp_or_nothing(task))
+
+
+def _stamp_or_nothing(task: Task) -> str:
+    try:
+        return input_stamp(Path(task.input))
+    except OSError:
+        return ""
+
+
+def _sentence(task: Task, error: Exception) -> str:
+    if isinstance(error, TileSegError):
+        return str(error)
+    name = Path(task.input).name
+    if isinstance(error, MemoryError):
+        return f'"{name}" does not fit in memory. Choose a smaller window, or save it in pieces.'
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error).strip().split("\n")[0] or type(error).__name__
+    return f'"{name}" could not be segmented: {reason} ({type(error).__name__}).'
+
+
+def _fatal(task: Task, error: Exception) -> OutputError | None:
+    """Return what ends the whole batch, if the disk is full or the output folder cannot be written; None otherwise."""
+    folder = Path(task.journal)
+    own = next((parent for parent in folder.parents if parent.name == FOLDER), folder.parent)
+    if any(isinstance(cause, OSError) and cause.errno in FULL for cause in _causes(error)):
+        return _full(own)
+    try:
+        for place in {folder.parent, Path(task.output).parent} if folder.parent.is_dir() else {folder.parent}:
+            if place != folder.parent and not place.exists():
+                continue
+            probe = place / f".tileseg-{os.getpid()}-{threading.get_ident()}"
+            try:
+                probe.write_bytes(b"\0" * 4096)
+            finally:
+                probe.unlink(missing_ok=True)
+    except OSError as refused:
+        if refused.errno in FULL:
+            return _full(own)
+        return OutputError(
+            f'Nothing can be written in "{own.parent}" any more: {refused.strerror or refused}. '
+            "Start the same run again when that is possible: it goes on where it stopped."
+        )
+    return None
+
+
+def _full(own: Path) -> OutputError:
+    return OutputError(
+        f'The disk that holds "{own.parent}" is full. Free some space and start the same run again: it goes on where it stopped.'
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen = 0
+    while error is not None and seen < 20:
+        yield error
+        error, seen = error.__cause__ or error.__context__, seen + 1
+
+
+def _check_memory(task: Task, needed: int) -> None:
+    """Refuse an image for which the computer has too little memory; a limit of the user's is looked at by the engine."""
+    from napari_tileseg.engine.memory import free_memory
+
+    free = free_memory("cpu")
+    if needed > free:
+        raise InputError(
+            f'"{Path(task.input).name}" needs about {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free. '
+            "Choose a smaller window, or save it in pieces."
+        )
+
+
+def _check_axes(task: Task, volume: Volume, spec: ModelSpec) -> None:
+    """Refuse an image whose axes are guesswork: neither the job nor the file nor the model says what they are."""
+    guessed = str(volume.metadata.get("guessed_axes", ""))
+    if task.axes is not None or not guessed or (guessed == "Z" and spec.spatial_ndim == 3):
+        return
+    place = volume.axes.index(guessed[0])
+    raise AxesError(
+        f'"{Path(task.input).name}" does not say what axis {place + 1} ({volume.shape[place]} entries) means. '
+        f"Name the axes of the images, for example {volume.axes} or {volume.axes.replace(guessed[0], 'T' if guessed[0] != 'T' else 'Z')}.",
+        axis=place,
+    )
+
+
+def _make(folder: Path) -> None:
+    """Make a journal's folder; not those above it, which are gone if somebody has taken the output folder away."""
+    folder.mkdir(exist_ok=True)
+
+
+def _bring_to_disk(path: Path) -> None:
+    """Wait until a file is on the disk: it must not be less durable than the note in the ledger. Stores are too many files."""
+    if path.is_file():
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+
+
+def _staged_name(task: Task) -> str:
+    """Return the name of a result in the journal's folder; labels in a plate are a store, whatever they are called."""
+    from napari_tileseg.io import suffix_of
+
+    return f"result{suffix_of(task.output, purpose='write') or '.ome.zarr'}"
+
+
+def _note(folder: Path, outcome: Outcome) -> None:
+    temporary = folder / f"{_OUTCOME}.new"
+    temporary.write_text(json.dumps(outcome.to_dict()), encoding="utf-8")
+    os.replace(temporary, folder / _OUTCOME)
+
+
+def _write_maps(task: Task, result: Segmentation, spec: ModelSpec) -> None:
+    """Save scores and uncertainty beside the labels, if they were asked for."""
+    from napari_tileseg.io import suffix_of, write_scores, write_uncertainty
+
+    output = Path(task.output)
+    suffix = suffix_of(output, purpose="write")
+    stem = output.name[: len(output.name) - len(suffix)] if suffix else output.name
+    volume = result.volume
+    if result.scores is not None:
+        place = output.with_name(f"{stem}_scores.ome.tif")
+        write_scores(result.scores, volume, spec.score_names, place, provenance=result.provenance, overwrite=True)
+    if result.uncertainty is not None:
+        place = output.with_name(f"{stem}_uncertainty{'.nii.gz' if suffix in ('.nii', '.nii.gz') else '.ome.tif'}")
+        write_uncertainty(result.uncertainty, volume, place, provenance=result.provenance, overwrite=True)
