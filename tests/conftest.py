@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 # Threads of torch that wait sleep instead of spinning: on a busy machine spinning costs ten times the work itself.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -78,3 +78,40 @@ def _is_worker(process: psutil.Process) -> bool:
         return "napari_tileseg.worker" in process.cmdline()
     except psutil.Error:
         return False
+
+
+@pytest.fixture
+def make_plate(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes a plate as microscopes' programs do."""
+
+    def make(name: str = "plate.ome.zarr", wells: Sequence[str] = ("A/1", "B/2"), fields: int = 2, version: str = "0.5") -> Path:
+        import numpy as np
+        import zarr
+
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kind = 3 if version == "0.5" else 2
+
+        def describe(group: Any, **facts: Any) -> None:
+            facts = {key: {"version": version, **value} if isinstance(value, dict) else value for key, value in facts.items()}
+            group.update_attributes({"ome": {"version": version, **facts}} if kind == 3 else facts)
+
+        root = zarr.create_group(path, zarr_format=kind)
+        rows, columns = (list(dict.fromkeys(well.split("/")[axis] for well in wells)) for axis in (0, 1))
+        listed = [{"path": well, "rowIndex": 0, "columnIndex": 0} for well in wells]
+        plate = {"name": "test", "rows": [{"name": row} for row in rows], "columns": [{"name": column} for column in columns]}
+        describe(root, plate={**plate, "wells": listed})
+        for number, well in enumerate(wells):
+            group = root.create_group(well)
+            describe(group, well={"images": [{"path": str(field)} for field in range(fields)]})
+            for field in range(fields):
+                image = group.create_group(str(field))
+                pixels = np.random.default_rng(10 * number + field).integers(0, 200, (1, 32, 40), dtype=np.uint16)
+                image.create_array("0", data=pixels, chunks=(1, 16, 20))
+                axes = [{"name": "c", "type": "channel"}]
+                axes += [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "yx"]
+                datasets = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1.0, 0.5, 0.5]}]}]
+                describe(image, multiscales=[{"version": version, "axes": axes, "datasets": datasets}])
+        return path
+
+    return make

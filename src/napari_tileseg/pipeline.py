@@ -18,6 +18,7 @@ from napari_tileseg.errors import OptionsError, OutputError, RunError
 from napari_tileseg.estimation import Estimate, estimate
 from napari_tileseg.execution import Run
 from napari_tileseg.image import as_volume, check_dtype
+from napari_tileseg.io.own_labels import is_label_place
 from napari_tileseg.job import SegmentOptions
 from napari_tileseg.results import finish, is_zarr_name, make_labels, waits_for
 from napari_tileseg.unfinished import Unfinished, folder_beside
@@ -155,7 +156,7 @@ def segment(
 
 def _save(result: Segmentation, target: Path, folder: Path | None) -> None:
     """Save the result by way of the run's own folder, where a half-written file is in nobody's way after a power cut."""
-    if folder is None or folder != folder_beside(target) or is_zarr_name(target):
+    if folder is None or folder != folder_beside(target) or is_zarr_name(target) or is_label_place(target):
         save_segmentation(result, target, overwrite=True)
         return
     written = save_segmentation(result, folder / target.name, overwrite=True)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
+from napari_tileseg.io.own_labels import is_label_place
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
@@ -56,7 +58,7 @@ def make_labels(axis_map: AxisMap, image: Volume, options: SegmentOptions) -> An
 
 def is_zarr_name(path: Path | None) -> TypeGuard[Path]:
     """Say whether labels that are to end at a path are streamed into a store."""
-    return path is not None and path.name.lower().endswith(".zarr")
+    return path is not None and path.name.lower().endswith(".zarr") and not is_label_place(path)
 
 
 def waits_for(labels: Any, path: Path) -> TypeGuard[ZarrLabels]:

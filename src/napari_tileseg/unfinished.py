@@ -10,7 +10,9 @@ import numpy as np
 
 from napari_tileseg.engine.journal import Journal, disk_error
 from napari_tileseg.errors import OutputError
+from napari_tileseg.io.files import zarr_root
 from napari_tileseg.io.mapped import allocate, lock
+from napari_tileseg.io.own_labels import is_label_place
 from napari_tileseg.io.zarr_store import ZarrLabels
 
 if TYPE_CHECKING:
@@ -29,7 +31,9 @@ _COPIED_BYTES = 1 << 28
 
 
 def folder_beside(output: Path) -> Path:
-    """Return the folder where the run for an output keeps its journal."""
+    """Return the folder where the run for an output keeps its journal: beside it, or beside the store that it goes into."""
+    if is_label_place(output) and (root := zarr_root(output)) is not None:
+        return root.with_name(f".{'.'.join((root.name, *output.relative_to(root).parts))}.tileseg")
     return output.with_name(f".{output.name}.tileseg")
 
 

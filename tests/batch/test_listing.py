@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,6 +17,9 @@ from napari_tileseg.batch.job import BatchJob
 from napari_tileseg.batch.listing import list_tasks
 from napari_tileseg.batch.task import Task
 from napari_tileseg.errors import InputError, OptionsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 links = pytest.mark.skipif(sys.platform == "win32", reason="links need a right of their own there")
 bytes_in_names = pytest.mark.skipif(sys.platform != "linux", reason="other systems keep text only in names")
@@ -300,3 +303,31 @@ def test_nothing_to_do_is_one_sentence(raw: Path) -> None:
     (raw.parent / "out").write_text("x")
     with pytest.raises(OptionsError, match="is a file"):
         list_tasks(job(raw))
+
+
+@pytest.mark.parametrize("version", ["0.5", "0.4"])
+def test_every_field_of_a_plate_is_a_task(make_plate: Callable[..., Path], tmp_path: Path, version: str) -> None:
+    plate = make_plate(version=version)
+    made = job(plate, output=tmp_path / "out", objects=True)
+    tasks = list_tasks(made).tasks
+    assert [task.name for task in tasks] == ["A/1 field 0", "A/1 field 1", "B/2 field 0", "B/2 field 1"]
+    assert tasks[3].input == str(plate / "B" / "2" / "1")
+    assert tasks[3].output == str(plate / "B" / "2" / "1" / "labels" / "nuclei-2d")
+    assert tasks[3].objects == str(tmp_path / "out" / "plate" / "B" / "2" / "1_nuclei-2d_objects.csv")
+    assert tasks[0].size > 0
+    assert len({task.journal for task in tasks}) == 4
+    two = job(plate, output=tmp_path / "out", models=("a", "b"), template="{stem}_v2")
+    assert [Path(task.output).name for task in list_tasks(two).tasks] == ["v2_a"] * 4 + ["v2_b"] * 4
+    chosen = job(plate, output=tmp_path / "out", format=".ome.tif")
+    assert outputs(chosen)[0] == "plate/A/1/0.ome.tif"
+
+
+def test_plate_beside_images(make_plate: Callable[..., Path], tmp_path: Path) -> None:
+    make_plate("raw/plate.zarr", wells=("A/1",), fields=1)
+    image(tmp_path / "raw" / "a.tif")
+    broken = make_plate("raw/broken.zarr", wells=("A/1",), fields=1)
+    (broken / "A" / "1" / "0").rename(broken / "A" / "1" / "5")
+    listing = list_tasks(job(tmp_path / "raw", output=tmp_path / "out"))
+    assert [task.name for task in listing.tasks] == ["a.tif", "plate.zarr A/1 field 0"]
+    assert [name for name, _ in listing.left_out] == ["broken.zarr"]
+    assert "without a field" in listing.left_out[0][1]

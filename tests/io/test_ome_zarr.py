@@ -116,7 +116,10 @@ def test_series_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("attributes", "sentence"),
     [
-        ({"plate": {"wells": [{"path": "A/1"}, {"path": "A/2"}]}}, r"plate of 2 wells\. Open one of its wells"),
+        (
+            {"plate": {"wells": [{"path": "A/1"}, {"path": "A/2"}]}},
+            r'of 2 wells\. Open one of its fields, say "a\.ome\.zarr/A/1/0"',
+        ),
         ({}, "group without an image"),
         ({"multiscales": [{"datasets": []}]}, "lists no resolution"),
         ({"multiscales": [{"datasets": [{"path": "0"}]}]}, 'lacks "0"'),

@@ -156,9 +156,7 @@ def _images(path: Path, group: Any) -> Sequence[_Multiscale | _Plain]:
     if isinstance(entries := found.get("multiscales"), list) and entries:
         return [_Multiscale(group, entry, found) for entry in entries]
     if isinstance(plate := found.get("plate"), dict):
-        wells = [str(well.get("path")) for well in plate.get("wells", ()) if isinstance(well, dict)]
-        where = f"{path.name}/{wells[0]}" if wells else f"{path.name}/A/1"
-        raise InputError(f'"{path.name}" is a plate of {len(wells)} wells. Open one of its wells, say "{where}".')
+        raise InputError(_plate_sentence(path, group, plate))
     if isinstance(names := found.get("labels"), list) and names:
         raise InputError(f'"{path.name}" lists the labels {", ".join(map(str, names))}. Open one of them, say "{path / str(names[0])}".')
     inner = [str(image.get("path")) for image in found["well"].get("images", ())] if isinstance(found.get("well"), dict) else []
@@ -177,6 +175,16 @@ def _images(path: Path, group: Any) -> Sequence[_Multiscale | _Plain]:
     if len(arrays) > 1:
         raise InputError(f'"{path.name}" holds the arrays {", ".join(arrays)}. Open one of them, say "{path / arrays[0]}".')
     return [_Plain(arrays[0], group[arrays[0]])]
+
+
+def _plate_sentence(path: Path, group: Any, plate: Mapping[str, Any]) -> str:
+    """Say how to open one field of a plate, and how to have all of them segmented."""
+    wells = [str(well.get("path")) for well in plate.get("wells", ()) if isinstance(well, dict)]
+    well = _attributes(group[wells[0]]).get("well") if wells and wells[0] in group else None
+    images = well.get("images") if isinstance(well, dict) else None
+    field = str(images[0].get("path")) if images and isinstance(images[0], dict) else "0"
+    where = f"{path.name}/{wells[0] if wells else 'A/1'}/{field}"
+    return f'"{path.name}" is a plate of {len(wells)} wells. Open one of its fields, say "{where}", or segment all with a batch.'
 
 
 def _member(path: Path, group: Any, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Labels written as OME-Zarr (NGFF 0.5, Zarr v3): a pyramid of chunks with classes, colours and provenance."""
+"""Labels written as OME-Zarr: a pyramid of chunks with classes, colours and provenance; NGFF 0.5 in Zarr v3, 0.4 in v2."""
 
 from __future__ import annotations
 
@@ -25,12 +25,26 @@ _KINDS = {"T": ("time", "t"), "C": ("channel", "c"), "Z": ("space", "z"), "Y": (
 
 
 def write_zarr(
-    labels: Volume, path: Path, *, classes: tuple[str, ...], colors: tuple[str, ...], provenance: Mapping[str, Any] | None
+    labels: Volume,
+    path: Path,
+    *,
+    classes: tuple[str, ...],
+    colors: tuple[str, ...],
+    provenance: Mapping[str, Any] | None,
+    version: int = 3,
+    source: str = "",
 ) -> None:
     """Write labels as OME-Zarr, a row of chunks at a time; axes in the order ``TCZYX``.
 
     Coarser levels take every second pixel, so that they hold labels and no mixtures. Types of up to 32 bits are kept, wider
     ones become the smallest that holds all labels.
+
+    Parameters
+    ----------
+    version : {3, 2}
+        Of Zarr.
+    source : str
+        Where the image is, as seen from the labels; empty where it is another file.
 
     Raises
     ------
@@ -41,12 +55,15 @@ def write_zarr(
     dtype = np.dtype(np.uint8) if labels.dtype == bool else labels.dtype
     if dtype.kind not in "iu" or dtype.itemsize > 4:
         dtype = smallest_dtype(survey(canonical), _DTYPES, "OME-Zarr")
-    store = ZarrLabels.create(path, canonical.shape, dtype, canonical.axes, spacing=canonical.spacing)
+    store = ZarrLabels.create(path, canonical.shape, dtype, canonical.axes, spacing=canonical.spacing, version=version)
     try:
         for _, box in store.layout.pieces(tuple((0, size) for size in canonical.shape)):
             place = tuple(slice(*span) for span in box)
             store[place] = np.asarray(canonical.data[place])
-        finish_labels(store, labels, classes=classes, colors=colors, provenance=provenance)
+        facts = attributes(labels, store.layout, classes=classes, colors=colors, provenance=provenance)
+        if source:
+            facts["ome"]["image-label"]["source"] = {"image": source}
+        store.finish(facts if version == 3 else _as_04(facts))
     finally:
         store.discard()
 
@@ -108,6 +125,15 @@ def attributes(
         "provenance": dict(provenance or {}),
     }
     return {"ome": ome, OWN: {key: value for key, value in own.items() if value not in ([], {})}}
+
+
+def _as_04(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes as NGFF 0.4 has them: all on one level, the version in each part."""
+    ome = facts["ome"]
+    images = [{"version": "0.4", **image} for image in ome["multiscales"]]
+    changed = {"multiscales": images, "image-label": {**ome["image-label"], "version": "0.4"}}
+    kept = {key: value for key, value in ome.items() if key not in ("version", *changed)}
+    return {**{key: value for key, value in facts.items() if key != "ome"}, **kept, **changed}
 
 
 def _axes(labels: Volume) -> list[dict[str, str]]:

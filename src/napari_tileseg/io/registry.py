@@ -16,6 +16,7 @@ import numpy as np
 from napari_tileseg.errors import InputError, OutputError
 from napari_tileseg.io.files import stamp, zarr_root
 from napari_tileseg.io.output import check_place, put_in_place
+from napari_tileseg.io.own_labels import check_label_place, is_label_place, write_own_labels
 from napari_tileseg.volume import Volume
 
 if TYPE_CHECKING:
@@ -234,7 +235,8 @@ def write_labels(
     labels : Volume
         Whole numbers; the smallest type that holds them all is written.
     path : path-like
-        ``.ome.tif``, ``.tif``, ``.ome.zarr``, ``.nii``, ``.nii.gz``, ``.png``, or a format of an installed extension.
+        ``.ome.tif``, ``.tif``, ``.ome.zarr``, ``.nii``, ``.nii.gz``, ``.png``, or a format of an installed extension;
+        ``image.ome.zarr/labels/name`` puts them into the image's own store.
     classes, colors : iterable of str
         Names of the classes, and ``#rrggbb`` for each but the background.
     provenance : mapping, optional
@@ -253,6 +255,9 @@ def write_labels(
         One sentence: why they could not be written there, what to do.
     """
     path = Path(path)
+    if is_label_place(path):
+        write_own_labels(labels, path, classes=tuple(classes), colors=tuple(colors), provenance=provenance, overwrite=overwrite)
+        return path
     writer = _writer(path)
     with put_in_place(path, overwrite=overwrite) as temporary:
         writer(labels, temporary, classes=tuple(classes), colors=tuple(colors), provenance=provenance)
@@ -341,6 +346,9 @@ def check_writable(path: str | PathLike[str], *, overwrite: bool = True) -> Path
         The sentence that `write_labels` would raise.
     """
     path = Path(path)
+    if is_label_place(path):
+        check_label_place(path, overwrite=overwrite)
+        return path
     _writer(path)
     check_place(path, overwrite=overwrite)
     return path

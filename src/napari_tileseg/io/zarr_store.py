@@ -51,7 +51,7 @@ _SCHEMA = 1
 
 
 class ZarrLabels(LazyArray):
-    """Labels in a Zarr v3 group with one array for each level (``"0"`` is the finest), indexed like the labels of a run.
+    """Labels in a Zarr group with one array for each level (``"0"`` is the finest), indexed like the labels of a run.
 
     Make one with `create`, `scratch`, `open_unfinished` or `open`. Slabs should come in order: along the first axis of space
     of one sample after the other. Any other order gives the same labels, only slower.
@@ -92,6 +92,7 @@ class ZarrLabels(LazyArray):
         *,
         spatial: str = "",
         spacing: Mapping[str, float] | None = None,
+        version: int = 3,
     ) -> ZarrLabels:
         """Begin a store that `finish` will put at `path`; an unfinished one for the same path is thrown away.
 
@@ -105,6 +106,8 @@ class ZarrLabels(LazyArray):
             Letters of one sample, ``"YX"`` or ``"ZYX"`` (`AxisMap.spatial`).
         spacing : mapping of str to float, optional
             Length of a step along each axis.
+        version : {3, 2}
+            Of Zarr: that of the store around it, where it goes into one.
 
         Raises
         ------
@@ -117,7 +120,7 @@ class ZarrLabels(LazyArray):
         try:
             if place.exists():
                 shutil.rmtree(place)
-            _make(place, layout)
+            _make(place, layout, version)
         except OSError as error:
             raise refused(target, error) from error
         return cls(place, target, layout)
@@ -391,23 +394,33 @@ class _LevelView(LazyArray):
         return part.transpose(np.argsort(order))
 
 
-def _make(place: Path, layout: Layout) -> None:
+def _make(place: Path, layout: Layout, version: int = 3) -> None:
     import zarr
-    from zarr.codecs import BloscCodec
 
-    group = zarr.create_group(place, zarr_format=3, overwrite=False, attributes={_LAYOUT: asdict(layout)})
-    names = ["time" if axis == "T" else axis.lower() for axis in layout.stored_axes]
+    group = zarr.create_group(place, zarr_format=3 if version == 3 else 2, overwrite=False, attributes={_LAYOUT: asdict(layout)})
+    kind = _array_kind(layout, version)
     for index in range(len(layout.factors)):
         group.create_array(
             str(index),
             shape=layout.level_shape(index),
             dtype=layout.dtype,
             chunks=tuple(min(pair) for pair in zip(layout.chunks, layout.level_shape(index), strict=True)),
-            compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle", typesize=np.dtype(layout.dtype).itemsize),
             fill_value=0,
-            dimension_names=names,
+            **kind,
         )
     _write_state(place, layout, 0)
+
+
+def _array_kind(layout: Layout, version: int) -> dict[str, Any]:
+    """Return what arrays of a version of Zarr are made with; version 2 has no names of axes, and NGFF 0.4 wants ``/`` in keys."""
+    if version == 3:
+        from zarr.codecs import BloscCodec
+
+        codec = BloscCodec(cname="zstd", clevel=3, shuffle="shuffle", typesize=np.dtype(layout.dtype).itemsize)
+        return {"compressors": codec, "dimension_names": ["time" if axis == "T" else axis.lower() for axis in layout.stored_axes]}
+    from numcodecs import Blosc  # type: ignore[import-untyped]
+
+    return {"compressors": Blosc(cname="zstd", clevel=3, shuffle=Blosc.SHUFFLE), "chunk_key_encoding": {"name": "v2", "separator": "/"}}
 
 
 def _layout(facts: Mapping[str, Any]) -> Layout:
