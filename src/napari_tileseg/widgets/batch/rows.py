@@ -58,6 +58,8 @@ class Row:
         Paths; empty while they are not known.
     series : int
         Which image of the file.
+    model : str
+        Name of the model.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Row:
     input: str = ""
     output: str = ""
     series: int = 0
+    model: str = ""
 
 
 def heard(rows: Sequence[Row], event: BatchEvent) -> int | None:

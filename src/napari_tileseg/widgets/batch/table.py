@@ -51,6 +51,24 @@ class FileTable(QAbstractTableModel):
         self._changed.clear()
         self.endResetModel()
 
+    def begin(self) -> None:
+        """Take note that a batch goes on: what is not done waits."""
+        self.idle = False
+        for number, row in enumerate(self.rows):
+            row.again = False
+            if row.state == "running":
+                row.state = "waiting"
+            self.touch(number)
+        self.flush()
+
+    def settle(self) -> None:
+        """Take note that a batch is over: what was under way waits for the next one."""
+        for number, row in enumerate(self.rows):
+            if row.state == "running":
+                row.state = "waiting"
+                self.touch(number)
+        self.flush()
+
     def hear(self, event: BatchEvent) -> None:
         """Take an event in; it is seen after the next `flush`."""
         number = heard(self.rows, event)
