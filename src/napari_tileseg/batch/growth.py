@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_tileseg.errors import TileSegError
+from napari_tileseg.batch.stamps import input_stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterable
 
 __all__ = ["Growth"]
-
-Look = tuple[int, int, int]
-"""What is compared: number of files, bytes, and the sum of the times of change."""
 
 
 @dataclass
 class _Seen:
     """How an image looked, since when it looks so, and whether that is accepted as whole."""
 
-    look: Look
+    look: str
     since: float
     whole: bool = False
 
@@ -39,7 +35,7 @@ class Growth:
         Seconds for which an image that cannot be opened must look the same before it is taken as it is: its task says what is
         wrong with it. Until then it may be a file whose writer pauses.
     opens : callable
-        Opens a path; raises a `TileSegError` if it is no whole image.
+        Opens a path; raises an error if it is no whole image.
     clock : callable
         Seconds that only go forward.
     """
@@ -62,18 +58,22 @@ class Growth:
 
     @property
     def quiet(self) -> float:
-        """Seconds since anything was seen to change."""
-        return self._clock() - self._changed
+        """Seconds since anything was seen to change; 0 while any image is not whole."""
+        return self._clock() - self._changed if all(seen.whole for seen in self._seen.values()) else 0.0
+
+    def look(self, path: str) -> str:
+        """Return how an image looked when it was last looked at; equal for equal sizes and times."""
+        return self._seen[path].look
 
     def _is_whole(self, path: str) -> bool:
         look, now = _look(path), self._clock()
         seen = self._seen.get(path)
-        if look is None or seen is None or seen.look != look:
-            self._changed = now
-            if look is None:
-                self._seen.pop(path, None)
-            else:
-                self._seen[path] = _Seen(look, now)
+        if not look:
+            if self._seen.pop(path, None):
+                self._changed = now
+            return False
+        if seen is None or seen.look != look:
+            self._changed, self._seen[path] = now, _Seen(look, now)
             return False
         quiet = now - seen.since
         if not seen.whole and quiet >= self._settle:
@@ -83,26 +83,14 @@ class Growth:
     def _can_be_opened(self, path: str) -> bool:
         try:
             self._opens(path)
-        except TileSegError:
+        except Exception:  # whatever a reader makes of half a file
             return False
         return True
 
 
-def _look(path: str) -> Look | None:
-    """Return what can be seen of a file, or of all files in a folder; None where it vanishes meanwhile."""
+def _look(path: str) -> str:
+    """Return what can be seen of an image from outside; nothing where it vanishes meanwhile."""
     try:
-        if not os.path.isdir(path):
-            found = os.stat(path)
-            return 1, found.st_size, found.st_mtime_ns
-        entries = [(entry.st_size, entry.st_mtime_ns) for entry in _inside(path)]
+        return input_stamp(Path(path))
     except OSError:
-        return None
-    return len(entries), sum(size for size, _ in entries), sum(changed for _, changed in entries)
-
-
-def _inside(folder: str | Path) -> Iterator[os.stat_result]:
-    """Yield what is known of every file and folder in a folder, however deep."""
-    for entry in os.scandir(folder):
-        yield entry.stat()
-        if entry.is_dir(follow_symlinks=False):
-            yield from _inside(entry.path)
+        return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -19,7 +20,7 @@ from napari_tileseg.batch.task import OVER
 from napari_tileseg.batch.work import forget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from napari_tileseg.batch.events import BatchEvent
     from napari_tileseg.batch.executor import Executor
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from napari_tileseg.batch.listing import Listing
     from napari_tileseg.batch.task import Outcome, Task
 
-__all__ = ["Report", "output_folder", "run_batch", "settings_of"]
+__all__ = ["Report", "finished", "opened", "output_folder", "run_batch", "run_listing", "settings_of", "sum_up"]
 
 
 @dataclass(frozen=True)
@@ -106,17 +107,50 @@ def run_batch(
     """
     from napari_tileseg.batch.listing import list_tasks
 
-    settings = settings_of(job)
+    settings_of(job)  # a model that is not there is said before a long list is made
     listing = list_tasks(job)
+    with opened(job) as ledger:
+        return run_listing(
+            job, listing, ledger, on_event=on_event, cancel=cancel, paused=paused, retry_failed=retry_failed, executor=executor
+        )
+
+
+@contextlib.contextmanager
+def opened(job: BatchJob) -> Iterator[Ledger]:
+    """Give the ledger of a job's output folder, which nobody else writes into meanwhile.
+
+    Raises
+    ------
+    ModelError
+        If a model is not there.
+    OutputError
+        If another run writes into the same folder, or what is there was made with other settings.
+    """
+    settings = settings_of(job)
     output = output_folder(job)
     with OutputLock(output):
         ledger = Ledger.open(output)
         try:
             ledger.agree(_shareable(job), settings)
-            batch = _Batch(job, listing, ledger, on_event or (lambda event: None), cancel or (lambda: False), paused or (lambda: False))
-            return batch.run(executor, retry_failed=retry_failed)
+            yield ledger
         finally:
             ledger.close()
+
+
+def run_listing(
+    job: BatchJob,
+    listing: Listing,
+    ledger: Ledger,
+    *,
+    on_event: Callable[[BatchEvent], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
+    paused: Callable[[], bool] | None = None,
+    retry_failed: bool = False,
+    executor: Executor | None = None,
+) -> Report:
+    """Do what is listed, as far as the ledger does not have it; see `run_batch`."""
+    batch = _Batch(job, listing, ledger, on_event or (lambda event: None), cancel or (lambda: False), paused or (lambda: False))
+    return batch.run(executor, retry_failed=retry_failed)
 
 
 def output_folder(job: BatchJob) -> Path:
@@ -286,30 +320,30 @@ class _Batch:
         rows = self._ledger.rows()
         mine = tuple(rows[self._keys[task.number]] for task in self._listing.tasks)
         self._ledger.wait(row.key for row in mine if row.state == "running")
-        count = {state: sum(row.state == state for row in mine) for state in OVER}
-        waiting = len(mine) - sum(count.values())
+        waiting = sum(row.state not in OVER for row in mine)
         before = sum(rows[self._keys[number]].state == "done" for number in self._before)
         cancelled = waiting > 0 and self._cancel()
-        path = self._write_report(mine)
         seconds = time.monotonic() - self._began
-        report = Report(
-            count["done"],
-            count["skipped"],
-            count["failed"],
-            waiting,
-            before,
-            seconds,
-            mine,
-            tuple(self._listing.left_out),
-            path,
-            cancelled,
-        )
-        self._send(BatchFinished(report.done, report.skipped, report.failed, waiting, before, seconds, report=path, cancelled=cancelled))
+        report = sum_up(self._job, mine, self._listing.left_out, before=before, seconds=seconds, cancelled=cancelled)
+        self._send(finished(report))
         return report
 
-    def _write_report(self, rows: tuple[Row, ...]) -> str:
-        if not self._job.report or find_spec("napari_tileseg.batch.report") is None:
-            return ""
+
+def sum_up(
+    job: BatchJob, rows: tuple[Row, ...], left_out: Sequence[tuple[str, str]], *, before: int, seconds: float, cancelled: bool
+) -> Report:
+    """Count how the tasks of a batch have ended, and write the report if the job wants one."""
+    count = {state: sum(row.state == state for row in rows) for state in OVER}
+    waiting = len(rows) - sum(count.values())
+    path = ""
+    if job.report and find_spec("napari_tileseg.batch.report") is not None:
         from napari_tileseg.batch.report import write_report
 
-        return str(write_report(self._output, rows, left_out=tuple(self._listing.left_out)))
+        path = str(write_report(output_folder(job), rows, left_out=tuple(left_out)))
+    return Report(count["done"], count["skipped"], count["failed"], waiting, before, seconds, rows, tuple(left_out), path, cancelled)
+
+
+def finished(report: Report) -> BatchFinished:
+    """Return the event that says the same."""
+    counts = (report.done, report.skipped, report.failed, report.waiting, report.before)
+    return BatchFinished(*counts, report.seconds, report=report.report, cancelled=report.cancelled)

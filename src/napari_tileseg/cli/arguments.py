@@ -47,6 +47,7 @@ __all__ = [
     "Scheduler",
     "Scores",
     "Series",
+    "Settle",
     "Sigma",
     "SkipBackground",
     "Split",
@@ -136,6 +137,10 @@ Scheduler = Annotated[
 ]
 Split = Annotated[bool, typer.Option("--split", help="Spread each large image over the workers.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Go on with images that appear, once each has stopped growing; Ctrl-C ends it.")]
+Settle = Annotated[
+    float,
+    typer.Option("--settle", min=0, metavar="SECONDS", help="With --watch: for how long an image must not have changed."),
+]
 UntilIdle = Annotated[
     float | None,
     typer.Option("--watch-until-idle", min=0, metavar="SECONDS", help="Watch, and end when nothing has happened for so long."),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_tileseg.batch.events import BatchFinished, TaskEnded
+    from napari_tileseg.batch.events import TaskEnded
+    from napari_tileseg.batch.run import Report
 
 __all__ = ["brief", "ending", "found", "left", "outcome", "printable"]
 
@@ -40,12 +41,12 @@ def outcome(event: TaskEnded) -> str:
     return f"{name}: {', '.join(part for part in (found(event), brief(event.seconds)) if part)}"
 
 
-def ending(event: BatchFinished) -> str:
+def ending(end: Report) -> str:
     """Sum up: ``"94 done (37 of them before), 1 skipped, 1 failed in 5 min."``."""
-    parts = [f"{event.done} done" + (f" ({event.before} of them before)" if event.before else "")]
-    states = (("skipped", event.skipped), ("failed", event.failed), ("waiting", event.waiting))
+    parts = [f"{end.done} done" + (f" ({end.before} of them before)" if end.before else "")]
+    states = (("skipped", end.skipped), ("failed", end.failed), ("waiting", end.waiting))
     parts += [f"{count} {state}" for state, count in states if count]
-    return f"{', '.join(parts)} in {brief(event.seconds)}."
+    return f"{', '.join(parts)} in {brief(end.seconds)}."
 
 
 def left(seconds: float | None) -> str:
