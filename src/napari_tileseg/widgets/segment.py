@@ -23,6 +23,7 @@ from napari_tileseg.widgets.devices import probe
 from napari_tileseg.widgets.form import SegmentForm
 from napari_tileseg.widgets.judge import ANSWERS, judge, refuse
 from napari_tileseg.widgets.keys import bind_segment, dock_shortcut
+from napari_tileseg.widgets.late import Late
 from napari_tileseg.widgets.layers import facts_of, image_layers
 from napari_tileseg.widgets.parts import Box, MainButton, MessageBox, ProgressBar, Scroll
 from napari_tileseg.widgets.plan import SPEEDS, Plan, estimate_words
@@ -86,7 +87,7 @@ class SegmentWidget(QWidget):
         self._fill_models()
         self._restyle()
         self._list_images()
-        self._bridge.background(probe, _Late(self, "_on_devices"))
+        self._bridge.background(probe, Late(self, "_on_devices"))
         self.session.docks.add(self)
         Labels(np.zeros((1, 1), np.uint8))  # napari's first one takes long: now, rather than while a run goes on
         bind_segment(viewer)
@@ -149,6 +150,16 @@ class SegmentWidget(QWidget):
         """The chosen model."""
         name = self.form.model.value
         return next((spec for spec in self._specs if spec.name == name), None)
+
+    @property
+    def plan(self) -> Plan | None:
+        """The run that the fields ask for; None if they cannot be run as they are."""
+        return self._plan
+
+    @property
+    def named_axes(self) -> str:
+        """The axes of the image where the user has named them."""
+        return self._memory(self.image).axes.get(self._shown[1], "") if self.image is not None else ""
 
     def _list_images(self) -> None:
         """List the images again; the chosen one stays chosen whatever it is called now."""
@@ -227,7 +238,7 @@ class SegmentWidget(QWidget):
         """Ask in another thread what a run would need."""
         self._asked += 1
         if self._plan is not None:
-            self._bridge.background(self._plan.estimate, _Late(self, "_on_estimate", self._asked))
+            self._bridge.background(self._plan.estimate, Late(self, "_on_estimate", self._asked))
 
     def _on_estimate(self, number: int, answer: Any) -> None:
         plan = self._plan
@@ -389,20 +400,6 @@ class _Chosen:
 
     model: str = ""
     axes: dict[str, str] = field(default_factory=dict)
-
-
-class _Late:
-    """Takes an answer to a dock that may be gone by then; it keeps no dock alive."""
-
-    def __init__(self, dock: SegmentWidget, method: str, *before: Any) -> None:
-        self._dock = weakref.ref(dock)
-        self._method = method
-        self._before = before
-
-    def __call__(self, answer: Any) -> None:
-        dock = self._dock()
-        if dock is not None:
-            getattr(dock, self._method)(*self._before, answer)
 
 
 def dock_of(viewer: napari.viewer.Viewer) -> SegmentWidget:

@@ -29,8 +29,8 @@ class BatchRun(Turn):
     ----------
     job : BatchJob
         With absolute paths: the model's process stands in another folder.
-    retry_failed : bool
-        Whether files that failed before are tried again.
+    retry_failed : bool or tuple of str
+        Whether files that failed before are tried again: all of them, or those of these names.
     workers : int
         Processes on this computer.
     cluster : str
@@ -49,7 +49,7 @@ class BatchRun(Turn):
         *,
         on_message: Callable[[Message], None],
         on_cancel: Callable[[Turn], None],
-        retry_failed: bool = False,
+        retry_failed: bool | tuple[str, ...] = False,
         workers: int = 1,
         cluster: str = "",
     ) -> None:
@@ -91,7 +91,7 @@ class BatchRun(Turn):
         )
 
     def pause(self, paused: bool = True) -> None:
-        """Begin no further file until this is called with False; the file that is under way is finished."""
+        """Wait before the next tile until this is called with False; the models stay loaded."""
         self.paused = paused
         process = self.process
         if process is not None and self.state not in OVER:

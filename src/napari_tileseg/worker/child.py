@@ -203,7 +203,7 @@ class Service:
             cancel=lambda: number in self._stopped,
             paused=lambda: number in self._paused,
             retry_failed=begin.retry_failed,
-            executor=_executor(begin),
+            executor=_executor(job, begin),
         )
         done, total = report.done, report.done + report.skipped + report.failed + report.waiting
         return CancelledRun(done, total) if report.cancelled else Done({}, {}, report.seconds)
@@ -335,13 +335,13 @@ def _batch_backend(name: str) -> Callable[..., Any]:
     return run_batch
 
 
-def _executor(begin: BeginBatch) -> Any:
+def _executor(job: BatchJob, begin: BeginBatch) -> Any:
     """Return what sends the files elsewhere; None for this process."""
     if begin.workers <= 1 and not begin.cluster:
         return None
-    from napari_tileseg.batch.cluster import DaskExecutor
+    from napari_tileseg.batch.cluster import make_executor
 
-    return DaskExecutor(begin.cluster or None, workers=begin.workers)
+    return make_executor(job, workers=begin.workers if begin.workers > 1 else None, scheduler=begin.cluster or None)
 
 
 def _watch(parent: int) -> None:

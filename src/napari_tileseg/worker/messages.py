@@ -221,8 +221,8 @@ class BeginBatch:
     ----------
     job : dict
         A ``BatchJob`` as JSON, its paths absolute.
-    retry_failed : bool
-        Whether files that failed before are tried again.
+    retry_failed : bool or tuple of str
+        Whether files that failed before are tried again: all of them, or those of these names.
     workers : int
         Processes to run on.
     cluster : str
@@ -234,7 +234,7 @@ class BeginBatch:
     """
 
     job: dict[str, Any]
-    retry_failed: bool = False
+    retry_failed: bool | tuple[str, ...] = False
     workers: int = 1
     cluster: str = ""
     paused: bool = False
@@ -248,7 +248,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Pause:
-    """Parent to child: begin no further file of the batch, or go on where `paused` is False."""
+    """Parent to child: wait before the next tile of the batch, or go on where `paused` is False."""
 
     paused: bool = True
 

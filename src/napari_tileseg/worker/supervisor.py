@@ -156,7 +156,7 @@ class Supervisor:
         job: BatchJob,
         *,
         on_message: Callable[[Message], None],
-        retry_failed: bool = False,
+        retry_failed: bool | tuple[str, ...] = False,
         workers: int = 1,
         cluster: str = "",
     ) -> BatchRun:
@@ -167,8 +167,8 @@ class Supervisor:
         job : BatchJob
         on_message : callable
             As for `start`; the events of the batch come in it too.
-        retry_failed : bool
-            Whether files that failed before are tried again.
+        retry_failed : bool or tuple of str
+            Whether files that failed before are tried again: all of them, or those of these names.
         workers : int
             Processes to run on.
         cluster : str

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 from napari_tileseg.batch.job import BatchJob, Format
 from napari_tileseg.errors import OptionsError, TileSegError
@@ -69,7 +69,7 @@ class Recipe:
     """
 
     model: str = ""
-    options: SegmentOptions = SegmentOptions()
+    options: SegmentOptions = field(default_factory=SegmentOptions)
     axes: str | None = None
     channels: tuple[int, ...] | None = None
 
@@ -78,12 +78,10 @@ class Recipe:
         """``"Nuclei 2D, axes Y X, window 256"``."""
         if not self.model:
             return "No model is installed. Install napari-tileseg again."
-        options = self.options.model_copy(update={"scores": False})
         words = [_label(self.model)]
         words += [f"axes {' '.join(self.axes)}"] if self.axes else []
         words += [f"channel{'s' * (len(self.channels) > 1)} {list_words(self.channels)}"] if self.channels else []
-        words += [f"{name} {value}" if value else name for name, value in _told(options)]
-        return ", ".join(words)
+        return ", ".join([*words, *_told(self.options)])
 
 
 @dataclass(frozen=True)
@@ -247,7 +245,7 @@ def batch_command(job: BatchJob, spec: ModelSpec, *, workers: int = 1, cluster: 
     words += [word for pattern in job.exclude for word in ("--exclude", pattern)]
     words += ["--recursive"] if job.recursive else []
     words += ["--format", job.format] if job.format != "auto" else []
-    words += ["--template", job.template] if job.template != "{stem}" else []
+    words += ["--name", job.template] if job.template != "{stem}" else []
     words += ["--axes", job.axes] if job.axes else []
     words += ["--channels", list_words(job.channels, ",")] if job.channels else []
     words += ["--series", str(job.series)] if job.series else []
@@ -261,15 +259,19 @@ def batch_command(job: BatchJob, spec: ModelSpec, *, workers: int = 1, cluster: 
     return shlex.join(words)
 
 
-def _told(options: SegmentOptions) -> list[tuple[str, Any]]:
-    """Return title and value of the options that differ from the model's own."""
+def _told(options: SegmentOptions) -> list[str]:
+    """Say which options differ from the model's own: ``"window 256, 256"``."""
     told = []
-    for name, field in SegmentOptions.model_fields.items():
-        value = getattr(options, name)
-        if value == field.default or name in ("device", "scores"):
+    for name, item in SegmentOptions.model_fields.items():
+        value, title = getattr(options, name), str(item.title).lower()
+        if value == item.default or name in ("device", "scores"):
             continue
-        shown = list_words(value) if isinstance(value, tuple) else "" if value is True else f"{value:g}" if isinstance(value, float) else value
-        told.append((str(field.title).lower() if value is not False else f"no {str(field.title).lower()}", "" if value is False else shown))
+        if isinstance(value, bool):
+            told.append(title if value else f"no {title}")
+        elif isinstance(value, tuple):
+            told.append(f"{title} {list_words(value)}")
+        else:
+            told.append(f"{title} {value:g}" if isinstance(value, float) else f"{title} {value}")
     return told
 
 

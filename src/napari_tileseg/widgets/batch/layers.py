@@ -150,9 +150,7 @@ def _stands_for(path: str, images: Sequence[LayerImage]) -> bool:
         shown = layer_data(volume)
         if len(images) == 1 and images[0].volume.shape == volume.shape:
             return _same(images[0].volume, volume.data, volume)
-        return len(images) == len(shown) and all(
-            any(_same(image.volume, data, volume) for data, _, _ in shown) for image in images
-        )
+        return len(images) == len(shown) and all(any(_same(image.volume, data, volume) for data, _, _ in shown) for image in images)
     except (TileSegError, OSError):
         return False
 

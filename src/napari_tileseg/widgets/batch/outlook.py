@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_tileseg.batch.listing import list_tasks
-from napari_tileseg.errors import InputError, ModelError, OutputError
-from napari_tileseg.io.files import amount
+from napari_tileseg.errors import InputError, OutputError
 from napari_tileseg.models.registry import find_spec
 from napari_tileseg.widgets.batch.choices import job_from, paths_of, setup_title
 from napari_tileseg.widgets.batch.layers import settle
 from napari_tileseg.widgets.batch.rows import Row
-from napari_tileseg.widgets.states import Action
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

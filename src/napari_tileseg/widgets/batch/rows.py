@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.batch.events import BatchEvent
     from napari_tileseg.batch.task import State
+    from napari_tileseg.engine.events import Event
 
 __all__ = ["SHOWN", "Glyph", "Row", "counted", "glyph", "heard", "state_words"]
 
@@ -78,7 +79,7 @@ class Row:
     model: str = ""
 
 
-def heard(rows: Sequence[Row], event: BatchEvent) -> int | None:
+def heard(rows: Sequence[Row], event: BatchEvent | Event) -> int | None:
     """Take an event into its row; return the row's number, or None if the event is about none."""
     if not isinstance(event, TaskStarted | TaskProgress | TaskEnded) or not 0 <= event.number < len(rows):
         return None

@@ -216,7 +216,7 @@ class BatchSession(QObject):
         self._save(number + 1, retry)
 
     def _launch(self, order: Order, retry: bool | tuple[str, ...]) -> None:
-        deliver, token = self._bridge.carry(self._receive), self._token
+        deliver, token = self._bridge.stream(self._receive), self._token
         try:
             run = supervisor().start_batch(
                 order.job,
@@ -262,7 +262,7 @@ class BatchSession(QObject):
         known = {row.name: row for row in self.table.rows}
         if list(known) != list(started.names):
             self.table.fill([known.get(name) or Row(name) for name in started.names], idle=False)
-        self.table.begin()
+        self.table.begin(anew=True)
 
     def _end(self, message: Done | CancelledRun | Failed | Died) -> None:
         self._activity.close()

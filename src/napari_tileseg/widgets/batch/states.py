@@ -224,7 +224,10 @@ def _message(batch: Batch) -> Message | None:
 
 def _result(result: BatchFinished, before: str) -> Message:
     """Say how a batch ended: ``"94 done, 1 skipped, 1 failed in 5 min."``."""
-    parts = [f"{result.done} done", *[f"{count} {word}" for count, word in ((result.skipped, "skipped"), (result.failed, "failed")) if count]]
+    parts = [
+        f"{result.done} done",
+        *[f"{count} {word}" for count, word in ((result.skipped, "skipped"), (result.failed, "failed")) if count],
+    ]
     text = f"{', '.join(parts)} in {duration(result.seconds)}."
     report = (Action.REPORT,) if result.report else ()
     retry = (Action.RETRY_FAILED,) if result.failed else ()

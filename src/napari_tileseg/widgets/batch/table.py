@@ -6,7 +6,6 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, QSortFilterProxyModel, Qt, Signal
-from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QSizePolicy, QTableView, QWidget
 
 from napari_tileseg.widgets.batch.rows import Row, counted, glyph, heard, state_words
@@ -16,7 +15,10 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable
 
+    from qtpy.QtGui import QIcon
+
     from napari_tileseg.batch.events import BatchEvent
+    from napari_tileseg.engine.events import Event
 
 __all__ = ["FileTable", "FileView"]
 
@@ -51,12 +53,18 @@ class FileTable(QAbstractTableModel):
         self._changed.clear()
         self.endResetModel()
 
-    def begin(self) -> None:
-        """Take note that a batch goes on: what is not done waits."""
+    def begin(self, *, anew: bool = False) -> None:
+        """Take note that a batch begins.
+
+        Parameters
+        ----------
+        anew : bool
+            It has made its list, and tells of each file that is done already: till then all wait.
+        """
         self.idle = False
         for number, row in enumerate(self.rows):
             row.again = False
-            if row.state == "running":
+            if anew or row.state == "running":
                 row.state = "waiting"
             self.touch(number)
         self.flush()
@@ -69,7 +77,7 @@ class FileTable(QAbstractTableModel):
                 self.touch(number)
         self.flush()
 
-    def hear(self, event: BatchEvent) -> None:
+    def hear(self, event: BatchEvent | Event) -> None:
         """Take an event in; it is seen after the next `flush`."""
         number = heard(self.rows, event)
         if number is not None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Browse", "Elided", "PathEdit"]
 
 
-class PathEdit(QElidingLineEdit):  # type: ignore[misc]  # superqt is not typed
+class PathEdit(QElidingLineEdit):
     """A line for a path; files and folders can be dropped on it."""
 
     def __init__(self, name: str, tip: str = "", parent: QWidget | None = None) -> None:
