@@ -20,7 +20,7 @@ from napari_tileseg.batch.task import OVER
 from napari_tileseg.batch.work import forget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from napari_tileseg.batch.events import BatchEvent
     from napari_tileseg.batch.executor import Executor

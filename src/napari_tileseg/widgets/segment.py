@@ -78,6 +78,7 @@ class SegmentWidget(QWidget):
         self._form = Form()
         self._plan: Plan | None = None
         self._asked = 0
+        self._picked = False
         self._told: Message | None = None
         self._pause = QTimer(self)
         self._pause.setSingleShot(True)
@@ -152,6 +153,11 @@ class SegmentWidget(QWidget):
         return next((spec for spec in self._specs if spec.name == name), None)
 
     @property
+    def decided(self) -> bool:
+        """Whether somebody, or an image, has settled which model is meant."""
+        return self.image is not None or self._picked
+
+    @property
     def plan(self) -> Plan | None:
         """The run that the fields ask for; None if they cannot be run as they are."""
         return self._plan
@@ -192,6 +198,7 @@ class SegmentWidget(QWidget):
         return self._chosen.setdefault(layer, _Chosen())
 
     def _on_model_chosen(self) -> None:
+        self._picked = True
         if self.image is not None and self.spec is not None:
             self._memory(self.image).model = self.spec.name
         self._on_model()

@@ -66,12 +66,15 @@ class Recipe:
     axes : str or None
         Of every image; what its file says if None.
     channels : tuple of int or None
+    free : bool
+        Nobody has chosen the model: it may become the one that fits the images.
     """
 
     model: str = ""
     options: SegmentOptions = field(default_factory=SegmentOptions)
     axes: str | None = None
     channels: tuple[int, ...] | None = None
+    free: bool = False
 
     @property
     def words(self) -> str:

@@ -307,6 +307,8 @@ class BatchWidget(QWidget):
         else:
             self._outlook = answer
             self._fields = Fields(ready=True, box=answer.box)
+            self.form.about.say(answer.recipe.words)
+            self.form.offer_models(list_models(), answer.recipe.model)
             self.session.look_at(answer.rows)
         self._draw()
 

@@ -10,6 +10,7 @@ from napari_tileseg.errors import InputError, OutputError
 from napari_tileseg.models.registry import find_spec
 from napari_tileseg.widgets.batch.choices import job_from, paths_of, setup_title
 from napari_tileseg.widgets.batch.layers import settle
+from napari_tileseg.widgets.batch.recipe import fitting
 from napari_tileseg.widgets.batch.rows import Row
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Outlook:
     order: Order
     box: str
     rows: tuple[Row, ...]
+    recipe: Recipe
 
 
 def look(choices: Choices, recipe: Recipe, images: Sequence[LayerImage] | None, cancel: Callable[[], bool]) -> Outlook:
@@ -78,10 +80,15 @@ def look(choices: Choices, recipe: Recipe, images: Sequence[LayerImage] | None, 
     sources = settle(images, choices.output) if images is not None else None
     inputs = sources.inputs if sources is not None else paths_of(choices.images)
     job = job_from(choices, recipe, inputs)
-    order = Order(job, setup_title(job, choices.images if sources else ""), (), sources, choices.workers, choices.cluster)
     listing = list_tasks(job)
+    better = fitting(recipe, listing.tasks[0].input)
+    if better is not recipe:
+        recipe, job = better, job_from(choices, better, inputs)
+        listing = list_tasks(job)
+    title = setup_title(job, choices.images if sources else "")
+    order = Order(job, title, listing.tasks, sources, choices.workers, choices.cluster)
     box = f"{listing.summary}."
-    return Outlook(order, box, tuple(rows_of(listing.tasks)))
+    return Outlook(order, box, tuple(rows_of(listing.tasks)), recipe)
 
 
 def rows_of(tasks: Sequence[Task]) -> list[Row]:

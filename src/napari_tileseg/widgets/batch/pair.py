@@ -10,6 +10,7 @@ import numpy as np
 from napari.layers import Image, Labels, Layer
 from qtpy.QtCore import QTimer
 
+from napari_tileseg.batch.naming import stem_of
 from napari_tileseg.errors import InputError
 from napari_tileseg.io.napari_hooks import pyramid_layers
 from napari_tileseg.io.registry import read_volume
@@ -82,7 +83,7 @@ def _as_labels(item: LayerData, row: Row) -> LayerData:
     look = {key: value for key, value in meta.items() if key not in ("rgb", "contrast_limits")}
     if meta.get("blending") == "additive":
         look = {key: value for key, value in look.items() if key not in ("blending", "colormap")}
-    return data, look | {"name": f"{Path(row.name).name}_{row.model}"}, "labels"
+    return data, look | {"name": f"{stem_of(Path(row.input).name)[0]}_{row.model}"}, "labels"
 
 
 class Pair:

@@ -226,7 +226,7 @@ class FileView(QTableView):
         self.fit()
 
     def sizeHint(self) -> QSize:
-        return QSize(240, 400)
+        return self.minimumSizeHint()  # it takes what the form leaves
 
     def minimumSizeHint(self) -> QSize:
         return QSize(120, 5 * (self.fontMetrics().height() + 6))

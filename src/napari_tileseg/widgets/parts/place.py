@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QLabel, QMenu, QPushButton, QSizePolicy, QWidget
+from qtpy.QtWidgets import QLabel, QLineEdit, QMenu, QPushButton, QSizePolicy, QWidget
 from superqt import QElidingLineEdit
 
 if TYPE_CHECKING:
@@ -16,12 +16,17 @@ if TYPE_CHECKING:
 __all__ = ["Browse", "Elided", "PathEdit"]
 
 
+_PADDING = 16
+"""Pixels of a line edit that text cannot take: its borders and what the style sheet leaves at both sides."""
+
+
 class PathEdit(QElidingLineEdit):
     """A line for a path; files and folders can be dropped on it."""
 
     def __init__(self, name: str, tip: str = "", parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setElideMode(Qt.TextElideMode.ElideMiddle)
+        self.setEllipsesWidth(_PADDING)
         self.setAccessibleName(name)
         self._tip = tip
         self.setToolTip(tip)
@@ -33,6 +38,11 @@ class PathEdit(QElidingLineEdit):
         """Write as a user would, with `textEdited`."""
         self.setText(text)
         self.textEdited.emit(text)
+
+    def setText(self, text: str | None) -> None:
+        super().setText(text)
+        if self.hasFocus():  # superqt shows nothing new then
+            QLineEdit.setText(self, text)
 
     def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
         data = event.mimeData() if event is not None else None
@@ -50,7 +60,8 @@ class PathEdit(QElidingLineEdit):
         else:
             super().dropEvent(event)
 
-    def _tell(self, text: str) -> None:
+    def _tell(self) -> None:
+        text = self.text()
         self.setToolTip(f"{text}\n{self._tip}" if text else self._tip)
 
 
