@@ -9,11 +9,12 @@ import shutil
 from typing import TYPE_CHECKING
 
 from napari_tileseg.io.output import take_place
+from napari_tileseg.io.own_labels import enlist, is_label_place
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["put"]
+__all__ = ["announce", "put"]
 
 
 def put(staged: Path, output: Path) -> None:
@@ -31,6 +32,19 @@ def put(staged: Path, output: Path) -> None:
         if error.errno != errno.EXDEV:
             raise
         _carry(staged, output)
+    announce(output)
+
+
+def announce(output: Path) -> None:
+    """Have labels in the store of their image listed there; of others nobody has to be told.
+
+    Raises
+    ------
+    OutputError
+        If the system refuses.
+    """
+    if is_label_place(output):
+        enlist(output)
 
 
 def _carry(staged: Path, output: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +33,18 @@ def input_stamp(path: Path) -> str:
     if not path.is_dir():
         return _short([(found.st_size, found.st_mtime_ns)])
     entries = zip(range(_MOST), _entries(path, skipped="labels"), strict=False)
-    return _short([(name, stat.st_size, stat.st_mtime_ns) for _, (name, stat) in entries])
+    return _short([_member(path, name, stat) for _, (name, stat) in entries if name != ".zmetadata"])
+
+
+def _member(path: Path, name: str, stat: os.stat_result) -> tuple[Any, ...]:
+    """Return what tells of a file in a store; the list of all members of a group is renewed when labels are put into it."""
+    if name == "zarr.json" and stat.st_size:
+        try:
+            facts = json.loads((path / name).read_text(encoding="utf-8"))
+            return name, json.dumps({key: value for key, value in facts.items() if key != "consolidated_metadata"})
+        except (OSError, ValueError, AttributeError):
+            pass  # the reader says what is wrong with it
+    return name, stat.st_size, stat.st_mtime_ns
 
 
 def output_stamp(path: Path) -> str:

@@ -14,20 +14,23 @@ import shutil
 import stat
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_tileseg.batch.events import TaskProgress
 from napari_tileseg.batch.ledger import FOLDER
-from napari_tileseg.batch.place import put
+from napari_tileseg.batch.place import announce, put
 from napari_tileseg.batch.stamps import digest, input_stamp
 from napari_tileseg.batch.task import Outcome
 from napari_tileseg.errors import AxesError, Cancelled, InputError, OutputError, TileSegError
 from napari_tileseg.io.output import FULL
+from napari_tileseg.io.own_labels import is_label_place, stage_own_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from napari_tileseg.batch.events import BatchEvent
     from napari_tileseg.batch.task import Task
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     from napari_tileseg.segmentation import Segmentation
     from napari_tileseg.volume import Volume
 
-__all__ = ["Computed", "Loaded", "Models", "compute", "failed", "forget", "process", "read", "recover", "store"]
+__all__ = ["Computed", "Loaded", "Models", "check_axes", "compute", "failed", "forget", "process", "read", "recover", "store"]
 
 _OUTCOME = "outcome.json"
 
@@ -46,6 +49,9 @@ _JOURNAL_TILES = 64
 
 _JOURNAL_SECONDS = 2.0
 """So do those that take longer than this."""
+
+_LARGE = 1 << 28
+"""Images that need more bytes are computed alone."""
 
 _TILE_SECONDS = 0.1
 """What a tile is taken to need before one was timed."""
@@ -205,8 +211,16 @@ def compute(
     *,
     tell: Callable[[BatchEvent], None] = lambda event: None,
     cancel: Callable[[], bool] = lambda: False,
+    gate: Callable[[bool], AbstractContextManager[None]] = lambda large: nullcontext(),
 ) -> Computed:
     """Segment an image; where that takes long, with a journal, so that it can be cut off.
+
+    Parameters
+    ----------
+    task, image, models, predictor, tell, cancel
+        As for `process`.
+    gate : callable
+        Told whether the image is a large one; the run goes on inside the context that it returns.
 
     Raises
     ------
@@ -216,10 +230,10 @@ def compute(
     from napari_tileseg.engine.events import Progress
     from napari_tileseg.pipeline import estimate, segment
 
-    began = time.monotonic()
     folder = Path(task.journal)
-    _check_axes(task, image.volume, predictor.spec)
+    check_axes(task, image.volume, predictor.spec)
     needs = estimate(image.volume, predictor.spec, options=task.options, channels=task.channels)
+    memory = needs.host_bytes + needs.device_bytes + needs.disk_bytes
     _check_memory(task, needs.host_bytes + (needs.device_bytes if predictor.device == "cpu" else 0))
     long = needs.tiles > _JOURNAL_TILES or (needs.tiles > 1 and needs.tiles * models.tile_seconds(task.model) > _JOURNAL_SECONDS)
     staged: Path | None = None
@@ -234,21 +248,24 @@ def compute(
     more: dict[str, Any] = {"options": task.options, "channels": task.channels, "on_event": listen, "cancel": cancel}
     if long:
         _make(folder)
-        staged = folder / _staged_name(task) if _staged_name(task).endswith(".zarr") else None
+        streamed = _staged_name(task).endswith(".zarr") and not is_label_place(Path(task.output))
+        staged = folder / _staged_name(task) if streamed else None
         if staged is not None and staged.exists():
             shutil.rmtree(folder)  # cut off between the last chunk and outcome.json
             _make(folder)
         more |= {"journal": folder, "out": staged, "keep_journal": True}
     elif folder.exists():
         shutil.rmtree(folder)
-    try:
-        result = segment(image.volume, predictor, **more)
-    except OutputError:
-        if not long or progressed:
-            raise
-        # The journal is that of another image, or damaged.
-        result = segment(image.volume, predictor, resume=False, **more)
-    seconds = time.monotonic() - began
+    with gate(long or memory > _LARGE):
+        began = time.monotonic()
+        try:
+            result = segment(image.volume, predictor, **more)
+        except OutputError:
+            if not long or progressed:
+                raise
+            # The journal is that of another image, or damaged.
+            result = segment(image.volume, predictor, resume=False, **more)
+        seconds = time.monotonic() - began
     if result.windows:
         models.timed(task.model, seconds / result.windows)
     return Computed(result, image.stamp, image.seconds + seconds, predictor.spec, staged)
@@ -262,21 +279,17 @@ def store(task: Task, computed: Computed) -> Outcome:
     OutputError, OSError
         If it cannot be written.
     """
-    from napari_tileseg.pipeline import save_segmentation
+    from napari_tileseg.batch.extras import write_extras
 
     began = time.monotonic()
     folder, result = Path(task.journal), computed.segmentation
     _make(folder)
     staged = computed.staged
     if staged is None:
-        staged = save_segmentation(result, folder / _staged_name(task), overwrite=True)
+        staged = _stage(task, result, folder / _staged_name(task))
         _bring_to_disk(staged)
     Path(task.output).parent.mkdir(parents=True, exist_ok=True)
-    _write_maps(task, result, computed.spec)
-    if task.objects or task.overlay:
-        from napari_tileseg.batch.extras import write_extras
-
-        write_extras(task, result)
+    write_extras(task, result, computed.spec)
     outcome = Outcome(
         "done",
         "\n".join(result.warnings),
@@ -312,7 +325,10 @@ def recover(task: Task) -> Outcome | None:
     if staged.exists() and digest(staged) == outcome.digest:
         put(staged, output)
         return outcome
-    return outcome if output.exists() and digest(output) == outcome.digest else None
+    if not output.exists() or digest(output) != outcome.digest:
+        return None
+    announce(output)
+    return outcome
 
 
 def forget(task: Task) -> None:
@@ -400,7 +416,7 @@ def _check_memory(task: Task, needed: int) -> None:
         )
 
 
-def _check_axes(task: Task, volume: Volume, spec: ModelSpec) -> None:
+def check_axes(task: Task, volume: Volume, spec: ModelSpec) -> None:
     """Refuse an image whose axes are guesswork: neither the job nor the file nor the model says what they are."""
     guessed = str(volume.metadata.get("guessed_axes", ""))
     if task.axes is not None or not guessed or (guessed == "Z" and spec.spatial_ndim == 3):
@@ -438,17 +454,11 @@ def _note(folder: Path, outcome: Outcome) -> None:
     os.replace(temporary, folder / _OUTCOME)
 
 
-def _write_maps(task: Task, result: Segmentation, spec: ModelSpec) -> None:
-    """Save scores and uncertainty beside the labels, if they were asked for."""
-    from napari_tileseg.io import suffix_of, write_scores, write_uncertainty
+def _stage(task: Task, result: Segmentation, path: Path) -> Path:
+    """Write labels to the journal's folder, as they have to be at their place."""
+    from napari_tileseg.pipeline import save_segmentation
 
-    output = Path(task.output)
-    suffix = suffix_of(output, purpose="write")
-    stem = output.name[: len(output.name) - len(suffix)] if suffix else output.name
-    volume = result.volume
-    if result.scores is not None:
-        place = output.with_name(f"{stem}_scores.ome.tif")
-        write_scores(result.scores, volume, spec.score_names, place, provenance=result.provenance, overwrite=True)
-    if result.uncertainty is not None:
-        place = output.with_name(f"{stem}_uncertainty{'.nii.gz' if suffix in ('.nii', '.nii.gz') else '.ome.tif'}")
-        write_uncertainty(result.uncertainty, volume, place, provenance=result.provenance, overwrite=True)
+    if not is_label_place(Path(task.output)):
+        return save_segmentation(result, path, overwrite=True)
+    facts: dict[str, Any] = {"classes": result.classes, "colors": result.colors, "provenance": dict(result.provenance)}
+    return stage_own_labels(result.labels_volume(), path, Path(task.output), **facts)
