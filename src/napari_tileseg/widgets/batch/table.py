@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FileTable", "FileView"]
 
-_GLYPHS = ("check", "error", "long_right_arrow", "right_arrow", "warning")
+_GLYPHS = ("", "check", "error", "long_right_arrow", "right_arrow", "warning")
 _STATE = Qt.ItemDataRole.UserRole
 _HEADS = ("File", "State")
 _SIDE = 14
@@ -125,7 +125,7 @@ class FileTable(QAbstractTableModel):
         if role == Qt.ItemDataRole.DisplayRole:
             return row.name if index.column() == 0 else state_words(row, idle=self.idle)
         if role == Qt.ItemDataRole.DecorationRole and index.column() == 0:
-            return self._icons.get(glyph(row), self._icons.get(""))
+            return self._icons.get(glyph(row))
         if role == Qt.ItemDataRole.ToolTipRole:
             return "\n".join(part for part in (row.name, row.message) if part)
         if role == Qt.ItemDataRole.AccessibleTextRole:

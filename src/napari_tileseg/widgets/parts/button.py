@@ -15,10 +15,19 @@ def theme_icon(theme: str, name: str) -> QIcon:
 
 
 def tinted_icon(theme: str, name: str, size: QSize, color: str) -> QIcon:
-    """Return one of napari's own icons in another colour, for lists and buttons; drawn for screens of two pixels a point too."""
+    """Return one of napari's own icons in another colour, in the middle of its place: in a list texts then line up.
+
+    It is drawn for screens of two pixels a point too; without a name it is empty.
+    """
     icon = QIcon()
     for ratio in (1, 2):
-        pixmap = _tinted(theme_icon(theme, name).pixmap(size * ratio), color)
+        pixmap = QPixmap(size * ratio)
+        pixmap.fill(Qt.GlobalColor.transparent)
+        if name:
+            painter = QPainter(pixmap)
+            theme_icon(theme, name).paint(painter, pixmap.rect())
+            painter.end()
+            pixmap = _tinted(pixmap, color)
         pixmap.setDevicePixelRatio(ratio)
         for mode in (QIcon.Mode.Normal, QIcon.Mode.Selected, QIcon.Mode.Disabled):
             icon.addPixmap(pixmap, mode)
