@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from napari_tileseg.batch.countdown import Countdown
 from napari_tileseg.batch.events import BatchFinished, BatchProgress, BatchStarted, TaskEnded, TaskProgress, TaskStarted
 from napari_tileseg.batch.ledger import Ledger, key_of
 from napari_tileseg.batch.lock import OutputLock
+from napari_tileseg.batch.report import finish_batch
 from napari_tileseg.batch.stamps import digest, input_stamp, output_stamp
 from napari_tileseg.batch.task import OVER
 from napari_tileseg.batch.work import forget
@@ -324,22 +324,26 @@ class _Batch:
         before = sum(rows[self._keys[number]].state == "done" for number in self._before)
         cancelled = waiting > 0 and self._cancel()
         seconds = time.monotonic() - self._began
-        report = sum_up(self._job, mine, self._listing.left_out, before=before, seconds=seconds, cancelled=cancelled)
+        report = sum_up(self._job, self._listing.tasks, mine, self._listing.left_out, before=before, seconds=seconds, cancelled=cancelled)
         self._send(finished(report))
         return report
 
 
 def sum_up(
-    job: BatchJob, rows: tuple[Row, ...], left_out: Sequence[tuple[str, str]], *, before: int, seconds: float, cancelled: bool
+    job: BatchJob,
+    tasks: Sequence[Task],
+    rows: tuple[Row, ...],
+    left_out: Sequence[tuple[str, str]],
+    *,
+    before: int,
+    seconds: float,
+    cancelled: bool,
 ) -> Report:
-    """Count how the tasks of a batch have ended, and write the report if the job wants one."""
+    """Count how the tasks of a batch have ended, and write the report and what else is made of all results, if the job wants them."""
     count = {state: sum(row.state == state for row in rows) for state in OVER}
     waiting = len(rows) - sum(count.values())
-    path = ""
-    if job.report and find_spec("napari_tileseg.batch.report") is not None:
-        from napari_tileseg.batch.report import write_report
-
-        path = str(write_report(output_folder(job), rows, left_out=tuple(left_out)))
+    page = finish_batch(job, output_folder(job), tasks, rows, left_out=left_out, seconds=seconds)
+    path = str(page) if page is not None else ""
     return Report(count["done"], count["skipped"], count["failed"], waiting, before, seconds, rows, tuple(left_out), path, cancelled)
 
 

@@ -37,8 +37,8 @@ def input_stamp(path: Path) -> str:
 
 
 def _member(path: Path, name: str, stat: os.stat_result) -> tuple[Any, ...]:
-    """Return what tells of a file in a store; the list of all members of a group is renewed when labels are put into it."""
-    if name == "zarr.json" and stat.st_size:
+    """Return what tells of a file in a store; what a group says of itself is written anew when labels are put into it."""
+    if name in ("zarr.json", ".zgroup", ".zattrs"):
         try:
             facts = json.loads((path / name).read_text(encoding="utf-8"))
             return name, json.dumps({key: value for key, value in facts.items() if key != "consolidated_metadata"})

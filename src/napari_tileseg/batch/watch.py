@@ -170,7 +170,9 @@ class _Watch:
         mine = tuple(rows[key_of(task, output_folder(self.job))] for task in self.tasks.values())
         seconds = time.monotonic() - self._began
         cancelled = any(row.state not in OVER for row in mine)
-        report = sum_up(self.job, mine, list(self._left_out), before=self._before, seconds=seconds, cancelled=cancelled)
+        report = sum_up(
+            self.job, list(self.tasks.values()), mine, list(self._left_out), before=self._before, seconds=seconds, cancelled=cancelled
+        )
         self._reported = time.monotonic()
         return report
 
