@@ -156,6 +156,7 @@ class BatchWidget(QWidget):
         self.message.chosen.connect(self.act)
         self.about_row.chosen.connect(self.act)
         self.deeds.told.connect(self._on_told)
+        self.setup.toggled.connect(self._draw)
         self.button.clicked.connect(self.press)
         self.second.clicked.connect(self.press_second)
         self.shown.currentIndexChanged.connect(self._on_filter)

@@ -10,13 +10,13 @@ from napari_tileseg.batch.events import TaskEnded, TaskProgress, TaskStarted
 from napari_tileseg.widgets.states import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from napari_tileseg.batch.events import BatchEvent
     from napari_tileseg.batch.task import State
     from napari_tileseg.engine.events import Event
 
-__all__ = ["SHOWN", "Glyph", "Row", "counted", "glyph", "heard", "state_words"]
+__all__ = ["SHOWN", "Glyph", "Row", "counted", "found_words", "glyph", "heard", "state_words"]
 
 Glyph = Literal["", "check", "error", "long_right_arrow", "right_arrow", "warning"]
 """Name of one of napari's icons."""
@@ -116,8 +116,19 @@ def state_words(row: Row, *, idle: bool = False) -> str:
         case "done" if row.before:
             return "done before"
         case "done":
-            return f"{_found(row.counts, objects=row.instances)}, {duration(row.seconds)}"
+            return f"{found_words(row)}, {duration(row.seconds)}"
     return row.state
+
+
+def found_words(row: Row) -> str:
+    """Say what was found in a file: ``"86 objects"``, ``"2 classes"``; nothing where it is not done."""
+    if row.state != "done":
+        return ""
+    if row.instances:
+        total = sum(row.counts.values())
+        return f"{total} object{'s' * (total != 1)}"
+    classes = sum(1 for count in row.counts.values() if count)
+    return f"{classes} class{'es' * (classes != 1)}"
 
 
 def glyph(row: Row) -> Glyph:
@@ -141,11 +152,3 @@ def counted(rows: Iterable[Row]) -> Counter[str]:
     counts = Counter(str(row.state) for row in rows)
     counts[""] = counts.total()
     return counts
-
-
-def _found(counts: Mapping[str, int], *, objects: bool) -> str:
-    if objects:
-        total = sum(counts.values())
-        return f"{total} object{'s' * (total != 1)}"
-    classes = sum(1 for count in counts.values() if count)
-    return f"{classes} class{'es' * (classes != 1)}"

@@ -150,7 +150,7 @@ def view(fields: Fields, batch: Batch) -> View:
         second=_second(batch),
         folded=batch.folded,
         setup=batch.title,
-        box=fields.box,
+        box=_box(fields, batch),
         bar=_bar(batch),
         message=_message(batch),
     )
@@ -176,6 +176,12 @@ def row_message(row: Row | None, *, active: bool) -> Message | None:
     if row.state == "done" and row.message:
         return Message("warning", row.message.replace("\n", " "), (Action.SHOW,))
     return None
+
+
+def _box(fields: Fields, batch: Batch) -> str:
+    if batch.phase.active:
+        return f"{batch.title} goes on. Changes apply to the next batch."
+    return "New batch takes what the fields hold." if batch.folded else fields.box
 
 
 def _second(batch: Batch) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, QSortFilterProxyModel, Qt, Signal
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QSizePolicy, QTableView, QWidget
 
-from napari_tileseg.widgets.batch.rows import Row, counted, glyph, heard, state_words
+from napari_tileseg.widgets.batch.rows import Row, counted, found_words, glyph, heard, state_words
 from napari_tileseg.widgets.parts.button import tinted_icon
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class FileTable(QAbstractTableModel):
         if role == Qt.ItemDataRole.DecorationRole and index.column() == 0:
             return self._icons.get(glyph(row))
         if role == Qt.ItemDataRole.ToolTipRole:
-            return "\n".join(part for part in (row.name, row.message) if part)
+            return "\n".join(part for part in (row.name, found_words(row), row.message) if part)
         if role == Qt.ItemDataRole.AccessibleTextRole:
             return f"{row.name}, {state_words(row, idle=self.idle)}" if index.column() == 0 else state_words(row, idle=self.idle)
         if role == _STATE:
