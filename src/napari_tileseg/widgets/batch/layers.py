@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tileseg.batch.listing import SAVED_LAYERS
 from napari_tileseg.errors import AxesError, InputError, TileSegError
 from napari_tileseg.io.napari_hooks import layer_data
 from napari_tileseg.io.registry import read_volume, suffix_of, write_image
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from napari_tileseg.volume import Volume
 
 __all__ = ["LayerImage", "Sources", "images_of", "settle"]
-
-SAVED = Path(".tileseg", "layers")
-"""Where in the output folder layers are saved."""
 
 _COMPARED = 1 << 28
 """Images up to so many bytes are compared with their files; larger ones are not copied for a doubt."""
@@ -133,7 +131,7 @@ def settle(images: Sequence[LayerImage], output: str) -> Sources:
         name = _safe(image.name)
         taken[name.casefold()] += 1
         again = f"_{taken[name.casefold()]}" if taken[name.casefold()] > 1 else ""
-        path = Path(output).expanduser() / SAVED / f"{name}{again}.ome.tif"
+        path = Path(output).expanduser() / SAVED_LAYERS / f"{name}{again}.ome.tif"
         inputs.append(str(path))
         saved.append((path, replace(image.volume, name=image.name)))
     return Sources(tuple(inputs), tuple(saved))

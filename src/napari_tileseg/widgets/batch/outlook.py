@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_tileseg.batch.listing import list_tasks
+from napari_tileseg.batch.listing import SAVED_LAYERS, list_tasks
 from napari_tileseg.errors import InputError, OutputError
 from napari_tileseg.models.registry import find_spec
 from napari_tileseg.widgets.batch.choices import job_from, paths_of, setup_title
@@ -87,8 +87,17 @@ def look(choices: Choices, recipe: Recipe, images: Sequence[LayerImage] | None, 
         listing = list_tasks(job)
     title = setup_title(job, choices.images if sources else "")
     order = Order(job, title, listing.tasks, sources, choices.workers, choices.cluster)
-    box = f"{listing.summary}."
+    box = "\n".join(part for part in (f"{listing.summary}.", _saved_words(sources)) if part)
     return Outlook(order, box, tuple(rows_of(listing.tasks)), recipe)
+
+
+def _saved_words(sources: Sources | None) -> str:
+    """Say which layers are saved first, so that the batch can go on without napari."""
+    if sources is None or not sources.saved:
+        return ""
+    count = len(sources.saved)
+    what = "1 layer has no file of its own and is" if count == 1 else f"{count} layers have no files of their own and are"
+    return f"{what} saved first: {amount(sources.size)} in {SAVED_LAYERS.as_posix()}."
 
 
 def rows_of(tasks: Sequence[Task]) -> list[Row]:

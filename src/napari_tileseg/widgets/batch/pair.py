@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.layers import Image, Labels, Layer
@@ -111,7 +111,10 @@ class Pair:
         if not edited:
             for layer in old:
                 self._viewer.layers.remove(layer)
-        created = [Layer.create(data, {**meta, **_usable(kept, kind)}, kind) for data, meta, kind in [*shown.image, *shown.labels]]
+        created = [Layer.create(*item) for item in [*shown.image, *shown.labels]]
+        for layer in created:
+            for name, value in kept.get(type(layer), {}).items():
+                setattr(layer, name, value)
         self.layers = created
         anew = extent is None or extent != _extent(created)
         for place, layer in enumerate(created):
@@ -131,10 +134,6 @@ class Pair:
         """Bring an image of another size into view."""
         if number == self._number:
             self._viewer.reset_view()
-
-
-def _usable(kept: dict[type, dict[str, Any]], kind: str) -> dict[str, Any]:
-    return kept.get(Labels if kind == "labels" else Image, {})
 
 
 def _extent(layers: list[Layer]) -> tuple[float, ...] | None:
