@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tileseg.errors import InputError, OutputError
-from napari_tileseg.io.files import stamp, zarr_root
+from napari_tileseg.io.files import readable, stamp, zarr_root
 from napari_tileseg.io.output import check_place, put_in_place
 from napari_tileseg.io.own_labels import check_label_place, is_label_place, write_own_labels
 from napari_tileseg.volume import Volume
@@ -194,8 +194,8 @@ def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0, p
         known = inspect.signature(reader).parameters
         more = {name: True for name, wanted in (("partial", partial), ("lazy", lazy)) if wanted and name in known}
         volume: Volume = reader(path, series=series, level=level, **more)
-        # So that a run that was interrupted notices when the file is another one.
-        return replace(volume, metadata={**volume.metadata, "stamp": stamp(path)})
+        # The stamp: so that a run that was interrupted notices when the file is another one. The name goes into files that are text.
+        return replace(volume, name=readable(volume.name), metadata={**volume.metadata, "stamp": stamp(path)})
     except (OSError, MemoryError) as error:
         reason = "it does not fit in memory" if isinstance(error, MemoryError) else (error.strerror or str(error))
         raise InputError(f'"{path.name}" could not be read: {reason}.') from error
