@@ -30,7 +30,10 @@ def everything(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
-def test_nothing_is_touched_and_everything_is_said(tmp_path: Path, job: BatchJob, images: list[Path]) -> None:
+def test_nothing_is_touched_and_everything_is_said(
+    tmp_path: Path, job: BatchJob, images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TILESEG_CACHE", str(tmp_path / "cache"))  # nothing is known of the model's speed yet
     (tmp_path / "raw" / "bad.tif").write_text("no image")
     whole = images[0].read_bytes()
     (tmp_path / "raw" / "cut.tif").write_bytes(whole[: len(whole) // 2])

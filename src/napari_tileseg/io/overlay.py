@@ -122,9 +122,10 @@ def write_overlay(path: Path, rows: Sequence[Sequence[Panel]], *, legend: Sequen
     columns = max(len(row) for row in drawn)
     widths = [max(row[index].width for row in drawn if index < len(row)) for index in range(columns)]
     bottom = _MARGIN + sum(height + _MARGIN for height in heights)
-    size = (_MARGIN + sum(width + _MARGIN for width in widths), bottom + (_CAPTION if legend else 0))
-    sheet = Image.new("RGB", size, _GROUND)
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=17)
+    font = ImageFont.load_default(size=17)
+    wide = max(_MARGIN + sum(width + _MARGIN for width in widths), _MARGIN + sum(48 + round(font.getlength(name)) for name, _ in legend))
+    sheet = Image.new("RGB", (wide, bottom + (_CAPTION if legend else 0)), _GROUND)
+    pen = ImageDraw.Draw(sheet)
     top = _MARGIN
     for row, pictures, height in zip(rows, drawn, heights, strict=True):
         left = _MARGIN
