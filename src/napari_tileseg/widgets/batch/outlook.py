@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari_tileseg.batch.listing import SAVED_LAYERS, list_tasks
 from napari_tileseg.errors import InputError, OutputError
+from napari_tileseg.io.files import amount
 from napari_tileseg.models.registry import find_spec
 from napari_tileseg.widgets.batch.choices import job_from, paths_of, setup_title
 from napari_tileseg.widgets.batch.layers import settle
