@@ -365,7 +365,7 @@ class BatchWidget(QWidget):
         row = self.session.table.rows[number] if number is not None else None
         deeds: dict[Action, Callable[[], object]] = {
             Action.RETRY_FAILED: self.session.retry,
-            Action.RETRY: lambda: self.session.retry(number),
+            Action.RETRY: lambda: self._retry(number),
             Action.OPEN: lambda: self.session.open(number) if number is not None else None,
             Action.SHOW: lambda: self.deeds.show_in_folder(row),
             Action.REPORT: self.deeds.open_report,
@@ -378,6 +378,15 @@ class BatchWidget(QWidget):
         }
         with contextlib.suppress(KeyError):
             deeds[action]()
+
+    def _retry(self, number: int | None) -> None:
+        """Try a file again; before a batch has begun it begins one."""
+        if number is None:
+            return
+        if self.session.order is None and self.order is not None:
+            self.session.start(self.order, retry=(self.session.table.rows[number].name,))
+        else:
+            self.session.retry(number)
 
     # -- the files -------------------------------------------------------------------------------------------------
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from napari_tileseg.batch.listing import SAVED_LAYERS, list_tasks
+from napari_tileseg.batch.preview import preview
 from napari_tileseg.errors import InputError, OutputError
 from napari_tileseg.io.files import amount
 from napari_tileseg.models.registry import find_spec
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from napari_tileseg.batch.job import BatchJob
+    from napari_tileseg.batch.preview import Forecast
     from napari_tileseg.batch.task import Task
     from napari_tileseg.errors import TileSegError
     from napari_tileseg.widgets.batch.choices import Choices, Recipe
@@ -80,16 +82,34 @@ def look(choices: Choices, recipe: Recipe, images: Sequence[LayerImage] | None, 
     """
     sources = settle(images, choices.output) if images is not None else None
     inputs = sources.inputs if sources is not None else paths_of(choices.images)
+    if recipe.free:
+        recipe = fitting(recipe, list_tasks(job_from(choices, recipe, inputs), cancel=cancel).tasks[0].input)
     job = job_from(choices, recipe, inputs)
-    listing = list_tasks(job)
-    better = fitting(recipe, listing.tasks[0].input)
-    if better is not recipe:
-        recipe, job = better, job_from(choices, better, inputs)
-        listing = list_tasks(job)
+    found = preview(job, cancel=cancel)
+    if found.problem:
+        raise OutputError(found.problem)
+    tasks = found.listing.tasks
+    saved = {str(path) for path, _ in sources.saved} if sources is not None else set()
+    later = tuple(  # what is only now going to be saved could not be opened
+        replace(item, action="do", reason="") if item.action == "fail" and task.input in saved else item
+        for item, task in zip(found.forecasts, tasks, strict=True)
+    )
     title = setup_title(job, choices.images if sources else "")
-    order = Order(job, title, listing.tasks, sources, choices.workers, choices.cluster)
-    box = "\n".join(part for part in (f"{listing.summary}.", _saved_words(sources)) if part)
-    return Outlook(order, box, tuple(rows_of(listing.tasks)), recipe)
+    order = Order(job, title, tasks, sources, choices.workers, choices.cluster)
+    box = "\n".join(part for part in (*replace(found, forecasts=later).lines, _saved_words(sources)) if part)
+    rows = [_told(row, item) for row, item in zip(rows_of(tasks), later, strict=True)]
+    return Outlook(order, box, tuple(rows), recipe)
+
+
+def _told(row: Row, forecast: Forecast) -> Row:
+    """Write into a row what is known before the batch."""
+    if forecast.action == "fail":
+        row.message = forecast.reason
+    elif forecast.action == "skip":
+        failed = forecast.reason.startswith("failed before: ")
+        row.state, row.before = "failed" if failed else "done", not failed
+        row.message = forecast.reason.removeprefix("failed before: ") if failed else ""
+    return row
 
 
 def _saved_words(sources: Sources | None) -> str:

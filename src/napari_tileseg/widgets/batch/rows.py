@@ -110,7 +110,7 @@ def state_words(row: Row, *, idle: bool = False) -> str:
         return "failed, will be retried"
     match row.state:
         case "waiting":
-            return "ready" if idle else "waiting"
+            return "waiting" if not idle else "will fail" if row.message else "ready"
         case "running":
             return f"{row.done} of {row.total} tiles" if row.total else "running"
         case "done" if row.before:
@@ -144,6 +144,8 @@ def glyph(row: Row) -> Glyph:
             return "error"
         case "running":
             return "right_arrow"
+        case "waiting" if row.message:
+            return "warning"
     return ""
 
 

@@ -173,6 +173,8 @@ def row_message(row: Row | None, *, active: bool) -> Message | None:
         return Message("error", row.message or f"{row.name} failed.", (Action.RETRY, Action.OPEN, Action.SHOW))
     if row.state == "skipped" and row.message:
         return Message("info", row.message, (Action.OPEN, Action.SHOW))
+    if row.state == "waiting" and row.message and not active:
+        return Message("warning", f"This file will fail. {row.message}", (Action.OPEN, Action.SHOW))
     if row.state == "done" and row.message:
         return Message("warning", row.message.replace("\n", " "), (Action.SHOW,))
     return None

@@ -65,7 +65,7 @@ class FileTable(QAbstractTableModel):
         for number, row in enumerate(self.rows):
             row.again = False
             if anew or row.state == "running":
-                row.state = "waiting"
+                row.state, row.message = "waiting", ""
             self.touch(number)
         self.flush()
 
