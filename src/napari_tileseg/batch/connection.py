@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -67,7 +68,23 @@ def connect(*, workers: int = 0, scheduler: str = "", device: str = "auto") -> I
         _local_cluster(workers, device) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
+        client.register_plugin(_deaf())
         yield client
+
+
+def _deaf() -> Any:
+    """Return what makes each worker leave Ctrl-C to the program that has started it: a terminal sends it to all of them."""
+    from distributed import WorkerPlugin
+
+    base: Any = WorkerPlugin
+
+    class Deaf(base):  # type: ignore[misc]  # only the package knows its base
+        """Runs where the worker's loop runs: in the main thread, the only one that may say so."""
+
+        def setup(self, worker: object) -> None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    return Deaf()
 
 
 def _client(make: Any, scheduler: str) -> Any:

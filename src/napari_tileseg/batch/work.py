@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from napari_tileseg.segmentation import Segmentation
     from napari_tileseg.volume import Volume
 
-__all__ = ["Computed", "Loaded", "Models", "check_axes", "compute", "failed", "forget", "process", "read", "recover", "store"]
+__all__ = ["Computed", "Loaded", "Models", "check_axes", "compute", "failed", "forget", "process", "read", "recover", "store", "unfinished"]
 
 _OUTCOME = "outcome.json"
 
@@ -334,6 +334,11 @@ def recover(task: Task) -> Outcome | None:
 def forget(task: Task) -> None:
     """Delete what a task has left in its journal's folder; to be called when its outcome is noted."""
     shutil.rmtree(task.journal, ignore_errors=True)
+
+
+def unfinished(task: Task) -> bool:
+    """Say whether a task that was cut off can go on in the middle of its image."""
+    return (Path(task.journal) / "journal.json").exists()
 
 
 def failed(task: Task, error: Exception, seconds: float = 0.0) -> Outcome:

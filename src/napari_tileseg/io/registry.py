@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import unicodedata
 import warnings
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
@@ -157,7 +158,7 @@ def _function(item: Format, purpose: str) -> str:
     return item.reader if purpose == "read" else item.writer
 
 
-def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0, partial: bool = False) -> Volume:
+def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0, partial: bool = False, lazy: bool = False) -> Volume:
     """Open an image file.
 
     Parameters
@@ -170,6 +171,8 @@ def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0, p
         Which resolution, 0 the finest, in files that hold several.
     partial : bool
         Open a damaged file too, if its format can (TIFF): indexing what is missing raises an error.
+    lazy : bool
+        Leave small images in their file too, where the format can, for somebody who wants to know their size only.
 
     Returns
     -------
@@ -189,10 +192,11 @@ def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0, p
         raise InputError(f'"{path.name}" is of no known format. {_accepted("read")} can be opened.')
     try:
         reader = _load(chosen.reader)
-        more = {"partial": True} if partial and "partial" in inspect.signature(reader).parameters else {}
+        known = inspect.signature(reader).parameters
+        more = {name: True for name, wanted in (("partial", partial), ("lazy", lazy)) if wanted and name in known}
         volume: Volume = reader(path, series=series, level=level, **more)
         # So that a run that was interrupted notices when the file is another one.
-        return replace(volume, metadata={**volume.metadata, "stamp": stamp(path)})
+        return replace(volume, name=_storable(volume.name), metadata={**volume.metadata, "stamp": stamp(path)})
     except (OSError, MemoryError) as error:
         reason = "it does not fit in memory" if isinstance(error, MemoryError) else (error.strerror or str(error))
         raise InputError(f'"{path.name}" could not be read: {reason}.') from error
@@ -215,6 +219,11 @@ def count_series(path: str | PathLike[str]) -> int:
     except OSError as error:
         raise InputError(f'"{path.name}" could not be read: {error.strerror or error}.') from error
     return count
+
+
+def _storable(name: str) -> str:
+    """Return a name that every format can hold: names of files may have line ends, and bytes that are no text."""
+    return "".join(letter.encode("unicode_escape").decode() if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in name)
 
 
 def write_labels(
