@@ -321,7 +321,9 @@ def test_gpus_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_each_process_gets_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
     monkeypatch.setitem(sys.modules, "dask_cuda", None)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     with connection.connect(workers=2) as client:
+        assert "OMP_NUM_THREADS" not in os.environ, "other programs that are started from here are none of Dask's business"
         client.wait_for_workers(2, timeout=60)
         found = client.run(lambda: (os.environ["CUDA_VISIBLE_DEVICES"], os.environ["OMP_NUM_THREADS"]))
     each = str(threads_each(2))
