@@ -145,7 +145,8 @@ class Ledger:
             return {}
         with _told(path), contextlib.closing(sqlite3.connect(path, timeout=_PATIENCE / 1000)) as connection:
             connection.execute("PRAGMA query_only = ON")
-            return _rows(connection)
+            begun = connection.execute("SELECT name FROM sqlite_master WHERE name = 'tasks'").fetchone()
+            return _rows(connection) if begun else {}  # somebody may just be making it
 
     @staticmethod
     def objection(output: Path, settings: Mapping[str, Any]) -> str:

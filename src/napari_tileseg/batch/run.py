@@ -149,10 +149,11 @@ def run_listing(
     paused: Callable[[], bool] | None = None,
     retry_failed: bool = False,
     executor: Executor | None = None,
+    last: bool = True,
 ) -> Report:
-    """Do what is listed, as far as the ledger does not have it; see `run_batch`."""
+    """Do what is listed, as far as the ledger does not have it; see `run_batch`. The report waits for the `last` list."""
     batch = _Batch(job, listing, ledger, on_event or (lambda event: None), cancel or (lambda: False), paused or (lambda: False))
-    return batch.run(executor, retry_failed=retry_failed)
+    return batch.run(executor, retry_failed=retry_failed, last=last)
 
 
 def output_folder(job: BatchJob) -> Path:
@@ -206,7 +207,7 @@ class _Batch:
         self._countdown = Countdown({task.number: task.size for task in listing.tasks})
         self._before: set[int] = set()
 
-    def run(self, executor: Executor | None, *, retry_failed: bool) -> Report:
+    def run(self, executor: Executor | None, *, retry_failed: bool, last: bool) -> Report:
         from napari_tileseg.batch.executor import LocalExecutor
 
         tasks = self._listing.tasks
@@ -224,7 +225,7 @@ class _Batch:
             finally:  # at once, not when nobody holds it any more: its threads write into the folder
                 if isinstance(runs, Generator):
                     runs.close()
-        return self._report()
+        return self._report(last=last)
 
     def _waiting(self, *, retry_failed: bool) -> list[Task]:
         """Return the tasks that are to be done; forget what is left of those that are done."""
@@ -320,7 +321,7 @@ class _Batch:
         with self._telling:
             self._on_event(event)
 
-    def _report(self) -> Report:
+    def _report(self, *, last: bool) -> Report:
         self._ledger.stop()
         rows = self._ledger.rows()
         mine = tuple(rows[self._keys[task.number]] for task in self._listing.tasks)
@@ -328,7 +329,8 @@ class _Batch:
         before = sum(rows[self._keys[number]].state == "done" for number in self._before)
         cancelled = waiting > 0 and self._cancel()
         seconds = time.monotonic() - self._began
-        report = sum_up(self._job, self._listing.tasks, mine, self._listing.left_out, before=before, seconds=seconds, cancelled=cancelled)
+        tasks, left_out = self._listing.tasks, self._listing.left_out
+        report = sum_up(self._job, tasks, mine, left_out, before=before, seconds=seconds, cancelled=cancelled, last=last)
         self._send(finished(report))
         return report
 
@@ -342,11 +344,12 @@ def sum_up(
     before: int,
     seconds: float,
     cancelled: bool,
+    last: bool = True,
 ) -> Report:
-    """Count how the tasks of a batch have ended, and write the report and what else is made of all results, if the job wants them."""
+    """Count how the tasks of a batch have ended; at last, write the report and what else is made of all results, if wanted."""
     count = {state: sum(row.state == state for row in rows) for state in OVER}
     waiting = len(rows) - sum(count.values())
-    page = finish_batch(job, output_folder(job), tasks, rows, left_out=left_out, seconds=seconds)
+    page = finish_batch(job, output_folder(job), tasks, rows, left_out=left_out, seconds=seconds) if last else None
     path = str(page) if page is not None else ""
     return Report(count["done"], count["skipped"], count["failed"], waiting, before, seconds, rows, tuple(left_out), path, cancelled)
 

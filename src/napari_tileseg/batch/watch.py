@@ -138,9 +138,8 @@ class _Watch:
         for noted in listing.left_out:
             self._left_out.setdefault(noted, False)
         now = Listing(tuple(task for key, task in self.tasks.items() if key in ready))
-        quiet = self.job.model_copy(update={"report": False})
         report = run_listing(
-            quiet,
+            self.job,
             now,
             self.ledger,
             on_event=self._hear,
@@ -148,6 +147,7 @@ class _Watch:
             paused=paused,
             retry_failed=retry_failed,
             executor=self.executor,
+            last=False,
         )
         self.rounds += 1
         self._looks |= looks if not report.cancelled else {}
