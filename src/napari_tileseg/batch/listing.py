@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from napari_tileseg.batch.job import BatchJob
     from napari_tileseg.batch.walk import Found
 
-__all__ = ["Listing", "list_tasks"]
+__all__ = ["SAVED_LAYERS", "Listing", "list_tasks"]
 
 _NIFTI = (".nii", ".nii.gz")
+
+SAVED_LAYERS = Path(".tileseg", "layers")
+"""Where in the output folder layers are saved that no file stands behind; their results go to the top of the output folder."""
 
 JOURNALS = Path(".tileseg", "journals")
 """Where in the output folder the journals stand."""
@@ -158,8 +161,9 @@ def _walk(job: BatchJob, inputs: list[Path], output: Path, stop: Callable[[], bo
     if len(inputs) == 1 and not os.path.lexists(inputs[0]):
         raise InputError(f'There is no file or folder "{inputs[0]}". Check the name.')
     around = any(inside(output, path) for path in inputs)
-    rules = Rules(job.pattern, job.exclude, job.recursive, output if around else None)
-    walk = Walk(_root(inputs), rules, stop)
+    saved = output / SAVED_LAYERS
+    rules = Rules(job.pattern, job.exclude, job.recursive, output if around else None, saved)
+    walk = Walk(_root([path for path in inputs if path.parent != saved] or inputs), rules, stop)
     for path in dict.fromkeys(inputs):
         walk.add(path)
     walk.finish()

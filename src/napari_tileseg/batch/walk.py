@@ -42,12 +42,15 @@ class Rules:
         Whether folders in the folder are looked into.
     skipped : Path or None
         A folder that is no input: where the results go.
+    saved : Path or None
+        A folder whose files count as if they stood in the root.
     """
 
     pattern: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     recursive: bool = False
     skipped: Path | None = None
+    saved: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,8 @@ class Walk:
 
     def place(self, path: Path) -> str:
         """Return the path below the root."""
+        if path.parent == self.rules.saved:
+            return path.name
         return (path.relative_to(self.root) if self.root is not None else Path(path.parent.name, path.name)).as_posix()
 
     def _named(self, path: Path) -> None:

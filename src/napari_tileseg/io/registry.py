@@ -35,6 +35,7 @@ __all__ = [
     "formats",
     "read_volume",
     "suffix_of",
+    "write_image",
     "write_labels",
     "write_scores",
     "write_uncertainty",
@@ -337,6 +338,20 @@ def write_uncertainty(
             _load("napari_tileseg.io.medical:write_nifti_map")(image, temporary)
         else:
             _load("napari_tileseg.io.tiff_labels:write_scores_tiff")(image, temporary, provenance=provenance, what="Uncertainty")
+    return path
+
+
+def write_image(image: Volume, path: str | PathLike[str], *, overwrite: bool = False) -> Path:
+    """Save an image as OME-TIFF (``.ome.tif``), so that it can be read again as it was.
+
+    Raises
+    ------
+    OutputError
+        One sentence: why it could not be written there, what to do.
+    """
+    path = Path(path)
+    with put_in_place(path, overwrite=overwrite) as temporary:
+        _load("napari_tileseg.io.tiff_labels:write_image_tiff")(image, temporary)
     return path
 
 
