@@ -2,11 +2,11 @@
 
 From the root of the repository::
 
-    python benchmarks/bench_precision.py DATA [--images 6]
+    python benchmarks/bench_precision.py DATA [--images 6] [--packages FOLDER]
 
 DATA holds ``dsb2018_nuclei`` and ``hippocampus_mri`` with ``val/images`` and ``val/labels``. "agreement" is the Dice of the class
 that agrees worst between exact and auto, or the share of objects that match at IoU 0.9; "loss" is what auto loses in Dice, or in
-objects found (F1 at IoU 0.5), against the reference.
+objects found (F1 at IoU 0.5), against the reference. FOLDER holds what ``train_monai.py`` has made.
 """
 
 from __future__ import annotations
@@ -83,13 +83,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("data", type=Path, nargs="?", help="without it nothing is measured")
     parser.add_argument("--images", type=int, default=6)
+    parser.add_argument("--packages", type=Path, help="folder of more models, whose names end with 2d or 3d")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     if arguments.data is None:
         return print("No folder of labelled images was given, so nothing is measured.")
     torch.set_num_threads(arguments.threads)
     print(hardware())
-    held = [compare(name, arguments.data / folder, arguments.images) for name, folder in SETS.items()]
+    models = dict(SETS)
+    for package in sorted(arguments.packages.iterdir()) if arguments.packages else ():
+        models[str(package)] = SETS["nuclei-2d" if package.name.endswith("2d") else "hippocampus-3d"]
+    held = [compare(name, arguments.data / folder, arguments.images) for name, folder in models.items()]
     if not all(held):
         raise SystemExit("A target is missed.")
 

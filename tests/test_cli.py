@@ -18,6 +18,7 @@ import tifffile
 import napari_tileseg
 from napari_tileseg import cli, reporting
 from napari_tileseg.engine.events import SlabDone
+from napari_tileseg.errors import OutputError
 from napari_tileseg.io import read_volume
 from napari_tileseg.io.samples import sample
 from napari_tileseg.job import Job, SegmentOptions
@@ -187,6 +188,29 @@ def test_an_interrupted_run_goes_on_or_begins_anew(run: Run, crop: Path, tmp_pat
         assert run("segment", crop, "-o", out, *rows, "--json")[0] == 130
     assert run("segment", crop, "-o", out, *rows, "--overlap", "0.3", "--restart")[0] == 0
     assert not (tmp_path / ".a.ome.tif.tileseg").exists()
+
+
+@pytest.mark.parametrize("which", ["write_scores", "write_uncertainty"])
+def test_a_disk_that_is_full_when_scores_are_saved_loses_nothing(
+    run: Run, crop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    out, more = tmp_path / "a.ome.tif", (*SMALL, "--scores", "--uncertainty", "entropy", "--json")
+    assert run("segment", crop, "-o", tmp_path / "b.ome.tif", *more)[0] == 0
+
+    def refuse(*arguments: object, **others: object) -> None:
+        raise OutputError("The disk is full.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"napari_tileseg.io.{which}", refuse)
+        status, _, told = run("segment", crop, "-o", out, *more)
+    assert (status, told) == (1, "The disk is full.\n")
+    assert not out.exists()
+    status, said, _ = run("segment", crop, "-o", out, *more)
+    assert status == 0
+    assert not [line for line in said.splitlines() if json.loads(line)["event"] == "slab"], "nothing is computed again"
+    for end in (".ome.tif", "_scores.ome.tif", "_uncertainty.ome.tif"):
+        assert (tmp_path / f"a{end}").read_bytes() == (tmp_path / f"b{end}").read_bytes()
+    assert {path.name for path in tmp_path.iterdir() if path.name.startswith((".", "a_unf"))} == set()
 
 
 def test_the_image_itself_is_never_overwritten(run: Run, crop: Path) -> None:

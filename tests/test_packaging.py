@@ -118,9 +118,10 @@ def third_party_imports() -> set[str]:
 
 
 def declared() -> dict[str, Requirement]:
-    """Return the dependencies, those of the extra for whole slides among them."""
+    """Return the dependencies, those of the extras for whole slides and for clusters among them."""
     project = PYPROJECT["project"]
-    requirements = map(Requirement, [*project["dependencies"], *project["optional-dependencies"]["slides"]])
+    extras = project["optional-dependencies"]
+    requirements = map(Requirement, [*project["dependencies"], *extras["slides"], *extras["cluster"]])
     return {canonicalize_name(requirement.name): requirement for requirement in requirements}
 
 

@@ -61,6 +61,9 @@ def prepare(folder: Path) -> None:
     image = np.asarray(read_volume(ROOT / "sample_data" / "nuclei_fluorescence.tif").data)
     tifffile.imwrite(folder / "cells.tif", image[:256, :320])
     np.save(folder / "frames.npy", np.stack([image[:128, :160], image[128:256, :160]]))
+    (folder / "raw" / "plate_2").mkdir(parents=True)
+    for number, name in enumerate(("image_1.tif", "image_2.tif", "plate_2/image_7.tif")):
+        tifffile.imwrite(folder / "raw" / name, image[number * 100 : number * 100 + 96, :128])
     (folder / "job.json").write_text('{"model": "nuclei-2d", "input": "cells.tif", "output": "from_job.ome.tif"}')
     shutil.copy(ROOT / "sample_data" / "hippocampus_mri.nii.gz", folder / "brain.nii.gz")
 

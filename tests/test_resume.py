@@ -443,6 +443,29 @@ def test_a_disk_that_is_really_full(small_disk: Path) -> None:
     assert [path.name for path in small_disk.iterdir()] == ["a.ome.tif"]
 
 
+@pytest.mark.parametrize("kind", [{}, OBJECTS], ids=["classes", "objects"])
+@pytest.mark.parametrize("name", ["a.ome.tif", "a.ome.zarr"])
+def test_what_is_done_with_a_result_before_it_is_saved_can_be_done_again(kind: dict[str, Any], name: str, tmp_path: Path) -> None:
+    image, options = image_of(5, (60, 20)), SegmentOptions(scores=True)
+    whole = segment(image, model(**kind), axes="YX", options=options)
+
+    def refuse(result: object) -> None:
+        assert not (tmp_path / name).exists()
+        raise OutputError("The disk is full.")
+
+    with pytest.raises(OutputError, match="full"):
+        segment(image, model(**kind), axes="YX", options=options, out=tmp_path / name, on_result=refuse)
+    assert not (tmp_path / name).exists()
+    seen: list[Any] = []
+    again = model(**kind)
+    keep = lambda result: seen.append((np.array(result.scores), np.asarray(result.labels[...])))  # noqa: E731
+    segment(image, again, axes="YX", options=options, out=tmp_path / name, on_result=keep)
+    assert again.module.tiles == 0
+    np.testing.assert_array_equal(seen[0][0], whole.scores)
+    np.testing.assert_array_equal(seen[0][1], whole.labels)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_the_same_number_of_threads_computes(cut: Any, tmp_path: Path) -> None:
     path = tmp_path / ".a.ome.tif.tileseg" / "journal.json"
     body = json.loads(path.read_text())

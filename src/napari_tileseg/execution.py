@@ -146,7 +146,7 @@ class Run:
         clock = Clock(len(self.plan) * len(self.parts))
         self._announce(clock.total)
         if (note := spacing_note(self.image, self.predictor.spec, rescale=self.options.rescale)) is not None:
-            self._warn(note)
+            self.warn(note)
         with threads(self.settings.get("threads")) as count:
             self.settings["threads"] = count
             self._run_parts(labels, clock)
@@ -155,7 +155,7 @@ class Run:
             from napari_tileseg.engine.precision import remember_run
 
             remember_run(self.predictor, self.options, self.verdict, self.seconds / clock.total)
-        self.counts = self._count(labels)
+        self.count(labels)
         objects = self.objects if self.axis_map.output == "instances" else None
         self.tell(Finished(objects=objects, seconds=self.seconds, voxels=self.counts, windows=self.windows))
 
@@ -164,36 +164,43 @@ class Run:
         first = journal.state["sample"] if journal is not None else 0
         for ordinal, (part, read) in enumerate(self.parts[first:], start=first):
             keeper = journal.keeper(ordinal) if journal is not None else Keeper()
-            lost = partial(self.damage.covered, factors=self.view.factors(self.axis_map.spatial))
-            sink = GridSink(self.axis_map, part, labels, self.scores, self.uncertainty, lost)
-            self._run_part(part, read, keeper, sink, clock, (ordinal + 1) * len(self.plan))
-            self._tell_damage()
+            self._run_part(part, read, keeper, self.sink(part, labels), clock, (ordinal + 1) * len(self.plan))
+            self.tell_damage()
             if journal is not None:
                 journal.finish_sample(last=ordinal + 1 == len(self.parts))
+
+    def source(self, part: Part, read: Part) -> Source:
+        """Return a sample as the engine reads it."""
+        statistics = self.measured(part.position.get("T"))
+        reader = SampleReader(self.view.volume, self._mapped(self.view.volume), part.position, self.damage)
+        source: Source = PreparedSource(reader, statistics, self.predictor.spec.normalization, origin=read.start, stop=read.stop)
+        return source if self.reading.same else ResampledSource(source, self.reading)
+
+    def sink(self, part: Part, labels: Any) -> GridSink:
+        """Return what puts the labels of a sample, on the image's grid, where they belong; places that were lost stay empty."""
+        lost = partial(self.damage.covered, factors=self.view.factors(self.axis_map.spatial))
+        return GridSink(self.axis_map, part, labels, self.scores, self.uncertainty, lost)
+
+    def target(self, sink: Sink) -> Sink:
+        """Return what takes labels on the model's grid and gives them to a sink on the image's."""
+        return sink if self.grid.same else ResampledSink(sink, self.grid)
 
     def _run_part(self, part: Part, read: Part, keeper: Keeper, sink: GridSink, clock: Clock, after: int) -> None:
         from napari_tileseg.engine.run import run
 
-        statistics = self._measured(part.position.get("T"))
-        reader = SampleReader(self.view.volume, self._mapped(self.view.volume), part.position, self.damage)
-        source: Source = PreparedSource(reader, statistics, self.predictor.spec.normalization, origin=read.start, stop=read.stop)
-        target: Sink = sink
-        if not self.reading.same:
-            source = ResampledSource(source, self.reading)
-        if not self.grid.same:
-            target = ResampledSink(sink, self.grid)
+        source = self.source(part, read)
         events = run(
             source,
             self.predictor,
-            target,
+            self.target(sink),
             options=self.options,
             cancel=self.cancel,
             first_id=self.objects + 1,
-            verdict=self._decided(source),
+            verdict=self.decided(source),
             axis=self.turn.axis,
             keeper=keeper,
             relief=self.relief,
-            wanted=self._tissue(part),
+            wanted=self.tissue(part),
         )
         for event in events:
             match event:
@@ -207,13 +214,13 @@ class Run:
                     self.objects += objects or 0
                     self.windows += windows
                 case Warned(message):
-                    self._warn(message)
+                    self.warn(message)
                 case Planned(tiles=tiles, device=device, batch=batch):
                     clock.plan(after, tiles)
                     self.settings["device"] = device
                     self.settings.setdefault("batch", batch)  # what was planned; `relief` notes what became of it
 
-    def _decided(self, source: Source) -> Verdict | None:
+    def decided(self, source: Source) -> Verdict | None:
         """Choose the precision once, on the first plane, frame or volume, for all of them."""
         if self.options.precision != "auto":
             return None
@@ -227,7 +234,7 @@ class Run:
             self.settings["precision_reason"] = self.verdict.reason
         return self.verdict
 
-    def _tissue(self, part: Part) -> Callable[[Tile], bool] | None:
+    def tissue(self, part: Part) -> Callable[[Tile], bool] | None:
         """Return which boxes of the model's grid hold tissue; None where all are to be computed."""
         if not self.options.skip_background:
             return None
@@ -255,7 +262,8 @@ class Run:
         memory = needs.device_bytes + needs.host_bytes
         self.tell(Planned(tiles, self.recipe.window, self.axis_map.spatial_shape, self.predictor.device, batch, memory))
 
-    def _measured(self, frame: int | None) -> Statistics:
+    def measured(self, frame: int | None) -> Statistics:
+        """Return the statistics of a time point; the first call for it reads the image."""
         if frame not in self.statistics:
             level, volume = self.view.measured
             self.settings["measured_level"] = level
@@ -263,14 +271,15 @@ class Run:
             damage = self.damage if level == self.view.level else self._damage(level)
             self.statistics[frame] = measure_frame(volume, self._mapped(volume), rule, frame, damage=damage, check=self._raise_if_cancelled)
             self._judge(self.statistics[frame], frame)
-            self._tell_damage()
+            self.tell_damage()
             if self.journal is not None:
                 self.journal.save()
         return self.statistics[frame]
 
-    def _tell_damage(self) -> None:
+    def tell_damage(self) -> None:
+        """Warn of places that could not be read, once."""
         for sentence in self.damage.news():
-            self._warn(sentence)
+            self.warn(sentence)
 
     def _mapped(self, level: Volume) -> AxisMap:
         """Return how the axes of a resolution are used."""
@@ -280,11 +289,12 @@ class Run:
         where = "" if frame is None else f"In frame {frame}, "
         if statistics.nonfinite:
             many = "value is" if statistics.nonfinite == 1 else "values are"
-            self._warn(f"{where}{statistics.nonfinite:,} {many} NaN or infinite. They count as 0.")
+            self.warn(f"{where}{statistics.nonfinite:,} {many} NaN or infinite. They count as 0.")
         if statistics.constant:
-            self._warn(f"{where}{'all' if where else 'All'} pixels have the same value, so there is nothing to tell apart.")
+            self.warn(f"{where}{'all' if where else 'All'} pixels have the same value, so there is nothing to tell apart.")
 
-    def _warn(self, message: str) -> None:
+    def warn(self, message: str) -> None:
+        """Tell the user something, once."""
         if message not in self.warnings:
             self.warnings.append(message)
             self.tell(Warned(message))
@@ -293,13 +303,16 @@ class Run:
         if self.cancel():
             raise Cancelled("Cancelled while the image was being measured. Nothing is in the layer yet.")
 
-    def _count(self, labels: Any) -> dict[str, int]:
+    def count(self, labels: Any) -> None:
+        """Count objects, or the pixels of each class."""
         names = self.predictor.spec.classes
         if self.axis_map.output == "instances":
-            return {names[-1]: self.objects}
-        return dict(zip(names, count(labels, len(names), masks=self.axis_map.output == "sigmoid"), strict=True))
+            self.counts = {names[-1]: self.objects}
+        else:
+            self.counts = dict(zip(names, count(labels, len(names), masks=self.axis_map.output == "sigmoid"), strict=True))
 
-    def result(self, labels: NDArray[Any]) -> Segmentation:
+    def result(self, labels: Any) -> Segmentation:
+        """Return labels, which are finished, with all that is known of them."""
         spec = self.predictor.spec
         settings = {key: value for key, value in self.settings.items() if key != "threads"}
         provenance = describe(self.image, spec, self.axis_map, self.options, self.region, settings, self.statistics, self.warnings)

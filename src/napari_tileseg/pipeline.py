@@ -51,6 +51,7 @@ def segment(
     journal: str | Path | None = None,
     resume: bool = True,
     keep_journal: bool = False,
+    on_result: Callable[[Segmentation], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> Segmentation:
@@ -87,6 +88,9 @@ def segment(
     keep_journal : bool
         Leave the journal where it is, and nothing beside `out` if the run stops: the caller still has to bring the result to its
         place, and deletes the folder then. Until that the same call gives the same result without computing anything.
+    on_result : callable, optional
+        Receives the result before it is saved to `out` and the journal is deleted. If it raises an error (the disk is full, and it
+        was to save the scores), the journal stays, and the same call comes to this point again without computing anything.
     on_event : callable, optional
         Receives every event of `napari_tileseg.engine.events` as it happens.
     cancel : callable, optional
@@ -134,6 +138,8 @@ def segment(
                 error.kept = _keep(run.result(labels), target, str(error))
             raise
         result = run.result(labels)
+        if on_result is not None:
+            on_result(result)
         if unfinished is None:
             return result
         if target is not None:

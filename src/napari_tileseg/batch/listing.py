@@ -30,6 +30,9 @@ _NIFTI = (".nii", ".nii.gz")
 JOURNALS = Path(".tileseg", "journals")
 """Where in the output folder the journals stand."""
 
+THUMBNAILS = Path("report_files", "thumbnails")
+"""Where in the output folder the small pictures for the report stand."""
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -253,6 +256,7 @@ def _task(job: BatchJob, number: int, model: str, image: _Image, models: dict[st
     own = image.labels is not None
     beside = output / (f"{image.folder}/{image.stem}_{chosen.rpartition('/')[2]}" if own else chosen)
     digest = hashlib.blake2b(below.encode("utf-8", "surrogatepass"), digest_size=10).hexdigest()
+    nifti = below.endswith(_NIFTI)
     return Task(
         number=number,
         name=image.name if len(job.models) == 1 else f"{image.name} with {models[model]}",
@@ -267,6 +271,9 @@ def _task(job: BatchJob, number: int, model: str, image: _Image, models: dict[st
         level=job.level,
         objects=f"{beside}_objects.csv" if job.objects else "",
         overlay=f"{beside}_overlay.png" if job.overlays else "",
+        scores=f"{beside}_scores.ome.tif" if job.options.scores else "",
+        uncertainty=f"{beside}_uncertainty{'.nii.gz' if nifti else '.ome.tif'}" if job.options.uncertainty else "",
+        thumbnail=str(output / THUMBNAILS / f"{digest}.jpg") if job.report or job.overlays else "",
         size=image.size,
     )
 

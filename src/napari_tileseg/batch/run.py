@@ -255,7 +255,7 @@ class _Batch:
         try:
             stamp = output_stamp(output)
             if stamp == row.output_stamp:
-                return all(Path(beside).exists() for beside in (task.objects, task.overlay) if beside)
+                return all(Path(beside).exists() for beside in (task.objects, task.overlay, task.scores, task.uncertainty) if beside)
             if digest(output) != row.digest:
                 return False
         except OSError:

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_tileseg.batch.events import TaskProgress
-from napari_tileseg.batch.ledger import FOLDER
-from napari_tileseg.batch.place import put
+from napari_tileseg.batch.place import announce, home_of, make_way, put
 from napari_tileseg.batch.stamps import digest, input_stamp
 from napari_tileseg.batch.task import Outcome
 from napari_tileseg.errors import AxesError, Cancelled, InputError, OutputError, TileSegError
 from napari_tileseg.io.output import FULL
+from napari_tileseg.io.own_labels import is_label_place, stage_own_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from napari_tileseg.segmentation import Segmentation
     from napari_tileseg.volume import Volume
 
-__all__ = ["Computed", "Loaded", "Models", "compute", "failed", "forget", "process", "read", "recover", "store", "unfinished"]
+__all__ = ["Computed", "Loaded", "Models", "check_axes", "compute", "failed", "forget", "process", "read", "recover", "store", "unfinished"]
 
 _OUTCOME = "outcome.json"
 
@@ -230,7 +230,7 @@ def compute(
     from napari_tileseg.pipeline import estimate, segment
 
     folder = Path(task.journal)
-    _check_axes(task, image.volume, predictor.spec)
+    check_axes(task, image.volume, predictor.spec)
     needs = estimate(image.volume, predictor.spec, options=task.options, channels=task.channels)
     memory = needs.host_bytes + needs.device_bytes + needs.disk_bytes
     _check_memory(task, needs.host_bytes + (needs.device_bytes if predictor.device == "cpu" else 0))
@@ -247,7 +247,8 @@ def compute(
     more: dict[str, Any] = {"options": task.options, "channels": task.channels, "on_event": listen, "cancel": cancel}
     if long:
         _make(folder)
-        staged = folder / _staged_name(task) if _staged_name(task).endswith(".zarr") else None
+        streamed = _staged_name(task).endswith(".zarr") and not is_label_place(Path(task.output))
+        staged = folder / _staged_name(task) if streamed else None
         if staged is not None and staged.exists():
             shutil.rmtree(folder)  # cut off between the last chunk and outcome.json
             _make(folder)
@@ -277,21 +278,16 @@ def store(task: Task, computed: Computed) -> Outcome:
     OutputError, OSError
         If it cannot be written.
     """
-    from napari_tileseg.pipeline import save_segmentation
+    from napari_tileseg.batch.extras import write_extras
 
     began = time.monotonic()
     folder, result = Path(task.journal), computed.segmentation
     _make(folder)
     staged = computed.staged
     if staged is None:
-        staged = save_segmentation(result, folder / _staged_name(task), overwrite=True)
+        staged = _stage(task, result, folder / _staged_name(task))
         _bring_to_disk(staged)
-    Path(task.output).parent.mkdir(parents=True, exist_ok=True)
-    _write_maps(task, result, computed.spec)
-    if task.objects or task.overlay:
-        from napari_tileseg.batch.extras import write_extras
-
-        write_extras(task, result)
+    write_extras(task, result, computed.spec)
     outcome = Outcome(
         "done",
         "\n".join(result.warnings),
@@ -302,6 +298,7 @@ def store(task: Task, computed: Computed) -> Outcome:
         input_digest=computed.stamp,
     )
     _note(folder, outcome)
+    make_way(task, Path(task.output))
     put(staged, Path(task.output))
     return outcome
 
@@ -325,9 +322,13 @@ def recover(task: Task) -> Outcome | None:
         return None
     staged = folder / _staged_name(task)
     if staged.exists() and digest(staged) == outcome.digest:
+        make_way(task, output)
         put(staged, output)
         return outcome
-    return outcome if output.exists() and digest(output) == outcome.digest else None
+    if not output.exists() or digest(output) != outcome.digest:
+        return None
+    announce(output)
+    return outcome
 
 
 def forget(task: Task) -> None:
@@ -372,8 +373,7 @@ def _sentence(task: Task, error: Exception) -> str:
 
 def _fatal(task: Task, error: Exception) -> OutputError | None:
     """Return what ends the whole batch, if the disk is full or the output folder cannot be written; None otherwise."""
-    folder = Path(task.journal)
-    own = next((parent for parent in folder.parents if parent.name == FOLDER), folder.parent)
+    folder, own = Path(task.journal), home_of(task)
     if any(isinstance(cause, OSError) and cause.errno in FULL for cause in _causes(error)):
         return _full(own)
     try:
@@ -389,16 +389,14 @@ def _fatal(task: Task, error: Exception) -> OutputError | None:
         if refused.errno in FULL:
             return _full(own)
         return OutputError(
-            f'Nothing can be written in "{own.parent}" any more: {refused.strerror or refused}. '
+            f'Nothing can be written in "{own}" any more: {refused.strerror or refused}. '
             "Start the same run again when that is possible: it goes on where it stopped."
         )
     return None
 
 
 def _full(own: Path) -> OutputError:
-    return OutputError(
-        f'The disk that holds "{own.parent}" is full. Free some space and start the same run again: it goes on where it stopped.'
-    )
+    return OutputError(f'The disk that holds "{own}" is full. Free some space and start the same run again: it goes on where it stopped.')
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -420,7 +418,7 @@ def _check_memory(task: Task, needed: int) -> None:
         )
 
 
-def _check_axes(task: Task, volume: Volume, spec: ModelSpec) -> None:
+def check_axes(task: Task, volume: Volume, spec: ModelSpec) -> None:
     """Refuse an image whose axes are guesswork: neither the job nor the file nor the model says what they are."""
     guessed = str(volume.metadata.get("guessed_axes", ""))
     if task.axes is not None or not guessed or (guessed == "Z" and spec.spatial_ndim == 3):
@@ -458,17 +456,11 @@ def _note(folder: Path, outcome: Outcome) -> None:
     os.replace(temporary, folder / _OUTCOME)
 
 
-def _write_maps(task: Task, result: Segmentation, spec: ModelSpec) -> None:
-    """Save scores and uncertainty beside the labels, if they were asked for."""
-    from napari_tileseg.io import suffix_of, write_scores, write_uncertainty
+def _stage(task: Task, result: Segmentation, path: Path) -> Path:
+    """Write labels to the journal's folder, as they have to be at their place."""
+    from napari_tileseg.pipeline import save_segmentation
 
-    output = Path(task.output)
-    suffix = suffix_of(output, purpose="write")
-    stem = output.name[: len(output.name) - len(suffix)] if suffix else output.name
-    volume = result.volume
-    if result.scores is not None:
-        place = output.with_name(f"{stem}_scores.ome.tif")
-        write_scores(result.scores, volume, spec.score_names, place, provenance=result.provenance, overwrite=True)
-    if result.uncertainty is not None:
-        place = output.with_name(f"{stem}_uncertainty{'.nii.gz' if suffix in ('.nii', '.nii.gz') else '.ome.tif'}")
-        write_uncertainty(result.uncertainty, volume, place, provenance=result.provenance, overwrite=True)
+    if not is_label_place(Path(task.output)):
+        return save_segmentation(result, path, overwrite=True)
+    facts: dict[str, Any] = {"classes": result.classes, "colors": result.colors, "provenance": dict(result.provenance)}
+    return stage_own_labels(result.labels_volume(), path, Path(task.output), **facts)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from napari_tileseg.engine.allocator import kept_memory
-from napari_tileseg.engine.backends import AUTOCAST, backends
+from napari_tileseg.engine.backends import AUTOCAST, COMPILED, backends
 from napari_tileseg.engine.decode import argmax, masks
 from napari_tileseg.engine.decoders import find_decoder
 from napari_tileseg.engine.feed import read_padded
 from napari_tileseg.engine.predict import Network
 from napari_tileseg.engine.recipe import resolve
 from napari_tileseg.engine.tiles import Tile
-from napari_tileseg.engine.timings import EXACT, RUN, recall, remember, timing_key
-from napari_tileseg.errors import DeviceMemoryError, PredictorError
+from napari_tileseg.engine.timings import EXACT, RUN, remember, timing_key
+from napari_tileseg.engine.ways import Ways, compute, measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
     from napari_tileseg.job import SegmentOptions
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["Verdict", "agreement", "contrast_tiles", "decide", "measure", "object_agreement", "probe", "remember_run"]
+__all__ = ["Verdict", "agreement", "contrast_tiles", "decide", "object_agreement", "probe", "remember_run"]
 
 LEAST = 0.995
 """Least Dice of the worst class (of the foreground, for instances) for which a fast way is taken."""
@@ -152,91 +150,24 @@ def decide(
     chosen = contrast_tiles(source, plan)
     values = list(range(1, len(spec.foreground_classes) + 1))
     timer = timer or (time.process_time if predictor.device == "cpu" else time.perf_counter)
-    seconds = _tile_seconds(network, predictor, plan, chosen[0], tta=options.tta, timer=timer)
-    exact = seconds.pop(EXACT)
-    faster = sorted((name for name in seconds if seconds[name] < exact), key=lambda name: seconds[name])
-    if not faster:
-        return Verdict(False, "bfloat16 is no faster than exact arithmetic on this device, so the run stays exact.")
-    total, best = tiles or len(plan), seconds[faster[0]]
-    if total * (exact - best) <= len(chosen) * (exact + best):
-        return Verdict(False, f"With {total} tiles, a check of the labels takes longer than it saves, so the run stays exact.")
-    refused = ""
-    expected = _decoded(network, chosen, spec, options)
-    for name in faster:
+    key = timing_key(spec, plan.window, predictor.device, threads=torch.get_num_threads(), tta=options.tta)
+    ways = Ways(network, predictor, chosen[0], key, timer)
+    exact, total = ways.seconds[EXACT], tiles or len(plan)
+    refused, expected = "", None
+    for name in ways.faster(total):
+        seconds = ways.seconds[name]
+        if expected is None:
+            if total * (exact - seconds) <= len(chosen) * (exact + seconds):
+                return Verdict(False, f"With {total} tiles, a check of the labels takes longer than it saves, so the run stays exact.")
+            expected = _decoded(network, chosen, spec, options)
         found = _decoded(network, chosen, spec, options, backend=name)
         score, least = _score(expected, found, values, instances=spec.output == "instances")
         if score is None:
             return Verdict(False, "The tiles that were tried hold nothing to compare, so the run stays exact.")
         if score >= least:
-            return Verdict(True, f"{name}: {exact / seconds[name]:.1f} times as fast, agreement {score:.4f} on {len(chosen)} tiles.", name)
+            return Verdict(True, f"{name}: {exact / seconds:.1f} times as fast, agreement {score:.4f} on {len(chosen)} tiles.", name)
         refused = refused or f"{name} changes labels (agreement {score:.3f}, {least} is needed), so the run stays exact."
-    return Verdict(False, refused)
-
-
-def _tile_seconds(
-    network: Network,
-    predictor: Predictor,
-    plan: TilePlan,
-    tile: tuple[Tile, NDArray[np.float32]],
-    *,
-    tta: object,
-    timer: Callable[[], float],
-) -> dict[str, float]:
-    """Return seconds for one tile in exact arithmetic and in each faster way that works; from an earlier run if it is known."""
-    key = timing_key(predictor.spec, plan.window, predictor.device, threads=torch.get_num_threads(), tta=tta)
-    offered = backends(predictor)
-    known = {name: value for name, value in recall(key).items() if name in (EXACT, *offered)}
-    if EXACT in known and len(known) > 1:
-        return known
-    measured = measure(network, tile, offered, timer=timer)
-    remember(key, measured)
-    return measured
-
-
-def measure(
-    network: Network,
-    tile: tuple[Tile, NDArray[np.float32]],
-    names: list[str],
-    *,
-    rounds: int = 3,
-    timer: Callable[[], float] = time.perf_counter,
-) -> dict[str, float]:
-    """Time one tile in exact arithmetic and in other ways, in turns; a way that fails is left out.
-
-    Parameters
-    ----------
-    network : Network
-        What to call; left in exact mode.
-    tile : (Tile, ndarray of float32 of shape (C, *window))
-        What to compute.
-    names : list of str
-        Ways to try, of `napari_tileseg.engine.backends.backends`.
-    rounds : int
-        How often each of them is timed.
-    timer : callable
-        The clock.
-
-    Returns
-    -------
-    dict of str to float
-        Seconds of the fastest round, by the name of the way; ``"exact"`` is always there.
-    """
-    place, pixels = tile
-    batch = torch.from_numpy(pixels)[None]
-    seconds: dict[str, list[float]] = {EXACT: []}
-    with kept_memory():  # as in a run
-        _call(network, batch, place, EXACT)  # warming up is not speed
-        for name in names:
-            # What a library cannot compute in this way is no fault of the run; exact arithmetic is still there.
-            with suppress(PredictorError, DeviceMemoryError):
-                _call(network, batch, place, name)
-                seconds[name] = []
-        for _ in range(rounds):
-            for name, times in seconds.items():
-                start = timer()
-                _call(network, batch, place, name)
-                times.append(timer() - start)
-    return {name: min(times) for name, times in seconds.items()}
+    return Verdict(False, refused or "bfloat16 is no faster than exact arithmetic on this device, so the run stays exact.")
 
 
 def probe(predictor: Predictor, options: SegmentOptions) -> float:
@@ -245,7 +176,7 @@ def probe(predictor: Predictor, options: SegmentOptions) -> float:
     plan = recipe.plan(recipe.window)
     noise = np.random.default_rng(0).random((len(predictor.spec.channels), *recipe.window), dtype=np.float32)
     network = Network(predictor, plan.output, tta=options.tta)
-    names = backends(predictor) if options.precision == "auto" else []
+    names = [name for name in backends(predictor) if not name.endswith(COMPILED)] if options.precision == "auto" else []
     seconds = measure(network, (Tile((0,) * len(recipe.window), recipe.window), noise), names, rounds=1)
     key = timing_key(predictor.spec, recipe.window, predictor.device, threads=torch.get_num_threads(), tta=options.tta)
     remember(key, {RUN + name: value for name, value in seconds.items()})
@@ -259,22 +190,13 @@ def remember_run(predictor: Predictor, options: SegmentOptions, verdict: Verdict
     remember(key, {RUN + (verdict.backend if verdict and verdict.fast else EXACT): seconds})
 
 
-def _call(network: Network, batch: torch.Tensor, tile: Tile, name: str) -> torch.Tensor:
-    network.fast, before = name != EXACT, network.backend
-    network.backend = before if name == EXACT else name
-    try:
-        return network(batch, [tile])[0]
-    finally:
-        network.fast, network.backend = False, before
-
-
 def _decoded(
     network: Network, tiles: list[tuple[Tile, NDArray[np.float32]]], spec: ModelSpec, options: SegmentOptions, *, backend: str = EXACT
 ) -> NDArray[Any]:
     """Return the labels of some tiles, each decoded by itself, stacked along a new first axis."""
     found = []
     for tile, pixels in tiles:
-        scores = _call(network, torch.from_numpy(pixels)[None], tile, backend)
+        scores = compute(network, torch.from_numpy(pixels)[None], tile, backend)
         # Outside of inference mode only a copy may be written to.
         found.append(_labels(scores.to(torch.float32, copy=True), spec, options))
     return np.stack(found)

@@ -14,7 +14,7 @@ import torch
 from napari_tileseg.engine.adaptive import Refinement, line_of
 from napari_tileseg.engine.allocator import kept_memory
 from napari_tileseg.engine.counted import CountedSlab, empty_scores
-from napari_tileseg.engine.decode import Classes, Decoder, Masks, PerPixel
+from napari_tileseg.engine.decode import Classes, Decoder, Masks, PerPixel, Undecoded
 from napari_tileseg.engine.decoders import find_decoder
 from napari_tileseg.engine.events import Event, Finished, Planned, Progress, SlabDone, Warned
 from napari_tileseg.engine.faults import Relief, smaller_window
@@ -26,6 +26,7 @@ from napari_tileseg.engine.precision import Verdict, decide
 from napari_tileseg.engine.predict import Network, out_of_memory
 from napari_tileseg.engine.recipe import Recipe, resolve
 from napari_tileseg.engine.scan import Turn
+from napari_tileseg.engine.sinks import MovedSink
 from napari_tileseg.engine.stitch import Slab
 from napari_tileseg.engine.strips import Strips
 from napari_tileseg.engine.tiles import Tile
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from napari_tileseg.engine.tiles import Placed, Row, TilePlan
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["never", "run"]
+__all__ = ["make_decoder", "never", "run"]
 
 
 _HELD_BYTES = 4 << 30
@@ -69,6 +70,7 @@ def run(
     keeper: Keeper | None = None,
     relief: Relief | None = None,
     wanted: Callable[[Tile], bool] | None = None,
+    box: Tile | None = None,
 ) -> Iterator[Event]:
     """Segment one image on the model's grid, slab by slab along one of its axes.
 
@@ -98,6 +100,9 @@ def run(
         What earlier samples have given up for want of memory; this run adds to it.
     wanted : callable, optional
         Whether a tile, by the box that its scores are for, is to be computed; pixels that no tile covers are background.
+    box : Tile, optional
+        Compute only the tiles of the image that touch this part of it: inside, the sink gets what it would get from the whole
+        image, to the last bit; around it, less. Objects go on outside, so they are not decoded: only scores, if asked for, arrive.
 
     Yields
     ------
@@ -121,9 +126,11 @@ def run(
     while True:
         task: _Task | None = None
         try:
-            task = _prepare(source, predictor, relief.options(options), cancel, first_id, turn, keeper, relief, wanted)
+            if box is not None:
+                keeper = Keeper()  # with a smaller window the box has other surroundings: it is computed anew
+            task = _prepare(source, predictor, relief.options(options), cancel, first_id, turn, keeper, relief, wanted, box)
             task.verdict = verdict
-            yield from _scan(task, turn.sink(sink), keeper)
+            yield from _scan(task, MovedSink(turn.sink(sink), task.offset) if box else turn.sink(sink), keeper)
             break
         except DeviceMemoryError:
             verdict = task.verdict if task else verdict
@@ -145,7 +152,7 @@ def _scan(task: _Task, sink: Sink, keeper: Keeper) -> Iterator[Event]:
     yield task.planned()
     yield from task.notes()
     yield from task.choose_precision()
-    with kept_memory(), Feed(task.source, task.plan, first=task.first, check=task.check) as feed:
+    with kept_memory(), Feed(task.source, task.plan, first=task.first, check=task.check, offset=task.offset) as feed:
         for row in task.plan.rows(task.first):
             block = feed.take(row)
             for line, pixels, tiles in task.lines(row, block):
@@ -176,6 +183,7 @@ class _Task:
     cancel: Callable[[], bool]
     turn: Turn
     relief: Relief
+    offset: tuple[int, ...]
     wanted: Callable[[Tile], bool] | None = None
     refinement: Refinement | None = None
     verdict: Verdict | None = None
@@ -235,8 +243,9 @@ class _Task:
         self._above = block.copy()
 
     def _unturned(self, tile: Tile) -> Tile:
-        """Return a tile in the order of the image's axes."""
-        return Tile(self.turn.back(tile.start), self.turn.back(tile.stop))
+        """Return a tile in the order of the image's axes, where it lies in the image."""
+        moved = tile.moved(self.offset)
+        return Tile(self.turn.back(moved.start), self.turn.back(moved.stop))
 
     def compute(self, row: Row, block: NDArray[np.float32], origin: tuple[int, ...], tiles: list[Placed]) -> Iterator[Event]:
         """Predict and add tiles that lie side by side; where memory runs out, by other means."""
@@ -266,7 +275,7 @@ class _Task:
 
     def _predict(self, tiles: list[Placed], pixels: torch.Tensor, origin: tuple[int, ...]) -> torch.Tensor:
         """Return the scores of some tiles, where the slab is."""
-        places = [Tile(self.turn.back(tile.seen.start), self.turn.back(tile.seen.stop)) for tile in tiles]
+        places = [self._unturned(tile.seen) for tile in tiles]
         try:
             return self.network(self._fill(tiles, pixels, origin), places).to(self.slab.device)
         except (MemoryError, RuntimeError) as error:  # not the network, which says so itself, but a copy before or after it
@@ -320,7 +329,7 @@ class _Task:
     def write(self, sink: Sink, pieces: Iterable[tuple[Tile, NDArray[Any]]]) -> Iterator[Event]:
         for region, labels in pieces:
             sink.write(region.slices, labels)
-            yield SlabDone(self.turn.back(region.bounds))
+            yield SlabDone(self.turn.back(region.moved(self.offset).bounds))
         for message in self.decoder.warnings():
             yield Warned(message)
 
@@ -335,14 +344,18 @@ def _prepare(
     keeper: Keeper,
     relief: Relief,
     wanted: Callable[[Tile], bool] | None,
+    box: Tile | None,
 ) -> _Task:
     """Check everything that can be checked, then allocate."""
     _check_source(source, predictor.spec)
     source, predictor, options = turn.source(source), turn.predictor(predictor), turn.options(options)
     spec = predictor.spec
     recipe = resolve(spec, options)
-    plan = recipe.plan(source.shape[1:])
-    decoder = keeper.resume(_decoder(spec, options, first_id, plan, turn))
+    plan, offset = recipe.plan(source.shape[1:]), (0,) * len(turn.order)
+    if box is not None:
+        plan, offset = plan.touching(Tile(turn.forth(box.start), turn.forth(box.stop)))
+    fresh: Decoder = Undecoded() if box and spec.output == "instances" else make_decoder(spec, options, first_id, plan, turn)
+    decoder = keeper.resume(fresh)
     if decoder is None:
         raise OptionsError("A run that finds objects cannot continue in the middle of an image without its journal. Start it again.")
     relief.batch = relief.batch or options.batch or default_batch(plan, predictor.device)
@@ -371,7 +384,23 @@ def _prepare(
         first=first,
     )
     task = _Task(
-        source, predictor, options, plan, needs, network, slab, decoder, first, skip, relief.batch, cancel, turn, relief, wanted, refinement
+        source,
+        predictor,
+        options,
+        plan,
+        needs,
+        network,
+        slab,
+        decoder,
+        first,
+        skip,
+        relief.batch,
+        cancel,
+        turn,
+        relief,
+        offset,
+        wanted,
+        refinement,
     )
     network.check = task.check
     return task
@@ -393,7 +422,8 @@ def _check_limit(needs: Estimate, limit: int | None) -> None:
         )
 
 
-def _decoder(spec: ModelSpec, options: SegmentOptions, first_id: int, plan: TilePlan, turn: Turn) -> Decoder:
+def make_decoder(spec: ModelSpec, options: SegmentOptions, first_id: int, plan: TilePlan, turn: Turn) -> Decoder:
+    """Return what makes labels of the scores of a whole sample, whose rows come in the order of the plan."""
     match spec.output:
         case "softmax":
             return Classes(spec.classes)

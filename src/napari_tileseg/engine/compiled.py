@@ -1,0 +1,66 @@
+"""Networks compiled for this computer: by torch's own compiler, where a C++ compiler is there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from napari_tileseg.folders import cache_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import nn
+
+__all__ = ["Compiled", "can_compile"]
+
+_OPTIONS: dict[str, Any] = {
+    "freezing": True,  # weights are laid out for the processor once
+    "compile_threads": 1,  # no pool of processes that outlives the run
+}
+
+
+def can_compile(device: str) -> bool:
+    """Say whether there is what compiling a network for a device needs.
+
+    Only for processors so far: on a GPU the gain was never measured.
+    """
+    if device != "cpu" or sys.platform == "win32":  # there a compiler works in its own console only
+        return False
+    return shutil.which(os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")) is not None
+
+
+class Compiled:
+    """A module in compiled form; each new size of tile is compiled by its first call, which takes seconds.
+
+    Parameters
+    ----------
+    module : torch module
+        In evaluation mode; must not change any more.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
+        with _quiet():
+            self._forward: Any = torch.compile(module, dynamic=False, options=_OPTIONS)
+
+    def __call__(self, batch: torch.Tensor) -> Any:
+        """Return what the module returns for a batch, shape (N, C, *window)."""
+        with _quiet():
+            # One by one: every other number of tiles would be compiled anew.
+            scores = [self._forward(tile) for tile in batch.split(1)]
+        return torch.cat(scores) if len(scores) > 1 else scores[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what those who make the compiler warn each other of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

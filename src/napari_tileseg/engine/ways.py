@@ -1,0 +1,153 @@
+"""``Ways``: the ways to compute one tile of a model on this computer, timed, the fastest first."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from napari_tileseg.engine.allocator import kept_memory
+from napari_tileseg.engine.backends import AUTOCAST, COMPILED, backends
+from napari_tileseg.engine.timings import EXACT, recall, remember
+from napari_tileseg.errors import DeviceMemoryError, PredictorError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from napari_tileseg.engine.predict import Network
+    from napari_tileseg.engine.protocols import Predictor
+    from napari_tileseg.engine.tiles import Tile
+
+__all__ = ["WORTH", "Ways", "compute", "measure"]
+
+WORTH = 120.0
+"""Seconds that a run must take for a network to be compiled that was never timed so: compiling takes up to half a minute."""
+
+_START = "start "
+"""Put before the name of a way: seconds on the wall until it can be used. Infinite where it cannot."""
+
+
+class Ways:
+    """The ways to compute a tile, each timed once for a model and computer.
+
+    Parameters
+    ----------
+    network : Network
+        What to call; left in exact mode.
+    predictor : Predictor
+        Its model.
+    tile : (Tile, ndarray of float32 of shape (C, *window))
+        What to compute.
+    key : str
+        By which times are remembered, see `timings.timing_key`.
+    timer : callable
+        The clock.
+    """
+
+    def __init__(
+        self, network: Network, predictor: Predictor, tile: tuple[Tile, NDArray[Any]], key: str, timer: Callable[[], float]
+    ) -> None:
+        self._network, self._tile, self._key, self._timer = network, tile, key, timer
+        offered = backends(predictor)
+        self._compiled = [name for name in offered if name.endswith(COMPILED)]
+        ready = [name for name in offered if name not in self._compiled]
+        known = recall(key)
+        self.seconds = {name: known[name] for name in (EXACT, *ready) if name in known}
+        """Seconds for one tile by the name of the way, ``"exact"`` among them."""
+        if len(self.seconds) < 2:
+            self.seconds = measure(network, tile, ready, timer=timer)
+            remember(key, self.seconds)
+
+    def faster(self, tiles: int) -> Iterator[str]:
+        """Yield the ways that are faster than exact arithmetic for so many tiles, those of the faster arithmetic before the others.
+
+        A network is compiled where that pays, and only when its arithmetic's turn has come.
+        """
+        exact = self.seconds[EXACT]
+        short = {name for name in self.seconds if name.startswith(AUTOCAST)}
+        kinds = [short, set(self.seconds) - short - {EXACT}]
+        for kind in sorted((kind for kind in kinds if kind), key=lambda kind: min(self.seconds[name] for name in kind)):
+            best = min(self.seconds[name] for name in kind)
+            compiled = [name for name in self._compiled if name.startswith(AUTOCAST) == (kind is short)]
+            kind |= {name for name in compiled if best < 1.5 * exact and self._pays(name, best, tiles)}
+            yield from sorted((name for name in kind if self.seconds[name] < exact), key=lambda name: self.seconds[name])
+
+    def _pays(self, name: str, otherwise: float, tiles: int) -> bool:
+        """Say whether a run should prepare a way; what is not known yet is measured, if the run is long enough."""
+        known = recall(self._key)
+        start = known.get(_START + name)
+        if start is None:
+            if tiles * otherwise < WORTH:
+                return False
+            began = time.perf_counter()
+            found = measure(self._network, self._tile, [name], timer=self._timer)
+            start = time.perf_counter() - began if name in found else math.inf
+            remember(self._key, {_START + name: start} | ({name: found[name]} if name in found else {}))
+            if name in found:
+                self.seconds[name] = found[name] * self.seconds[EXACT] / found[EXACT]  # other programs may have begun meanwhile
+            return name in found
+        if name not in known:
+            return False
+        self.seconds[name] = known[name]
+        return tiles * (otherwise - known[name]) > start
+
+
+def measure(
+    network: Network,
+    tile: tuple[Tile, NDArray[Any]],
+    names: list[str],
+    *,
+    rounds: int = 3,
+    timer: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
+    """Time one tile in exact arithmetic and in other ways, in turns; a way that fails is left out.
+
+    Parameters
+    ----------
+    network : Network
+        What to call; left in exact mode.
+    tile : (Tile, ndarray of float32 of shape (C, *window))
+        What to compute.
+    names : list of str
+        Ways to try, of `napari_tileseg.engine.backends.backends`.
+    rounds : int
+        How often each of them is timed.
+    timer : callable
+        The clock.
+
+    Returns
+    -------
+    dict of str to float
+        Seconds of the fastest round, by the name of the way; ``"exact"`` is always there.
+    """
+    place, pixels = tile
+    batch = torch.from_numpy(pixels)[None]
+    seconds: dict[str, list[float]] = {EXACT: []}
+    with kept_memory():  # as in a run
+        compute(network, batch, place, EXACT)  # warming up is not speed
+        for name in names:
+            # What a library cannot compute in this way is no fault of the run; exact arithmetic is still there.
+            with suppress(PredictorError, DeviceMemoryError):
+                compute(network, batch, place, name)
+                seconds[name] = []
+        for _ in range(rounds):
+            for name, times in seconds.items():
+                start = timer()
+                compute(network, batch, place, name)
+                times.append(timer() - start)
+    return {name: min(times) for name, times in seconds.items()}
+
+
+def compute(network: Network, batch: torch.Tensor, tile: Tile, name: str) -> torch.Tensor:
+    """Return the scores of one tile, computed in a way by its name."""
+    network.fast, before = name != EXACT, network.backend
+    network.backend = before if name == EXACT else name
+    try:
+        return network(batch, [tile])[0]
+    finally:
+        network.fast, network.backend = False, before
