@@ -237,7 +237,10 @@ def test_axes_are_asked_for_where_nobody_says_them(run: Run, tmp_path: Path) -> 
     assert read_volume(tmp_path / "a.ome.tif").axes == "TYX"
 
 
-def test_ctrl_c_ends_with_130_and_keeps_what_is_finished(run: Run, crop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_a_signal_ends_with_130_and_keeps_what_is_finished(
+    run: Run, crop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
     tell = reporting._print_json
     seen: list[SlabDone] = []
 
@@ -246,10 +249,10 @@ def test_ctrl_c_ends_with_130_and_keeps_what_is_finished(run: Run, crop: Path, t
         if isinstance(event, SlabDone):
             seen.append(event)
             if len(seen) == 1:
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(number)
 
     monkeypatch.setattr(reporting, "_print_json", interrupt)
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(number)
     status, said, _ = run("segment", crop, "-o", tmp_path / "a.ome.tif", *SMALL, "--json")
     events = [json.loads(line) for line in said.splitlines()]
     assert status == 130
@@ -263,7 +266,7 @@ def test_ctrl_c_ends_with_130_and_keeps_what_is_finished(run: Run, crop: Path, t
     np.testing.assert_array_equal(np.asarray(kept.data)[:stop] > 0, whole[:stop] > 0)
     assert not np.asarray(kept.data)[stop:].any()
     assert kept.metadata["provenance"]["state"] == "unfinished"
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
 
 
 def test_a_job_repeats_a_run(run: Run, crop: Path, tmp_path: Path) -> None:

@@ -118,6 +118,33 @@ def test_bars_on_a_terminal(batch: Run, raw: Path, monkeypatch: pytest.MonkeyPat
     assert "image_02.tif failed: " in told
 
 
+def test_a_dry_run_says_all_and_does_nothing(batch: Run, raw: Path, tmp_path: Path) -> None:
+    (raw / "image_02.tif").write_text("no image")
+    (raw / "notes.txt").write_text("not meant")
+    status, said, told = batch("--dry-run", "--pattern", "*_0[0-4].tif")
+    lines = said.splitlines()
+    assert (status, told) == (1, "")
+    assert lines[0] == "image_00.tif -> image_00.ome.tif"
+    assert 'image_02.tif will fail: "image_02.tif" holds text' in said
+    assert any(line.startswith("5 images, ") for line in lines)
+    assert not (tmp_path / "out").exists()
+    (raw / "image_02.tif").unlink()
+    assert batch("--no-report", "--pattern", "*_0[0-1].tif")[0] == 0
+    status, said, _ = batch("--dry-run")
+    assert status == 0
+    assert "image_00.tif skipped: done before" in said.splitlines()
+    assert "image_03.tif -> image_03.ome.tif" in said.splitlines()
+    assert "notes.txt is left out: it is no image" in said.splitlines()
+    status, said, _ = batch("--dry-run", "--json")
+    events = [json.loads(line) for line in said.splitlines()]
+    assert [event["event"] for event in events] == ["forecast"] * 5 + ["preview"]
+    assert [event["action"] for event in events[:-1]] == ["skip", "skip", "do", "do", "do"]
+    assert (events[-1]["images"], len(events[-1]["left_out"])) == (5, 1)
+    status, said, _ = batch("--dry-run", "--overlap", "0.1")
+    assert status == 1
+    assert "other settings" in said
+
+
 WRONG = [
     (("--format", "xyz"), "'.ome.tif', '.ome.zarr'"),
     (("--series", "first"), "a number from 0, or all"),
@@ -278,3 +305,36 @@ def test_sigterm_stops_a_process_that_can_be_started_again(
     for path in (tmp_path / "raw").iterdir():
         found = np.asarray(read_volume(tmp_path / "out" / f"{path.stem}.ome.tif").data)
         assert found.shape == np.asarray(read_volume(path).data).shape
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups that get Ctrl-C from a program")
+def test_ctrl_c_in_a_terminal_does_not_frighten_the_workers(
+    tmp_path: Path, classes_model: str, write_images: Callable[..., list[Path]]
+) -> None:
+    """A terminal sends Ctrl-C to all processes of the command, the workers too."""
+    write_images(tmp_path / "raw", 60)
+    words = [
+        "batch",
+        str(tmp_path / "raw"),
+        "-o",
+        str(tmp_path / "out"),
+        "--model",
+        classes_model,
+        "--no-report",
+        "--json",
+        "--workers",
+        "2",
+    ]
+    command = [sys.executable, "-m", "napari_tileseg.cli", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if json.loads(line)["event"] == "task ended":
+                os.killpg(process.pid, signal.SIGINT)
+                break
+        rest, told = process.communicate(timeout=300)
+    assert (process.returncode, told) == (130, "Stopped. The same command goes on from here.\n")
+    last = json.loads(rest.splitlines()[-1])
+    assert (last["cancelled"], last["failed"]) == (True, 0)
+    assert last["waiting"] > 0

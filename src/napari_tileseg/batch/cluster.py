@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_tileseg.batch.connection import DEATHS, check_greetings, connect, wait_for_workers
+from napari_tileseg.batch.connection import check_greetings, connect, wait_for_workers
 from napari_tileseg.batch.crew import Crew
 from napari_tileseg.batch.events import TaskProgress, TaskStarted
 from napari_tileseg.batch.executor import in_disk_order
@@ -138,7 +138,7 @@ def _outcome(task: Task, answer: dict[str, Any]) -> Outcome:
     if answer.get("killed"):
         return Outcome(
             "failed",
-            f'"{name}" has ended {DEATHS} workers, one after the other, perhaps for want of memory. Try it alone, with a smaller window.',
+            f'"{name}" has ended several workers, one after the other, perhaps for want of memory. Try it alone, with a smaller window.',
             input_digest=input_stamp(Path(task.input)) if Path(task.input).exists() else "",
         )
     if answer.get("cancelled"):

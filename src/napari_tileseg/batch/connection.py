@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -60,7 +61,23 @@ def connect(*, workers: int = 0, scheduler: str = "", device: str = "auto") -> I
             yield client
         return
     with _local_cluster(workers, device) as cluster, Client(cluster, set_as_default=False) as client:
+        client.register_plugin(_deaf())
         yield client
+
+
+def _deaf() -> Any:
+    """Return what makes each worker leave Ctrl-C to the program that has started it: a terminal sends it to all of them."""
+    from distributed import WorkerPlugin
+
+    base: Any = WorkerPlugin
+
+    class Deaf(base):  # type: ignore[misc]  # only the package knows its base
+        """Runs where the worker's loop runs: in the main thread, the only one that may say so."""
+
+        def setup(self, worker: object) -> None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    return Deaf()
 
 
 def _client(make: Any, scheduler: str) -> Any:
@@ -88,10 +105,10 @@ def _local_cluster(workers: int, device: str) -> Any:
     places = cuda_places(workers, device)
     more: dict[str, Any] = {
         "threads_per_worker": 1,
-        "dashboard_address": None,
         "silence_logs": logging.CRITICAL,  # what matters is told as an outcome
         "memory_limit": 0,  # Dask would stop a process whose memory it takes for its own
-        "scheduler_kwargs": {"allowed_failures": DEATHS - 1},
+        # Two batches at once must not argue about the port of a dashboard that nobody has asked for.
+        "scheduler_kwargs": {"allowed_failures": DEATHS - 1, "dashboard": False, "dashboard_address": ":0"},
     }
     if places and (cuda_cluster := _cuda_cluster()) is not None:
         return cuda_cluster(n_workers=workers, CUDA_VISIBLE_DEVICES=places, env=environment, **more)

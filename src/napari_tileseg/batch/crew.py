@@ -163,37 +163,43 @@ class _Shift:
                 raise RunError(_LOST) from None
             return None
         if isinstance(item, str):
-            return self._finish(item) if item in self._out else None
+            return self._end(item) if item in self._out else None
+        key = next((key for key, (_, order) in self._out.items() if order["number"] == item["number"]), None)
+        if key is None:  # an order that was answered already, and done once more because a worker has died
+            return None
+        if "answer" in item:
+            return self._answer(item, self._out.pop(key)[1])
         if item.get("started"):
             self._starts.setdefault(item["number"], set()).add(item["worker"])
         self._hear(item)
         return None
 
-    def _finish(self, key: str) -> dict[str, Any] | None:
+    def _answer(self, item: dict[str, Any], order: dict[str, Any]) -> dict[str, Any] | None:
+        answer = {**item["answer"], "number": order["number"]}
+        self._crew.loads[item["process"]] = item["loads"]
+        if "error" in answer:
+            raise error_of(answer)
+        return None if "cancelled" in answer and self._repeat(order) else answer
+
+    def _end(self, key: str) -> dict[str, Any] | None:
+        """Look why an order has ended without an answer."""
         from distributed import KilledWorker
 
         future, order = self._out.pop(key)
-        if future.status == "finished":
-            answer: dict[str, Any] = future.result()
-            self._crew.loads[answer["process"]] = answer["loads"]
-            if "error" in answer:
-                raise error_of(answer)
-            return None if "cancelled" in answer and self._repeat(order) else answer
-        if future.status in ("cancelled", "lost"):
+        if self._crew.client.status != "running":
             raise RunError(_LOST)
-        failure = future.exception()
-        if isinstance(failure, KilledWorker):
-            # Dask suspects every order that a dead worker had, also those that only waited there.
-            if len(self._starts.get(order["number"], ())) < DEATHS and self._repeat(order):
-                return None
-            return {"number": order["number"], "killed": True}
-        raise failure if isinstance(failure, TileSegError) else _unexpected(failure)
+        failure = future.exception() if future.status == "error" else None
+        if failure is not None and not isinstance(failure, KilledWorker):
+            raise failure if isinstance(failure, TileSegError) else _unexpected(failure)
+        # Dask suspects every order that a dead worker had, also those that only waited there.
+        guilty = failure is not None and len(self._starts.get(order["number"], ())) >= DEATHS
+        return None if not guilty and self._repeat(order) else {"number": order["number"], "killed": True}
 
     def _repeat(self, order: dict[str, Any]) -> bool:
         """Give an order out again, unless that was done too often."""
         tries = self._tries[order["number"]] = self._tries.get(order["number"], 0) + 1
         if tries <= DEATHS:
-            self._again.append(order)
+            self._again.append({**order, "careful": True})
         return tries <= DEATHS
 
     def _signal(self, word: str) -> None:
@@ -210,7 +216,7 @@ class _Shift:
         deadline = time.monotonic() + _GRACE
         gone = {future.key for future in waiting}
         self._out = {key: entry for key, entry in self._out.items() if key not in gone}
-        while self._out and time.monotonic() < deadline:
+        while self._out and time.monotonic() < deadline and self._crew.client.status == "running":
             self._signal("stop")
             try:
                 item = self.inbox.get(timeout=_TICK)

@@ -148,6 +148,23 @@ class Ledger:
             begun = connection.execute("SELECT name FROM sqlite_master WHERE name = 'tasks'").fetchone()
             return _rows(connection) if begun else {}  # somebody may just be making it
 
+    @staticmethod
+    def objection(output: Path, settings: Mapping[str, Any]) -> str:
+        """Return the sentence with which `agree` would refuse other settings, without changing anything; empty if it would not.
+
+        Raises
+        ------
+        OutputError
+            If the ledger cannot be read.
+        """
+        path = ledger_path(output)
+        if not path.is_file():
+            return ""
+        with _told(path), contextlib.closing(sqlite3.connect(path, timeout=_PATIENCE / 1000)) as connection:
+            connection.execute("PRAGMA query_only = ON")
+            found = connection.execute("SELECT value FROM job WHERE name = 'settings'").fetchone()
+        return _refusal(path, None if found is None else json.loads(found[0]), json.loads(json.dumps(settings)))
+
     def close(self) -> None:
         """Close it; what was told is on the disk anyway."""
         with self._lock, contextlib.suppress(sqlite3.Error):
@@ -169,15 +186,8 @@ class Ledger:
             If the results that are there were made with other settings.
         """
         now = json.loads(json.dumps(settings))
-        before = self._value("settings")
-        if before is not None:
-            changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-            if changed:
-                told = "; ".join(f"{name} (was {_shown(before.get(name))}, is {_shown(now.get(name))})" for name in changed)
-                raise OutputError(
-                    f'The results in "{self._path.parent.parent}" were made with other settings: {told}. '
-                    "Choose another output folder, or the settings of before."
-                )
+        if refusal := _refusal(self._path, self._value("settings"), now):
+            raise OutputError(refusal)
         with self._changing() as connection:
             for name, value in (("settings", now), ("job", dict(job))):
                 connection.execute("INSERT OR REPLACE INTO job VALUES (?, ?)", (name, json.dumps(value)))
@@ -257,6 +267,18 @@ class Ledger:
         """Give the connection inside one transaction."""
         with self._lock, _told(self._path), self._connection:
             yield self._connection
+
+
+def _refusal(path: Path, before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str:
+    """Say what is other than in an earlier run; nothing where all is the same."""
+    changed = [name for name in {**before, **now} if before.get(name) != now.get(name)] if before is not None else []
+    if before is None or not changed:
+        return ""
+    told = "; ".join(f"{name} (was {_shown(before.get(name))}, is {_shown(now.get(name))})" for name in changed)
+    return (
+        f'The results in "{path.parent.parent}" were made with other settings: {told}. '
+        "Choose another output folder, or the settings of before."
+    )
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from napari_tileseg.batch.naming import Names, inside, key, model_names, stem_of
 from napari_tileseg.batch.task import Task
 from napari_tileseg.batch.walk import Rules, Walk, readable
-from napari_tileseg.errors import InputError, OptionsError
+from napari_tileseg.errors import Cancelled, InputError, OptionsError
 from napari_tileseg.io.files import amount
 from napari_tileseg.io.plate import read_plate
 from napari_tileseg.io.registry import count_series, suffix_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from napari_tileseg.batch.job import BatchJob
     from napari_tileseg.batch.walk import Found
@@ -95,7 +95,7 @@ class _Image:
     labels: Path | None = None
 
 
-def list_tasks(job: BatchJob, *, empty: bool = False) -> Listing:
+def list_tasks(job: BatchJob, *, empty: bool = False, cancel: Callable[[], bool] | None = None) -> Listing:
     """List what a job consists of; no pixel is read.
 
     The same folder gives the same names each time, whatever is in the output folder.
@@ -105,6 +105,8 @@ def list_tasks(job: BatchJob, *, empty: bool = False) -> Listing:
     job : BatchJob
     empty : bool
         Whether a folder without images is accepted: a microscope may write there later.
+    cancel : callable, optional
+        Asked for every folder and every file of several images; true stops.
 
     Raises
     ------
@@ -112,6 +114,8 @@ def list_tasks(job: BatchJob, *, empty: bool = False) -> Listing:
         If an input is not there, may not be read, or nothing in it is an image.
     OptionsError
         If a model is given twice, names cannot be made by the template, or results would stand among the images.
+    Cancelled
+        If `cancel` said so.
     """
     models = model_names(job.models)
     names = _names(job)
@@ -119,9 +123,10 @@ def list_tasks(job: BatchJob, *, empty: bool = False) -> Listing:
     if output.is_file():
         raise OptionsError(f'"{output.name}" is a file. Give a folder for the results.')
     inputs = [_absolute(given) for given in job.inputs]
-    walk = _walk(job, inputs, output)
+    stop = cancel or (lambda: False)
+    walk = _walk(job, inputs, output, stop)
     while True:
-        images, left_out = _images(job, walk.found, inputs)
+        images, left_out = _images(job, walk.found, inputs, stop)
         plain = _tasks(job, images, models, names, output)
         if (earlier := _earlier_results(walk.found, plain, names)) is None:
             break
@@ -149,12 +154,12 @@ def _absolute(path: str) -> Path:
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
-def _walk(job: BatchJob, inputs: list[Path], output: Path) -> Walk:
+def _walk(job: BatchJob, inputs: list[Path], output: Path, stop: Callable[[], bool]) -> Walk:
     if len(inputs) == 1 and not os.path.lexists(inputs[0]):
         raise InputError(f'There is no file or folder "{inputs[0]}". Check the name.')
     around = any(inside(output, path) for path in inputs)
     rules = Rules(job.pattern, job.exclude, job.recursive, output if around else None)
-    walk = Walk(_root(inputs), rules)
+    walk = Walk(_root(inputs), rules, stop)
     for path in dict.fromkeys(inputs):
         walk.add(path)
     walk.finish()
@@ -170,11 +175,15 @@ def _root(inputs: list[Path]) -> Path | None:
         return None
 
 
-def _images(job: BatchJob, found: Iterable[Found], inputs: list[Path]) -> tuple[list[_Image], list[tuple[str, str]]]:
+def _images(
+    job: BatchJob, found: Iterable[Found], inputs: list[Path], stop: Callable[[], bool]
+) -> tuple[list[_Image], list[tuple[str, str]]]:
     """Take files apart that hold several images."""
     images: list[_Image] = []
     left_out: list[tuple[str, str]] = []
     for item in found:
+        if stop():
+            raise Cancelled("Cancelled while the images were being listed.")
         folder, _, file = item.place.rpartition("/")
         stem, kind = stem_of(file)
         name = readable(item.place)

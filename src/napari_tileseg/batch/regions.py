@@ -169,6 +169,7 @@ def segment_on_cluster(
         raise OptionsError(f"This cannot be done by several workers together: {reason}. Change that, or use one process.")
     facts = {"input": str(source), "series": series, "level": level, "axes": axes, "channels": list(channels) if channels else None}
     facts["partial"] = options.unreadable == "skip"
+    open_image(facts)  # what is wrong with it is said before a cluster is started
     with connect(workers=workers, scheduler=scheduler, device=options.device) as client:
         crew = Crew(client)
         wait_for_workers(client, cancel=stop)

@@ -30,6 +30,9 @@ __all__ = ["fresh_models", "greet", "obey", "signal", "topic"]
 _TOLD_EVERY = 0.25
 """Seconds between two messages about progress."""
 
+_SENT = 0.05
+"""Seconds after which a message has left the process."""
+
 _KEPT_SIGNALS = 64
 """Runs whose last signal a worker remembers."""
 
@@ -55,27 +58,28 @@ def topic(run: str) -> str:
     return f"tileseg-{run}"
 
 
-def signal(run: str, word: str) -> None:
-    """Tell this worker what becomes of a run: ``"stop"``, ``"pause"`` or ``"go"``. Called beside the orders it works on."""
+async def signal(run: str, word: str) -> None:
+    """Tell this worker what becomes of a run: ``"stop"``, ``"pause"`` or ``"go"``. Called beside the orders it works on.
+
+    Asynchronous, because Dask waits for other functions, and a worker that has left the network never answers.
+    """
     _signals.pop(run, None)
     while len(_signals) >= _KEPT_SIGNALS:
         _signals.pop(next(iter(_signals)))
     _signals[run] = word
 
 
-def obey(order: dict[str, Any]) -> dict[str, Any]:
-    """Do one order.
+def obey(order: dict[str, Any]) -> None:
+    """Do one order, and say the answer.
+
+    It travels as a message, before Dask tells that the order is done: an answer that Dask keeps on the worker until it is asked for
+    is lost with the worker.
 
     Parameters
     ----------
     order : dict
-        ``run`` and ``number`` name it; ``kind`` is ``"task"``, ``"survey"`` or ``"share"``, see `_do`.
-
-    Returns
-    -------
-    dict
-        Of the kind; or ``error`` and ``message``, or ``cancelled``. ``process`` and ``loads`` say who did it, and how many models
-        it has loaded in its life.
+        ``run`` and ``number`` name it; ``kind`` is ``"task"``, ``"survey"`` or ``"share"``, see `_do`. ``careful``: a worker has died
+        that had this order, so it is told before anything is done who works on it now.
     """
     from distributed import get_worker
 
@@ -96,13 +100,15 @@ def obey(order: dict[str, Any]) -> dict[str, Any]:
 
     with _busy:  # a worker with several threads would hold several images, and the network would wait for itself
         say({"started": True, "worker": worker.address}, always=True)
+        if order.get("careful"):
+            time.sleep(_SENT)
         try:
             answer = {"cancelled": True} if stop() else _do(order, say, stop)
         except Cancelled:
             answer = {"cancelled": True}
         except TileSegError as error:
             answer = {"error": type(error).__name__, "message": str(error)}
-        return {**answer, "number": number, "process": f"{socket.gethostname()}:{os.getpid()}", "loads": _models.loads}
+        say({"answer": answer, "process": f"{socket.gethostname()}:{os.getpid()}", "loads": _models.loads}, always=True)
 
 
 def _forgotten(worker: Any, key: Any) -> bool:

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,9 @@ from napari_tileseg.batch.countdown import Countdown
 from napari_tileseg.batch.events import BatchFinished, BatchProgress, BatchStarted, TaskEnded, TaskProgress, TaskStarted
 from napari_tileseg.batch.ledger import Ledger, key_of
 from napari_tileseg.batch.lock import OutputLock
-from napari_tileseg.batch.stamps import digest, input_stamp, output_stamp
+from napari_tileseg.batch.report import finish_batch
+from napari_tileseg.batch.stamps import digest, output_stamp
+from napari_tileseg.batch.standing import standing
 from napari_tileseg.batch.task import OVER
 from napari_tileseg.batch.work import forget, unfinished
 
@@ -148,10 +149,11 @@ def run_listing(
     paused: Callable[[], bool] | None = None,
     retry_failed: bool = False,
     executor: Executor | None = None,
+    last: bool = True,
 ) -> Report:
-    """Do what is listed, as far as the ledger does not have it; see `run_batch`."""
+    """Do what is listed, as far as the ledger does not have it; see `run_batch`. The report waits for the `last` list."""
     batch = _Batch(job, listing, ledger, on_event or (lambda event: None), cancel or (lambda: False), paused or (lambda: False))
-    return batch.run(executor, retry_failed=retry_failed)
+    return batch.run(executor, retry_failed=retry_failed, last=last)
 
 
 def output_folder(job: BatchJob) -> Path:
@@ -205,7 +207,7 @@ class _Batch:
         self._countdown = Countdown({task.number: task.size for task in listing.tasks})
         self._before: set[int] = set()
 
-    def run(self, executor: Executor | None, *, retry_failed: bool) -> Report:
+    def run(self, executor: Executor | None, *, retry_failed: bool, last: bool) -> Report:
         from napari_tileseg.batch.executor import LocalExecutor
 
         tasks = self._listing.tasks
@@ -223,7 +225,7 @@ class _Batch:
             finally:  # at once, not when nobody holds it any more: its threads write into the folder
                 if isinstance(runs, Generator):
                     runs.close()
-        return self._report()
+        return self._report(last=last)
 
     def _waiting(self, *, retry_failed: bool) -> list[Task]:
         """Return the tasks that are to be done; forget what is left of those that are done."""
@@ -241,27 +243,25 @@ class _Batch:
 
     def _stands(self, task: Task, row: Row, *, retry_failed: bool) -> bool:
         """Say whether what an earlier run noted of a task still holds."""
-        if row.state not in OVER or (row.state == "failed" and retry_failed):
-            return False
-        try:
-            if input_stamp(Path(task.input)) != row.input_digest:
-                return False
-        except OSError:
-            return row.state == "failed" and not row.input_digest
-        return row.state != "done" or (self._is_there(task, row))
+        match standing(task, row):
+            case "failed":
+                return not retry_failed
+            case "touched":
+                return self._is_same(task, row)
+            case found:
+                return found in ("done", "skipped")
 
-    def _is_there(self, task: Task, row: Row) -> bool:
+    def _is_same(self, task: Task, row: Row) -> bool:
+        """Compare a result that somebody has moved or copied with what was noted."""
         output = Path(task.output)
         try:
             stamp = output_stamp(output)
-            if stamp == row.output_stamp:
-                return all(Path(beside).exists() for beside in (task.objects, task.overlay, task.scores, task.uncertainty) if beside)
             if digest(output) != row.digest:
                 return False
         except OSError:
             return False
         self._ledger.touch(row.key, stamp)
-        return True
+        return standing(task, replace(row, output_stamp=stamp)) == "done"
 
     def _finish(self, task: Task, outcome: Outcome) -> None:
         key = self._keys[task.number]
@@ -321,7 +321,7 @@ class _Batch:
         with self._telling:
             self._on_event(event)
 
-    def _report(self) -> Report:
+    def _report(self, *, last: bool) -> Report:
         self._ledger.stop()
         rows = self._ledger.rows()
         mine = tuple(rows[self._keys[task.number]] for task in self._listing.tasks)
@@ -329,22 +329,28 @@ class _Batch:
         before = sum(rows[self._keys[number]].state == "done" for number in self._before)
         cancelled = waiting > 0 and self._cancel()
         seconds = time.monotonic() - self._began
-        report = sum_up(self._job, mine, self._listing.left_out, before=before, seconds=seconds, cancelled=cancelled)
+        tasks, left_out = self._listing.tasks, self._listing.left_out
+        report = sum_up(self._job, tasks, mine, left_out, before=before, seconds=seconds, cancelled=cancelled, last=last)
         self._send(finished(report))
         return report
 
 
 def sum_up(
-    job: BatchJob, rows: tuple[Row, ...], left_out: Sequence[tuple[str, str]], *, before: int, seconds: float, cancelled: bool
+    job: BatchJob,
+    tasks: Sequence[Task],
+    rows: tuple[Row, ...],
+    left_out: Sequence[tuple[str, str]],
+    *,
+    before: int,
+    seconds: float,
+    cancelled: bool,
+    last: bool = True,
 ) -> Report:
-    """Count how the tasks of a batch have ended, and write the report if the job wants one."""
+    """Count how the tasks of a batch have ended; at last, write the report and what else is made of all results, if wanted."""
     count = {state: sum(row.state == state for row in rows) for state in OVER}
     waiting = len(rows) - sum(count.values())
-    path = ""
-    if job.report and find_spec("napari_tileseg.batch.report") is not None:
-        from napari_tileseg.batch.report import write_report
-
-        path = str(write_report(output_folder(job), rows, left_out=tuple(left_out)))
+    page = finish_batch(job, output_folder(job), tasks, rows, left_out=left_out, seconds=seconds) if last else None
+    path = str(page) if page is not None else ""
     return Report(count["done"], count["skipped"], count["failed"], waiting, before, seconds, rows, tuple(left_out), path, cancelled)
 
 

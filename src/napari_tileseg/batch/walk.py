@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_tileseg.errors import InputError
+from napari_tileseg.errors import Cancelled, InputError
 from napari_tileseg.io.files import is_zarr
 from napari_tileseg.io.registry import find_format, suffix_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["Found", "Rules", "Walk", "natural", "readable"]
 
@@ -78,10 +78,13 @@ class Walk:
     root : Path or None
         The folder that names are relative to; None where the inputs have none in common.
     rules : Rules
+    stop : callable
+        Asked for every folder; true stops.
     """
 
     root: Path | None
     rules: Rules
+    stop: Callable[[], bool] = lambda: False
     found: list[Found] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
     _links: list[tuple[Path, str]] = field(default_factory=list)
@@ -129,6 +132,8 @@ class Walk:
         straight, links = deque([folder]), deque[Path]()
         first = True
         while straight or links:
+            if self.stop():
+                raise Cancelled("Cancelled while the images were being listed.")
             now = straight.popleft() if straight else links.popleft()
             try:
                 entries = sorted(os.scandir(now), key=lambda entry: natural(entry.name))

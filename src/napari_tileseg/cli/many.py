@@ -64,7 +64,7 @@ def perform_batch(job: BatchJob, how: How, *, json_lines: bool) -> None:
     if how.dry_run:
         from napari_tileseg.cli.preview import tell_preview
 
-        return tell_preview(job, json_lines=json_lines)
+        return tell_preview(job, retry_failed=how.retry_failed, json_lines=json_lines)
     with interrupts() as cancel, progress(json_lines, cancel) as tell:
         end = _run(job, how, tell, cancel, json_lines=json_lines)
     if not json_lines:
@@ -104,5 +104,5 @@ def _executor(job: BatchJob, how: How) -> Executor:
     """Return what does the tasks; one worker needs no cluster."""
     from napari_tileseg.batch.cluster import make_executor
 
-    workers = 0 if how.workers == 1 and not how.scheduler else how.workers
+    workers = 0 if how.workers == 1 else how.workers
     return make_executor(job, workers=workers, scheduler=how.scheduler, divide=how.split)

@@ -158,7 +158,7 @@ def _function(item: Format, purpose: str) -> str:
     return item.reader if purpose == "read" else item.writer
 
 
-def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0, partial: bool = False) -> Volume:
+def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0, partial: bool = False, lazy: bool = False) -> Volume:
     """Open an image file.
 
     Parameters
@@ -171,6 +171,8 @@ def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0, p
         Which resolution, 0 the finest, in files that hold several.
     partial : bool
         Open a damaged file too, if its format can (TIFF): indexing what is missing raises an error.
+    lazy : bool
+        Leave small images in their file too, where the format can, for somebody who wants to know their size only.
 
     Returns
     -------
@@ -190,7 +192,8 @@ def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0, p
         raise InputError(f'"{path.name}" is of no known format. {_accepted("read")} can be opened.')
     try:
         reader = _load(chosen.reader)
-        more = {"partial": True} if partial and "partial" in inspect.signature(reader).parameters else {}
+        known = inspect.signature(reader).parameters
+        more = {name: True for name, wanted in (("partial", partial), ("lazy", lazy)) if wanted and name in known}
         volume: Volume = reader(path, series=series, level=level, **more)
         # So that a run that was interrupted notices when the file is another one.
         return replace(volume, name=_storable(volume.name), metadata={**volume.metadata, "stamp": stamp(path)})
