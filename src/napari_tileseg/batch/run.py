@@ -261,7 +261,7 @@ class _Batch:
         except OSError:
             return False
         self._ledger.touch(row.key, stamp)
-        return True
+        return standing(task, replace(row, output_stamp=stamp)) == "done"
 
     def _finish(self, task: Task, outcome: Outcome) -> None:
         key = self._keys[task.number]
