@@ -341,7 +341,7 @@ def _executor(job: BatchJob, begin: BeginBatch) -> Any:
         return None
     from napari_tileseg.batch.cluster import make_executor
 
-    return make_executor(job, workers=begin.workers if begin.workers > 1 else None, scheduler=begin.cluster or None)
+    return make_executor(job, workers=begin.workers if begin.workers > 1 else 0, scheduler=begin.cluster)
 
 
 def _watch(parent: int) -> None:
