@@ -183,9 +183,9 @@ class BatchWidget(QWidget):
         """Start with the folder of the active image, or of another one, or else with the open layers."""
         if self.session.order is not None or self.form.images.text() not in ("", self._guess):
             return
-        layers = self._layers()
+        topmost_first = self._layers()[::-1]
         active = self.viewer.layers.selection.active
-        ordered = sorted(layers[::-1], key=lambda layer: layer is not active)
+        ordered = sorted(topmost_first, key=lambda layer: layer is not active)
         paths = (getattr(layer.source, "path", None) for layer in ordered)
         folder = next((str(Path(path).parent) for path in paths if path and Path(path).parent.is_dir()), "")
         guess = folder or (ALL_LAYERS if layers else "")
