@@ -188,7 +188,7 @@ class BatchWidget(QWidget):
         ordered = sorted(topmost_first, key=lambda layer: layer is not active)
         paths = (getattr(layer.source, "path", None) for layer in ordered)
         folder = next((str(Path(path).parent) for path in paths if path and Path(path).parent.is_dir()), "")
-        guess = folder or (ALL_LAYERS if layers else "")
+        guess = folder or (ALL_LAYERS if topmost_first else "")
         if guess != self.form.images.text():
             self.form.images.setText(guess)
         self._guess = ALL_LAYERS if guess == ALL_LAYERS else ""  # a folder stays, whatever is opened next
