@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from napari_tileseg.batch import connection
-from napari_tileseg.batch.cluster import DaskExecutor, make_executor
+from napari_tileseg.batch.cluster import DaskExecutor, kept, make_executor
 from napari_tileseg.batch.connection import compare, cuda_places, threads_each
 from napari_tileseg.batch.crew import Crew, error_of
 from napari_tileseg.batch.events import TaskProgress, TaskStarted
@@ -84,6 +84,22 @@ def test_two_workers_do_what_one_program_does_and_load_the_model_once(job: Batch
 
 def test_no_workers_means_this_program(job: BatchJob) -> None:
     assert isinstance(make_executor(job), LocalExecutor)
+    with kept(make_executor(job)) as executor:
+        assert isinstance(executor, LocalExecutor)
+
+
+def test_a_scheduler_knows_its_workers(job: BatchJob) -> None:
+    assert make_executor(job, workers=1, scheduler="tcp://x:1", divide=False) == DaskExecutor(scheduler="tcp://x:1", divide=False)
+
+
+@pytest.mark.usefixtures("images")
+def test_workers_and_their_models_stay_from_batch_to_batch(job: BatchJob, tmp_path: Path) -> None:
+    with kept(make_executor(job, workers=2)) as executor:
+        for name in ("one", "two"):
+            assert run_batch(elsewhere(job, tmp_path, name), executor=executor).done == 6
+    assert isinstance(executor, DaskExecutor)
+    assert 1 <= len(executor.loads) <= 2, "no process was started for the second batch"
+    assert set(executor.loads.values()) == {1}
 
 
 def slow_images(write_images: Callable[..., list[Path]], folder: Path, count: int) -> None:
@@ -305,7 +321,9 @@ def test_gpus_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_each_process_gets_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
     monkeypatch.setitem(sys.modules, "dask_cuda", None)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     with connection.connect(workers=2) as client:
+        assert "OMP_NUM_THREADS" not in os.environ, "other programs that are started from here are none of Dask's business"
         client.wait_for_workers(2, timeout=60)
         found = client.run(lambda: (os.environ["CUDA_VISIBLE_DEVICES"], os.environ["OMP_NUM_THREADS"]))
     each = str(threads_each(2))

@@ -60,7 +60,14 @@ def connect(*, workers: int = 0, scheduler: str = "", device: str = "auto") -> I
         with _client(Client, scheduler) as client:
             yield client
         return
-    with _local_cluster(workers, device) as cluster, Client(cluster, set_as_default=False) as client:
+    import dask
+
+    # Dask would set OMP_NUM_THREADS=1 in this program too, for whatever it starts later.
+    with (
+        dask.config.set({"distributed.nanny.pre-spawn-environ": {}}),
+        _local_cluster(workers, device) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
         client.register_plugin(_deaf())
         yield client
 
