@@ -34,11 +34,7 @@ def everything(folder: Path) -> dict[str, int]:
 def test_nothing_is_touched_and_everything_is_said(
     tmp_path: Path, job: BatchJob, images: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-<<<<<<< HEAD
     monkeypatch.setenv("TILESEG_CACHE", str(tmp_path / "cache"))  # nothing is known of the model's speed yet
-=======
-    monkeypatch.setattr(estimation, "expected_seconds", lambda *_, **__: None)
->>>>>>> list
     (tmp_path / "raw" / "bad.tif").write_text("no image")
     whole = images[0].read_bytes()
     (tmp_path / "raw" / "cut.tif").write_bytes(whole[: len(whole) // 2])
