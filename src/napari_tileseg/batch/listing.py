@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from napari_tileseg.batch.naming import Names, inside, key, model_names, stem_of
 from napari_tileseg.batch.task import Task
-from napari_tileseg.batch.walk import Rules, Walk, readable
+from napari_tileseg.batch.walk import Rules, Walk
 from napari_tileseg.errors import Cancelled, InputError, OptionsError
-from napari_tileseg.io.files import amount
+from napari_tileseg.io.files import amount, readable
 from napari_tileseg.io.plate import read_plate
 from napari_tileseg.io.registry import count_series, suffix_of
 
@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from napari_tileseg.batch.job import BatchJob
     from napari_tileseg.batch.walk import Found
 
-__all__ = ["Listing", "list_tasks"]
+__all__ = ["SAVED_LAYERS", "Listing", "list_tasks"]
 
 _NIFTI = (".nii", ".nii.gz")
+
+SAVED_LAYERS = Path(".tileseg", "layers")
+"""Where in the output folder layers are saved that no file stands behind; their results go to the top of the output folder."""
 
 JOURNALS = Path(".tileseg", "journals")
 """Where in the output folder the journals stand."""
@@ -158,8 +161,9 @@ def _walk(job: BatchJob, inputs: list[Path], output: Path, stop: Callable[[], bo
     if len(inputs) == 1 and not os.path.lexists(inputs[0]):
         raise InputError(f'There is no file or folder "{inputs[0]}". Check the name.')
     around = any(inside(output, path) for path in inputs)
-    rules = Rules(job.pattern, job.exclude, job.recursive, output if around else None)
-    walk = Walk(_root(inputs), rules, stop)
+    saved = output / SAVED_LAYERS
+    rules = Rules(job.pattern, job.exclude, job.recursive, output if around else None, saved)
+    walk = Walk(_root([path for path in inputs if path.parent != saved] or inputs), rules, stop)
     for path in dict.fromkeys(inputs):
         walk.add(path)
     walk.finish()
@@ -257,7 +261,7 @@ def _suffix(job: BatchJob, image: _Image) -> str:
         return ""
     if job.format != "auto":
         return job.format
-    return ".nii.gz" if suffix_of(image.path) in _NIFTI else ".ome.tif"
+    return ".nii.gz" if image.kind in ("nii", "nii_gz") else ".ome.tif"
 
 
 def _task(job: BatchJob, number: int, model: str, image: _Image, models: dict[str, str], chosen: str, output: Path) -> Task:

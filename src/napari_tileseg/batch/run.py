@@ -22,7 +22,7 @@ from napari_tileseg.batch.task import OVER
 from napari_tileseg.batch.work import forget, unfinished
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from napari_tileseg.batch.events import BatchEvent
     from napari_tileseg.batch.executor import Executor
@@ -72,7 +72,7 @@ def run_batch(
     on_event: Callable[[BatchEvent], None] | None = None,
     cancel: Callable[[], bool] | None = None,
     paused: Callable[[], bool] | None = None,
-    retry_failed: bool = False,
+    retry_failed: bool | Collection[str] = False,
     executor: Executor | None = None,
 ) -> Report:
     """Segment many images.
@@ -90,8 +90,8 @@ def run_batch(
         Asked before every tile; true stops the batch. The same job goes on later.
     paused : callable, optional
         Asked before every tile; the batch waits while it is true, and keeps its models.
-    retry_failed : bool
-        Whether to try again what has failed in an earlier run.
+    retry_failed : bool or collection of str
+        Whether to try again what has failed in an earlier run: all of it, or the tasks of these names.
     executor : Executor, optional
         What does the tasks; this program by default.
 
@@ -147,7 +147,7 @@ def run_listing(
     on_event: Callable[[BatchEvent], None] | None = None,
     cancel: Callable[[], bool] | None = None,
     paused: Callable[[], bool] | None = None,
-    retry_failed: bool = False,
+    retry_failed: bool | Collection[str] = False,
     executor: Executor | None = None,
     last: bool = True,
 ) -> Report:
@@ -207,7 +207,7 @@ class _Batch:
         self._countdown = Countdown({task.number: task.size for task in listing.tasks})
         self._before: set[int] = set()
 
-    def run(self, executor: Executor | None, *, retry_failed: bool, last: bool) -> Report:
+    def run(self, executor: Executor | None, *, retry_failed: bool | Collection[str], last: bool) -> Report:
         from napari_tileseg.batch.executor import LocalExecutor
 
         tasks = self._listing.tasks
@@ -227,7 +227,7 @@ class _Batch:
                     runs.close()
         return self._report(last=last)
 
-    def _waiting(self, *, retry_failed: bool) -> list[Task]:
+    def _waiting(self, *, retry_failed: bool | Collection[str]) -> list[Task]:
         """Return the tasks that are to be done; forget what is left of those that are done."""
         rows = self._ledger.rows()
         waiting = []
@@ -241,11 +241,11 @@ class _Batch:
         self._ledger.wait(self._keys[task.number] for task in waiting)
         return waiting
 
-    def _stands(self, task: Task, row: Row, *, retry_failed: bool) -> bool:
+    def _stands(self, task: Task, row: Row, *, retry_failed: bool | Collection[str]) -> bool:
         """Say whether what an earlier run noted of a task still holds."""
         match standing(task, row):
             case "failed":
-                return not retry_failed
+                return not _is_wanted(task, retry_failed)
             case "touched":
                 return self._is_same(task, row)
             case found:
@@ -358,3 +358,7 @@ def finished(report: Report) -> BatchFinished:
     """Return the event that says the same."""
     counts = (report.done, report.skipped, report.failed, report.waiting, report.before)
     return BatchFinished(*counts, report.seconds, report=report.report, cancelled=report.cancelled)
+
+
+def _is_wanted(task: Task, retry: bool | Collection[str]) -> bool:
+    return retry if isinstance(retry, bool) else task.name in retry
