@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 import pytest
 
 from napari_tileseg.batch import connection
@@ -301,6 +303,44 @@ def test_workers_that_do_not_fit_are_named() -> None:
 def test_errors_of_workers_keep_their_kind() -> None:
     assert isinstance(error_of({"error": "ModelNotFoundError", "message": "x"}), ModelNotFoundError)
     assert isinstance(error_of({"error": "annotations", "message": "x"}), RunError)
+
+
+@pytest.mark.slow
+def test_a_script_without_a_main_part_is_told_so(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("from napari_tileseg.batch.connection import connect\nwith connect(workers=1): pass\n")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300, check=False)
+    assert "OptionsError: The 1 worker processes could not be started" in done.stderr
+    assert 'if __name__ == "__main__"' in done.stderr
+
+
+# The whole command
+
+
+@posix
+@pytest.mark.slow
+def test_the_whole_command_is_killed_and_goes_on(job: BatchJob, tmp_path: Path, write_images: Callable[..., list[Path]], told: Any) -> None:
+    slow_images(write_images, tmp_path / "raw", 6)
+    arguments = ["batch", job.inputs[0], "-o", job.output, "--model", job.models[0], "--workers", "2", "--no-report", "--json"]
+    command = [sys.executable, "-c", "from napari_tileseg.cli import main; main()", *arguments]
+    journals = Path(job.output) / ".tileseg" / "journals"
+    for rows in (1, 3):
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            deadline, changed, last = time.monotonic() + 300, 0, 0.0
+            while changed < rows and process.poll() is None and time.monotonic() < deadline:
+                stamps = [path.stat().st_mtime for path in journals.glob("*/journal.json") if path.exists()]
+                if max(stamps, default=0.0) > last:
+                    last, changed = max(stamps), changed + 1
+                time.sleep(0.002)
+            children = psutil.Process(process.pid).children(recursive=True)
+            process.kill()
+        _, alive = psutil.wait_procs(children, timeout=60)
+        assert not alive, "workers end with the program that has started them"
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    alone = elsewhere(job, tmp_path, "alone")
+    run_batch(alone)
+    same_outputs(job.output, alone.output)
 
 
 # GPUs and cores
