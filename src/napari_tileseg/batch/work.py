@@ -250,9 +250,6 @@ def compute(
         _make(folder)
         streamed = _staged_name(task).endswith(".zarr") and not is_label_place(Path(task.output))
         staged = folder / _staged_name(task) if streamed else None
-        if staged is not None and staged.exists():
-            shutil.rmtree(folder)  # cut off between the last chunk and outcome.json
-            _make(folder)
         more |= {"journal": folder, "out": staged, "keep_journal": True}
     elif folder.exists():
         shutil.rmtree(folder)
