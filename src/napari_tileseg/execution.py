@@ -154,7 +154,8 @@ class Run:
         if self.journal is None or not self.journal.resumed:
             from napari_tileseg.engine.precision import remember_run
 
-            remember_run(self.predictor, self.options, self.verdict, self.seconds / clock.total)
+            worked = self.seconds - getattr(self.predictor, "waited", 0.0)  # for others that use the model too
+            remember_run(self.predictor, self.options, self.verdict, worked / clock.total)
         self.count(labels)
         objects = self.objects if self.axis_map.output == "instances" else None
         self.tell(Finished(objects=objects, seconds=self.seconds, voxels=self.counts, windows=self.windows))

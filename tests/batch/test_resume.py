@@ -105,6 +105,21 @@ def test_other_settings_ask_for_another_folder(job: BatchJob, objects_model: str
     assert report.before == 6  # where it runs is no other setting
 
 
+def test_results_are_not_replaced_by_those_of_other_images_of_the_same_names(
+    job: BatchJob, tmp_path: Path, write_images: Callable[..., list[Path]], told: Any
+) -> None:
+    run_batch(job)
+    before = contents(tmp_path / "out")
+    write_images(tmp_path / "other", 4, size=60)
+    with pytest.raises(OutputError, match=r"made from images in another folder that have the same names\. Choose another output"):
+        run_batch(job.model_copy(update={"inputs": (str(tmp_path / "other"),)}))
+    assert contents(tmp_path / "out") == before
+    shutil.move(tmp_path / "raw", tmp_path / "moved")
+    report = run_batch(job.model_copy(update={"inputs": (str(tmp_path / "moved"),)}), on_event=told)
+    assert report.before == 6, "the same images in another place"
+    assert not started(told)
+
+
 def test_two_runs_in_one_folder_are_one_too_many(job: BatchJob, tmp_path: Path) -> None:
     with OutputLock(tmp_path / "out"), pytest.raises(OutputError, match=r"Another run writes into .* right now"):
         run_batch(job)

@@ -30,11 +30,15 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's"
 
 
 @pytest.fixture
-def ready(batch: Callable[..., Any], folder: Path, settings_file: Path) -> Any:
-    """A shown dock with a folder in it, ready to start."""
-    here = batch(show=True)
-    here.use(folder, settings_file)
-    return here
+def ready(batch: Callable[..., Any], folder: Path, settings_file: Path) -> Callable[[], Any]:
+    """Return a function that shows a dock with a folder in it, ready to start."""
+
+    def make() -> Any:
+        here = batch(show=True)
+        here.use(folder, settings_file)
+        return here
+
+    return make
 
 
 # Before
@@ -113,8 +117,9 @@ def test_settings_are_those_of_segment(batch: Callable[..., Any], desk: Callable
     here.until(lambda: here.form.problems["settings"].shown is not None)
 
 
-def test_what_the_form_holds_is_the_job(ready: Any, folder: Path) -> None:
-    form = ready.form
+def test_what_the_form_holds_is_the_job(ready: Callable[[], Any], folder: Path) -> None:
+    here = ready()
+    form = here.form
     form.pattern.setText("image0*.tif; image11*")
     form.exclude.setText("image03.tif")
     form.recursive.setChecked(True)
@@ -129,13 +134,13 @@ def test_what_the_form_holds_is_the_job(ready: Any, folder: Path) -> None:
     form.template.setText("{stem}_{model}")
     form.workers.setValue(2)
     form.changed.emit()
-    ready.until(lambda: ready.dock.order is not None and len(ready.rows) == 20)
-    job = ready.dock.order.job
+    here.until(lambda: here.dock.order is not None and len(here.rows) == 20)
+    job = here.dock.order.job
     assert job.pattern == ("image0*.tif", "image11*")
     assert job.exclude == ("image03.tif",)
     assert job.models == ("small-objects", "small-classes")
     assert (job.recursive, job.format, job.axes, job.objects, job.options.scores) == (True, ".ome.zarr", "YX", True, True)
-    assert ready.dock.order.workers == 2
+    assert here.dock.order.workers == 2
     assert form.saving_fold.inside == "scores, objects, report"
     assert form.others_fold.inside == "small-classes"
     assert form.reading_fold.inside == "axes Y X, without image03.tif"
@@ -143,211 +148,223 @@ def test_what_the_form_holds_is_the_job(ready: Any, folder: Path) -> None:
     form.axes.setText("")
     form.channels.setText("one")
     form.changed.emit()
-    ready.until(lambda: ready.form.problems["settings"].shown is not None)
-    assert 'Channels "one"' in ready.form.problems["settings"].shown.text
+    here.until(lambda: here.form.problems["settings"].shown is not None)
+    assert 'Channels "one"' in here.form.problems["settings"].shown.text
 
 
 # A whole batch
 
 
-def test_a_folder_past_a_bad_file(ready: Any, folder: Path) -> None:
+def test_a_folder_past_a_bad_file(ready: Callable[[], Any], folder: Path) -> None:
+    here = ready()
     (folder / "image04.tif").write_bytes((folder / "image04.tif").read_bytes()[:900])
     (folder / "notes.txt").write_text("no image")
-    ready.form.changed.emit()
-    ready.until(lambda: ready.dock.order is not None and "left out" in ready.box)
-    ready.start()
-    assert ready.dock.setup.header.isVisible()
-    assert not ready.form.isVisible(), "the form folds away"
-    assert ready.dock.setup.header.text().startswith("Set-up: raw → raw_labels, small-objects")
-    ready.finish()
-    assert ready.text.startswith("11 done, 1 failed in ")
-    assert ready.dock.message.shown.kind == "warning"
-    assert ready.dock.button.text() == "New batch"
-    assert ready.rows["image04.tif"].state == "failed"
+    here.form.changed.emit()
+    here.until(lambda: here.dock.order is not None and "left out" in here.box)
+    here.start()
+    assert here.dock.setup.header.isVisible()
+    assert not here.form.isVisible(), "the form folds away"
+    assert here.dock.setup.header.text().startswith("Set-up: raw → raw_labels, small-objects")
+    here.finish()
+    assert here.text.startswith("11 done, 1 failed in ")
+    assert here.dock.message.shown.kind == "warning"
+    assert here.dock.button.text() == "New batch"
+    assert here.rows["image04.tif"].state == "failed"
     assert len(list((folder.parent / "raw_labels").glob("*.ome.tif"))) == 11
-    texts = [ready.dock.shown.itemText(place) for place in range(ready.dock.shown.count())]
+    texts = [here.dock.shown.itemText(place) for place in range(here.dock.shown.count())]
     assert texts == ["All (12)", "Waiting (0)", "Running (0)", "Done (11)", "Skipped (0)", "Failed (1)"]
-    ready.dock.shown.choose("failed")
-    assert ready.dock.files.model().rowCount() == 1
-    ready.click_row("image04.tif")
-    assert "image04.tif" in ready.dock.about_row.shown.text
-    assert ready.dock.about_row.shown.links == (Action.RETRY, Action.OPEN, Action.SHOW)
-    assert not ready.layers, "a failed file is not opened unasked"
+    here.dock.shown.choose("failed")
+    assert here.dock.files.model().rowCount() == 1
+    here.click_row("image04.tif")
+    assert "image04.tif" in here.dock.about_row.shown.text
+    assert here.dock.about_row.shown.links == (Action.RETRY, Action.OPEN, Action.SHOW)
+    assert not here.layers, "a failed file is not opened unasked"
 
 
-def test_a_file_is_tried_again(ready: Any, folder: Path) -> None:
+def test_a_file_is_tried_again(ready: Callable[[], Any], folder: Path) -> None:
+    here = ready()
     whole = (folder / "image04.tif").read_bytes()
     for name in ("image04.tif", "image07.tif"):
         (folder / name).write_bytes(b"")
-    ready.start()
-    ready.finish()
-    assert "2 failed" in ready.text
+    here.start()
+    here.finish()
+    assert "2 failed" in here.text
     (folder / "image04.tif").write_bytes(whole)
-    ready.click_row("image04.tif")
-    ready.follow(Action.RETRY)
-    ready.finish()
-    assert ready.rows["image04.tif"].state == "done"
-    assert ready.rows["image07.tif"].state == "failed"
+    here.click_row("image04.tif")
+    here.follow(Action.RETRY)
+    here.finish()
+    assert here.rows["image04.tif"].state == "done"
+    assert here.rows["image07.tif"].state == "failed"
     (folder / "image07.tif").write_bytes(whole)
-    ready.follow(Action.RETRY_FAILED)
-    ready.finish()
-    assert ready.text.startswith("12 done in ")
-    assert "11 of 12 were done before." in ready.text
+    here.follow(Action.RETRY_FAILED)
+    here.finish()
+    assert here.text.startswith("12 done in ")
+    assert "11 of 12 were done before." in here.text
 
 
-def test_a_file_is_tried_again_when_the_others_are_done(ready: Any, folder: Path) -> None:
+def test_a_file_is_tried_again_when_the_others_are_done(ready: Callable[[], Any], folder: Path) -> None:
+    here = ready()
     whole = (folder / "image00.tif").read_bytes()
     (folder / "image00.tif").write_bytes(b"")
-    ready.start()
-    ready.until(lambda: ready.rows["image00.tif"].state == "failed")
-    ready.dock.second.click()
-    ready.until(lambda: ready.session.state.paused)
+    here.start()
+    here.until(lambda: here.rows["image00.tif"].state == "failed")
+    here.dock.second.click()
+    here.until(lambda: here.session.state.paused)
     (folder / "image00.tif").write_bytes(whole)
-    ready.click_row("image00.tif")
-    ready.follow(Action.RETRY)
-    assert ready.rows["image00.tif"].again
-    assert "when the other files are done" in ready.dock.about_row.shown.text
-    ready.dock.second.click()
-    ready.until(lambda: ready.rows["image00.tif"].state == "done" and not ready.session.active)
-    assert ready.phase is Phase.DONE
+    here.click_row("image00.tif")
+    here.follow(Action.RETRY)
+    assert here.rows["image00.tif"].again
+    assert "when the other files are done" in here.dock.about_row.shown.text
+    here.dock.second.click()
+    here.until(lambda: here.rows["image00.tif"].state == "done" and not here.session.active)
+    assert here.phase is Phase.DONE
 
 
-def test_a_new_batch_begins_with_the_form(ready: Any) -> None:
-    ready.start()
-    ready.finish()
-    ready.click()
-    assert ready.phase is Phase.NONE
-    assert ready.form.isVisible()
-    assert not ready.dock.setup.header.isVisible()
-    ready.settle()
-    assert ready.dock.button.text() == "Start"
-    ready.start()
-    ready.finish()
-    assert ready.text.startswith("12 done in ")
-    assert "12 of 12 were done before." in ready.text
+def test_a_new_batch_begins_with_the_form(ready: Callable[[], Any]) -> None:
+    here = ready()
+    here.start()
+    here.finish()
+    here.click()
+    assert here.phase is Phase.NONE
+    assert here.form.isVisible()
+    assert not here.dock.setup.header.isVisible()
+    here.settle()
+    assert here.dock.button.text() == "Start"
+    here.start()
+    here.finish()
+    assert here.text.startswith("12 done in ")
+    assert "12 of 12 were done before." in here.text
 
 
-def test_several_models_and_everything_beside(ready: Any, folder: Path) -> None:
-    ready.form.ticks["small-classes"].setChecked(True)
-    ready.form.objects.setChecked(True)
-    ready.form.pattern.setText("image0[0-2]*")
-    ready.form.changed.emit()
-    ready.until(lambda: ready.dock.order is not None and len(ready.rows) == 6)
-    ready.start()
-    ready.finish()
-    assert ready.text.startswith("6 done in ")
-    assert Action.REPORT in ready.dock.message.shown.links
+def test_several_models_and_everything_beside(ready: Callable[[], Any], folder: Path) -> None:
+    here = ready()
+    here.form.ticks["small-classes"].setChecked(True)
+    here.form.objects.setChecked(True)
+    here.form.pattern.setText("image0[0-2]*")
+    here.form.changed.emit()
+    here.until(lambda: here.dock.order is not None and len(here.rows) == 6)
+    here.start()
+    here.finish()
+    assert here.text.startswith("6 done in ")
+    assert Action.REPORT in here.dock.message.shown.links
     output = folder.parent / "raw_labels"
     assert (output / "report.html").is_file()
     assert len(list(output.glob("*.ome.tif"))) == 6
-    assert any("class" in row.message or row.counts for row in ready.rows.values())
+    assert any("class" in row.message or row.counts for row in here.rows.values())
 
 
 # Cut off, and gone on with
 
 
-def test_cancel_and_continue(ready: Any) -> None:
-    ready.start()
-    ready.until(lambda: ready.over() >= 2)
-    ready.qtbot.keyClick(ready.dock, Qt.Key.Key_Escape)
-    assert ready.dock.button.text() == "Cancelling..."
-    ready.finish(Phase.CANCELLED)
-    done = ready.session.state.done
+def test_cancel_and_continue(ready: Callable[[], Any]) -> None:
+    here = ready()
+    here.start()
+    here.until(lambda: here.over() >= 2)
+    here.qtbot.keyClick(here.dock, Qt.Key.Key_Escape)
+    assert here.dock.button.text() == "Cancelling..."
+    here.finish(Phase.CANCELLED)
+    done = here.session.state.done
     assert 2 <= done < 12
-    assert ready.text == f"Cancelled. {done} of 12 files are done; Continue does the others."
-    assert (ready.dock.button.text(), ready.dock.second.text()) == ("Continue", "New batch")
-    assert not any(row.state == "running" for row in ready.rows.values())
-    ready.click()
-    ready.finish()
-    assert ready.text.startswith("12 done in ")
-    assert f"{done} of 12 were done before." in ready.text
-    assert sum(row.before for row in ready.rows.values()) == done
+    assert here.text == f"Cancelled. {done} of 12 files are done; Continue does the others."
+    assert (here.dock.button.text(), here.dock.second.text()) == ("Continue", "New batch")
+    assert not any(row.state == "running" for row in here.rows.values())
+    here.click()
+    here.finish()
+    assert here.text.startswith("12 done in ")
+    assert f"{done} of 12 were done before." in here.text
+    assert sum(row.before for row in here.rows.values()) == done
 
 
-def test_pause_and_resume(ready: Any) -> None:
-    ready.start()
-    ready.until(lambda: ready.over() >= 1)
-    ready.click(ready.dock.second)
-    ready.until(lambda: ready.session.state.paused)
-    assert ready.dock.second.text() == "Resume"
-    ready.until(lambda: ready.dock.progress.format().startswith("Paused after "))
-    ready.click(ready.dock.second)
-    ready.until(lambda: not ready.session.state.paused)
-    ready.finish()
-    assert ready.text.startswith("12 done in ")
+def test_pause_and_resume(ready: Callable[[], Any]) -> None:
+    here = ready()
+    here.start()
+    here.until(lambda: here.over() >= 1)
+    here.click(here.dock.second)
+    here.until(lambda: here.session.state.paused)
+    assert here.dock.second.text() == "Resume"
+    here.until(lambda: here.dock.progress.format().startswith("Paused after "))
+    here.click(here.dock.second)
+    here.until(lambda: not here.session.state.paused)
+    here.finish()
+    assert here.text.startswith("12 done in ")
 
 
 @posix
-def test_the_process_dies_and_the_batch_goes_on(ready: Any) -> None:
-    ready.start()
-    ready.until(lambda: ready.over() >= 2)
+def test_the_process_dies_and_the_batch_goes_on(ready: Callable[[], Any]) -> None:
+    here = ready()
+    here.start()
+    here.until(lambda: here.over() >= 2)
     os.kill(bridge.supervisor().pid, signal.SIGKILL)
-    ready.finish(Phase.DIED)
-    assert ready.text.startswith("The model's process ended, most likely for lack of memory. ")
-    assert ready.text.endswith(" of 12 files are safe.")
-    ready.click()
-    ready.finish()
-    assert ready.text.startswith("12 done in ")
+    here.finish(Phase.DIED)
+    assert here.text.startswith("The model's process ended, most likely for lack of memory. ")
+    assert here.text.endswith(" of 12 files are safe.")
+    here.click()
+    here.finish()
+    assert here.text.startswith("12 done in ")
 
 
-def test_another_run_writes_there(ready: Any, folder: Path) -> None:
+def test_another_run_writes_there(ready: Callable[[], Any], folder: Path) -> None:
+    here = ready()
     from napari_tileseg.batch.lock import OutputLock
 
     output = folder.parent / "raw_labels"
     output.mkdir()
     with OutputLock(output):
-        ready.click()
-        ready.finish(Phase.FAILED)
-    assert "run" in ready.text
-    assert ready.dock.button.text() == "Start", "the form is there to be changed"
-    assert ready.form.isVisible()
+        here.click()
+        here.finish(Phase.FAILED)
+    assert "run" in here.text
+    assert here.dock.button.text() == "Start", "the form is there to be changed"
+    assert here.form.isVisible()
 
 
-def test_a_closed_dock_stops_nothing(ready: Any, qtbot: Any) -> None:
-    viewer, session = ready.viewer, ready.session
-    ready.start()
-    ready.until(lambda: ready.over() >= 1)
-    viewer.window.remove_dock_widget(ready.dock)
+def test_a_closed_dock_stops_nothing(ready: Callable[[], Any], qtbot: Any) -> None:
+    here = ready()
+    viewer, session = here.viewer, here.session
+    here.start()
+    here.until(lambda: here.over() >= 1)
+    viewer.window.remove_dock_widget(here.dock)
     again = BatchWidget(viewer)
     viewer.window.add_dock_widget(again, name="Batch (TileSeg)", area="right")
     assert again.session is session
     assert again.files.model().rowCount() == 12
     assert again.setup.header.isVisible()
-    ready.dock = again
-    ready.form = again.form
-    ready.finish()
-    assert ready.text.startswith("12 done in ")
+    here.dock = again
+    here.form = again.form
+    here.finish()
+    assert here.text.startswith("12 done in ")
 
 
-def test_a_notification_only_where_the_dock_is_hidden(ready: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notification_only_where_the_dock_is_hidden(ready: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    here = ready()
     told: list[str] = []
     monkeypatch.setattr(batch_session, "show_info", told.append)
-    ready.start()
-    ready.finish()
+    here.start()
+    here.finish()
     assert told == []
-    ready.session.forget()
-    ready.dock._on_change()
-    ready.settle()
-    ready.dock.parentWidget().hide()
-    ready.dock.start()
-    ready.finish()
+    here.session.forget()
+    here.dock._on_change()
+    here.settle()
+    here.dock.parentWidget().hide()
+    here.dock.start()
+    here.finish()
     assert len(told) == 1
     assert told[0].startswith("raw → raw_labels, small-objects: 12 done in ")
 
 
-def test_napari_asks_and_closing_ends_it_and_the_job_goes_on_without_napari(ready: Any, folder: Path, tmp_path: Path) -> None:
+def test_napari_asks_and_closing_ends_it_and_the_job_goes_on_without_napari(ready: Callable[[], Any], folder: Path, tmp_path: Path) -> None:
+    here = ready()
     from napari._qt.qthreading import WorkerBase
 
-    ready.start()
-    order = ready.session.order
-    ready.until(lambda: ready.over() >= 2)
+    here.start()
+    order = here.session.order
+    here.until(lambda: here.over() >= 2)
     asked = [str(worker) for worker in _workers(WorkerBase)]
     assert any("batch raw → raw_labels, small-objects" in text for text in asked), asked
     pid = bridge.supervisor().pid
     assert pid is not None
-    run = ready.session._run
-    ready.viewer.close()
-    ready.qtbot.wait(50)
+    run = here.session._run
+    here.viewer.close()
+    here.qtbot.wait(50)
     assert run.wait(60)
     job = tmp_path / "job.json"
     job.write_text(order.job.model_dump_json())
@@ -364,45 +381,48 @@ def _workers(base: Any) -> list[Any]:
 # Looked at
 
 
-def test_a_click_opens_image_and_result_and_the_next_takes_their_place(ready: Any) -> None:
-    ready.start()
-    ready.finish()
-    ready.click_row("image02.tif")
-    ready.until(lambda: len(ready.layers) == 2)
-    assert ready.layers == ["image02", "image02_small-objects"]
-    assert isinstance(ready.viewer.layers[0], Image)
-    labels = ready.viewer.layers[1]
+def test_a_click_opens_image_and_result_and_the_next_takes_their_place(ready: Callable[[], Any]) -> None:
+    here = ready()
+    here.start()
+    here.finish()
+    here.click_row("image02.tif")
+    here.until(lambda: len(here.layers) == 2)
+    assert here.layers == ["image02", "image02_small-objects"]
+    assert isinstance(here.viewer.layers[0], Image)
+    labels = here.viewer.layers[1]
     assert isinstance(labels, Labels)
-    np.testing.assert_array_equal(labels.data, read_volume(ready.rows["image02.tif"].output).data)
+    np.testing.assert_array_equal(labels.data, read_volume(here.rows["image02.tif"].output).data)
     labels.contour = 2
-    ready.click_row("image05.tif")
-    ready.until(lambda: ready.layers == ["image05", "image05_small-objects"])
-    assert ready.viewer.layers[1].contour == 2, "what was set for one file is kept for the next"
-    ready.qtbot.keyClick(ready.dock.files, Qt.Key.Key_Down)
-    ready.until(lambda: ready.layers == ["image06", "image06_small-objects"])
+    here.click_row("image05.tif")
+    here.until(lambda: here.layers == ["image05", "image05_small-objects"])
+    assert here.viewer.layers[1].contour == 2, "what was set for one file is kept for the next"
+    here.qtbot.keyClick(here.dock.files, Qt.Key.Key_Down)
+    here.until(lambda: here.layers == ["image06", "image06_small-objects"])
 
 
-def test_layers_that_were_painted_on_stay(ready: Any) -> None:
-    ready.start()
-    ready.finish()
-    ready.click_row("image02.tif")
-    ready.until(lambda: len(ready.layers) == 2)
-    ready.viewer.layers[1].paint((3, 3), 7)
-    ready.click_row("image03.tif")
-    ready.until(lambda: len(ready.layers) == 4)
-    ready.click_row("image04.tif")
-    ready.until(lambda: "image04_small-objects" in ready.layers)
-    assert ready.layers == ["image02", "image02_small-objects", "image04", "image04_small-objects"]
+def test_layers_that_were_painted_on_stay(ready: Callable[[], Any]) -> None:
+    here = ready()
+    here.start()
+    here.finish()
+    here.click_row("image02.tif")
+    here.until(lambda: len(here.layers) == 2)
+    here.viewer.layers[1].paint((3, 3), 7)
+    here.click_row("image03.tif")
+    here.until(lambda: len(here.layers) == 4)
+    here.click_row("image04.tif")
+    here.until(lambda: "image04_small-objects" in here.layers)
+    assert here.layers == ["image02", "image02_small-objects", "image04", "image04_small-objects"]
 
 
-def test_a_result_that_is_gone_is_said(ready: Any) -> None:
-    ready.start()
-    ready.finish()
-    Path(ready.rows["image02.tif"].output).unlink()
-    ready.click_row("image02.tif")
-    ready.until(lambda: ready.dock.about_row.shown is not None)
-    assert "image02" in ready.dock.about_row.shown.text
-    ready.until(lambda: ready.layers == ["image02"])
+def test_a_result_that_is_gone_is_said(ready: Callable[[], Any]) -> None:
+    here = ready()
+    here.start()
+    here.finish()
+    Path(here.rows["image02.tif"].output).unlink()
+    here.click_row("image02.tif")
+    here.until(lambda: here.dock.about_row.shown is not None)
+    assert "image02" in here.dock.about_row.shown.text
+    here.until(lambda: here.layers == ["image02"])
 
 
 # Layers, jobs, commands
@@ -460,35 +480,37 @@ def test_the_same_layers_are_not_done_twice(batch: Callable[..., Any], settings_
     assert "1 of 1 were done before." in here.text
 
 
-def test_a_saved_batch_fills_the_form(ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_saved_batch_fills_the_form(ready: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = ready()
     path = tmp_path / "kept.json"
     monkeypatch.setattr("napari_tileseg.widgets.deeds.QFileDialog.getSaveFileName", lambda *args: (str(path), ""))
-    ready.form.objects.setChecked(True)
-    ready.form.pattern.setText("image0*")
-    ready.form.changed.emit()
-    ready.until(lambda: ready.dock.order is not None and len(ready.rows) == 10)
-    ready.form.running_fold.open()
-    ready.follow(Action.EXPORT)
+    here.form.objects.setChecked(True)
+    here.form.pattern.setText("image0*")
+    here.form.changed.emit()
+    here.until(lambda: here.dock.order is not None and len(here.rows) == 10)
+    here.form.running_fold.open()
+    here.follow(Action.EXPORT)
     job = BatchJob.model_validate_json(path.read_text())
-    assert job == ready.dock.order.job
-    ready.form.objects.setChecked(False)
-    ready.form.pattern.setText("")
-    ready.form.images.write("")
-    ready.dock.use_job(path)
-    ready.settle()
-    assert ready.dock.order.job == job
-    assert ready.form.settings.currentText() == "As in kept.json"
+    assert job == here.dock.order.job
+    here.form.objects.setChecked(False)
+    here.form.pattern.setText("")
+    here.form.images.write("")
+    here.dock.use_job(path)
+    here.settle()
+    assert here.dock.order.job == job
+    assert here.form.settings.currentText() == "As in kept.json"
     (tmp_path / "none.json").write_text('{"kind": "cake"}')
-    ready.dock.use_job(tmp_path / "none.json")
-    assert "none.json" in ready.form.problems["settings"].shown.text
+    here.dock.use_job(tmp_path / "none.json")
+    assert "none.json" in here.form.problems["settings"].shown.text
 
 
-def test_the_command_does_the_same(ready: Any, folder: Path) -> None:
-    ready.form.pattern.setText("image0[0-3]*")
-    ready.form.changed.emit()
-    ready.until(lambda: ready.dock.order is not None and len(ready.rows) == 4)
-    ready.form.running_fold.open()
-    ready.follow(Action.COMMAND)
+def test_the_command_does_the_same(ready: Callable[[], Any], folder: Path) -> None:
+    here = ready()
+    here.form.pattern.setText("image0[0-3]*")
+    here.form.changed.emit()
+    here.until(lambda: here.dock.order is not None and len(here.rows) == 4)
+    here.form.running_fold.open()
+    here.follow(Action.COMMAND)
     clipboard = QApplication.clipboard()
     assert clipboard is not None
     import shlex
@@ -500,24 +522,25 @@ def test_the_command_does_the_same(ready: Any, folder: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert len(list((folder.parent / "raw_labels").glob("*.ome.tif"))) == 4
-    ready.start()
-    ready.finish()
-    assert "4 of 4 were done before." in ready.text
+    here.start()
+    here.finish()
+    assert "4 of 4 were done before." in here.text
 
 
-def test_details_and_folders(ready: Any, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+def test_details_and_folders(ready: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    here = ready()
     opened: list[str] = []
     monkeypatch.setattr("napari_tileseg.widgets.batch.deeds.QDesktopServices.openUrl", lambda url: opened.append(url.toLocalFile()) or True)
-    ready.start()
-    ready.finish()
-    ready.follow(Action.FOLDER)
-    ready.follow(Action.REPORT)
+    here.start()
+    here.finish()
+    here.follow(Action.FOLDER)
+    here.follow(Action.REPORT)
     output = folder.parent / "raw_labels"
     assert opened == [str(output), str(output / "report.html")]
-    ready.follow(Action.DETAILS)
+    here.follow(Action.DETAILS)
     from napari_tileseg.widgets.dialogs import TextDialog
 
-    dialog = ready.dock.findChild(TextDialog)
+    dialog = here.dock.findChild(TextDialog)
     assert '"small-objects"' in dialog.view.toPlainText()
     dialog.close()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
 from napari.settings import get_settings
-from qtpy.QtCore import QSize, QTimer
+from qtpy.QtCore import QSize
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_tileseg.batch.job import BatchJob
@@ -37,9 +37,9 @@ from napari_tileseg.widgets.batch.states import Fields, press, row_message, view
 from napari_tileseg.widgets.batch.table import FileView
 from napari_tileseg.widgets.bridge import Bridge
 from napari_tileseg.widgets.keys import dock_shortcut
-from napari_tileseg.widgets.late import Late
-from napari_tileseg.widgets.layers import image_layers
+from napari_tileseg.widgets.late import Late, soon
 from napari_tileseg.widgets.parts import Box, Combo, Fold, MainButton, MessageBox, ProgressBar, Scroll
+from napari_tileseg.widgets.parts.scroll import page
 from napari_tileseg.widgets.session import real_viewer, session_of
 from napari_tileseg.widgets.states import Action, Message
 from napari_tileseg.widgets.style import icon_color, sheet
@@ -80,7 +80,7 @@ class BatchWidget(QWidget):
         self.session = batch_session_of(viewer)
         self.form = BatchForm()
         self.setup = Fold("Set-up", self.form)
-        self.scroller = Scroll(_page(self.setup))
+        self.scroller = Scroll(page(self.setup))
         self.box = Box("What will happen")
         self.button = MainButton("Start")
         self.second = MainButton("Pause")
@@ -99,9 +99,10 @@ class BatchWidget(QWidget):
         self._told: Message | None = None
         self._row_told = ""
         self._own_output = False
+        self._guess = ""
         self._folded = False
-        self._pause = _timer(self, _PAUSE, self._look)
-        self._step = _timer(self, _STEP, self._open_row)
+        self._pause = soon(self, _PAUSE, self._look)
+        self._step = soon(self, _STEP, self._open_row)
         self._lay_out()
         self._connect()
         self.form.offer_models(list_models())
@@ -179,16 +180,18 @@ class BatchWidget(QWidget):
     # -- what the form holds ---------------------------------------------------------------------------------------
 
     def _guess_images(self) -> None:
-        """Start with the folder of the active image, or with the open layers."""
-        order = self.session.order
-        if order is not None:
+        """Start with the folder of the active image, or of another one, or else with the open layers."""
+        if self.session.order is not None or self.form.images.text() not in ("", self._guess):
             return
+        topmost_first = self._layers()[::-1]
         active = self.viewer.layers.selection.active
-        path = getattr(active.source, "path", None) if isinstance(active, Image) else None
-        if path and Path(path).parent.is_dir():
-            self.form.images.setText(str(Path(path).parent))
-        elif image_layers(self.viewer.layers):
-            self.form.images.setText(ALL_LAYERS)
+        ordered = sorted(topmost_first, key=lambda layer: layer is not active)
+        paths = (getattr(layer.source, "path", None) for layer in ordered)
+        folder = next((str(Path(path).parent) for path in paths if path and Path(path).parent.is_dir()), "")
+        guess = folder or (ALL_LAYERS if topmost_first else "")
+        if guess != self.form.images.text():
+            self.form.images.setText(guess)
+        self._guess = ALL_LAYERS if guess == ALL_LAYERS else ""  # a folder stays, whatever is opened next
 
     def recipe(self) -> Recipe:
         """Return model and options: Segment's, or those of a saved job.
@@ -213,8 +216,7 @@ class BatchWidget(QWidget):
             self._on_change()
 
     def _on_layers(self, event: Any = None) -> None:
-        if not self.form.images.text():
-            self._guess_images()
+        self._guess_images()
         if self.form.choices().layers or event is None:
             self._on_change()
 
@@ -485,20 +487,3 @@ class BatchWidget(QWidget):
 
     def minimumSizeHint(self) -> QSize:
         return QSize(240, super().minimumSizeHint().height())
-
-
-def _page(content: QWidget) -> QWidget:
-    page = QWidget()
-    layout = QVBoxLayout(page)
-    layout.setContentsMargins(6, 4, 6, 4)
-    layout.addWidget(content)
-    layout.addStretch(1)
-    return page
-
-
-def _timer(parent: QWidget, milliseconds: int, deed: Callable[[], None]) -> QTimer:
-    timer = QTimer(parent)
-    timer.setSingleShot(True)
-    timer.setInterval(milliseconds)
-    timer.timeout.connect(deed)
-    return timer
