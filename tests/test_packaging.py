@@ -122,10 +122,10 @@ def third_party_imports() -> set[str]:
 
 
 def declared() -> dict[str, Requirement]:
-    """Return the dependencies, those of the extras for whole slides and for clusters among them."""
+    """Return the dependencies, those of the extras for whole slides, clusters and ONNX among them."""
     project = PYPROJECT["project"]
     extras = project["optional-dependencies"]
-    requirements = map(Requirement, [*project["dependencies"], *extras["slides"], *extras["cluster"]])
+    requirements = map(Requirement, [*project["dependencies"], *extras["slides"], *extras["cluster"], *extras["onnx"]])
     return {canonicalize_name(requirement.name): requirement for requirement in requirements}
 
 

@@ -39,7 +39,21 @@ if TYPE_CHECKING:
     from napari_tileseg.segmentation import Segmentation
     from napari_tileseg.volume import Volume
 
-__all__ = ["Computed", "Loaded", "Models", "check_axes", "compute", "failed", "forget", "process", "read", "recover", "store", "unfinished"]
+__all__ = [
+    "Computed",
+    "Loaded",
+    "Models",
+    "check_axes",
+    "compute",
+    "failed",
+    "forget",
+    "process",
+    "read",
+    "recover",
+    "staged_name",
+    "store",
+    "unfinished",
+]
 
 _OUTCOME = "outcome.json"
 
@@ -248,8 +262,8 @@ def compute(
     more: dict[str, Any] = {"options": task.options, "channels": task.channels, "on_event": listen, "cancel": cancel}
     if long:
         _make(folder)
-        streamed = _staged_name(task).endswith(".zarr") and not is_label_place(Path(task.output))
-        staged = folder / _staged_name(task) if streamed else None
+        streamed = staged_name(task).endswith(".zarr") and not is_label_place(Path(task.output))
+        staged = folder / staged_name(task) if streamed else None
         more |= {"journal": folder, "out": staged, "keep_journal": True}
     elif folder.exists():
         shutil.rmtree(folder)
@@ -295,7 +309,7 @@ def store(task: Task, computed: Computed) -> Outcome:
     _make(folder)
     staged = computed.staged
     if staged is None:
-        staged = _stage(task, result, folder / _staged_name(task))
+        staged = _stage(task, result, folder / staged_name(task))
         _bring_to_disk(staged)
     write_extras(task, result, computed.spec)
     outcome = Outcome(
@@ -330,7 +344,7 @@ def recover(task: Task) -> Outcome | None:
             return None
     except (OSError, ValueError, TypeError):
         return None
-    staged = folder / _staged_name(task)
+    staged = folder / staged_name(task)
     if staged.exists() and digest(staged) == outcome.digest:
         make_way(task, output)
         put(staged, output)
@@ -388,7 +402,7 @@ def _bring_to_disk(path: Path) -> None:
             os.fsync(stream.fileno())
 
 
-def _staged_name(task: Task) -> str:
+def staged_name(task: Task) -> str:
     """Return the name of a result in the journal's folder; labels in a plate are a store, whatever they are called."""
     from napari_tileseg.io import suffix_of
 

@@ -67,7 +67,7 @@ class Fit:
         return len(self.missing) + len(self.unexpected) + len(self.shapes)
 
     def __str__(self) -> str:
-        """What does not fit: ``"2 missing (a, b); 1 of another shape (c: 2 x 3 instead of 4 x 3)"``."""
+        """Say what does not fit: ``"2 missing (a, b); 1 of another shape (c: 2 x 3 instead of 4 x 3)"``."""
         parts = []
         for what, names in (("missing", self.missing), ("unexpected", self.unexpected)):
             if names:
