@@ -185,7 +185,7 @@ class BatchWidget(QWidget):
             return
         layers = self._layers()
         active = self.viewer.layers.selection.active
-        ordered = sorted(layers[::-1], key=lambda layer: layer is not active)
+        ordered = [layer for layer in layers if layer is active] + layers
         paths = (getattr(layer.source, "path", None) for layer in ordered)
         folder = next((str(Path(path).parent) for path in paths if path and Path(path).parent.is_dir()), "")
         guess = folder or (ALL_LAYERS if layers else "")
