@@ -183,12 +183,12 @@ class BatchWidget(QWidget):
         """Start with the folder of the active image, or of another one, or else with the open layers."""
         if self.session.order is not None or self.form.images.text() not in ("", self._guess):
             return
-        topmost_first = self._layers()[::-1]
+        layers = self._layers()
         active = self.viewer.layers.selection.active
-        ordered = sorted(topmost_first, key=lambda layer: layer is not active)
+        ordered = [layer for layer in layers if layer is active] + layers
         paths = (getattr(layer.source, "path", None) for layer in ordered)
         folder = next((str(Path(path).parent) for path in paths if path and Path(path).parent.is_dir()), "")
-        guess = folder or (ALL_LAYERS if topmost_first else "")
+        guess = folder or (ALL_LAYERS if layers else "")
         if guess != self.form.images.text():
             self.form.images.setText(guess)
         self._guess = ALL_LAYERS if guess == ALL_LAYERS else ""  # a folder stays, whatever is opened next
