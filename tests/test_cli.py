@@ -389,7 +389,7 @@ def test_help_loads_neither_torch_nor_napari() -> None:
     code = """
 import sys
 from napari_tileseg import cli
-for arguments in (["--help"], ["segment", "--help"], ["models", "list"], ["--version"]):
+for arguments in (["--help"], ["segment", "--help"], ["batch", "--help"], ["run", "--help"], ["models", "list"], ["--version"]):
     try:
         cli.main(arguments)
     except SystemExit as end:

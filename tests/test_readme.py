@@ -39,6 +39,9 @@ NOT_RUN = {
 }
 """Commands of the documentation that are not run here, and why."""
 
+RUN_ELSEWHERE = {"SLURMCluster(": "tests/batch/test_slurm.py, with stand-ins for SLURM's commands"}
+"""What marks the Python of the documentation that is not run here, and where it is."""
+
 
 class Snippet(NamedTuple):
     page: Path
@@ -90,6 +93,8 @@ def test_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for snippet in snippets(page):
         if snippet.language == "sh":
             run_shell(snippet.code)
+        elif any(mark in snippet.code for mark in RUN_ELSEWHERE):
+            assert snippet.language == "python"
         elif snippet.language == "python":
             exec(compile("\n" * (snippet.line - 1) + snippet.code, snippet.page, "exec"), namespace)
         elif snippet.language == "toml":

@@ -282,6 +282,37 @@ def test_only_saving_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert result.counts == whole.counts
 
 
+def test_a_journal_that_is_kept_gives_the_same_again(tmp_path: Path) -> None:
+    image, predictor = image_of(3, (2, 30, 20)), model(**OBJECTS)
+    whole = segment(image, model(**OBJECTS), axes="TYX")
+    arguments: dict[str, Any] = {"axes": "TYX", "journal": tmp_path / "journal", "keep_journal": True}
+    first = segment(image, predictor, **arguments)
+    tiles = predictor.module.tiles
+    second = segment(image, predictor, **arguments)
+    assert predictor.module.tiles == tiles
+    for result in (first, second):
+        np.testing.assert_array_equal(result.labels, whole.labels)
+        assert result.counts == whole.counts
+    assert (tmp_path / "journal" / "journal.json").exists()
+
+
+def test_a_cancelled_run_with_a_kept_journal_leaves_nothing_else(tmp_path: Path) -> None:
+    slabs: list[object] = []
+    with pytest.raises(Cancelled) as stopped:
+        segment(
+            image_of(2, (50, 20)),
+            model(),
+            axes="YX",
+            out=tmp_path / "labels.ome.tif",
+            journal=tmp_path / "journal",
+            keep_journal=True,
+            on_event=lambda event: slabs.append(event) if isinstance(event, SlabDone) else None,
+            cancel=lambda: len(slabs) > 3,
+        )
+    assert stopped.value.kept is None
+    assert [path.name for path in tmp_path.iterdir()] == ["journal"]
+
+
 @pytest.mark.parametrize("gone", [[], ["labels.npy"], ["labels.npy", "lock", "journal.json"]])
 def test_killed_between_saving_and_tidying_up(gone: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target, folder = tmp_path / "a.ome.tif", tmp_path / ".a.ome.tif.tileseg"

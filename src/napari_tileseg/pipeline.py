@@ -20,7 +20,7 @@ from napari_tileseg.execution import Run
 from napari_tileseg.image import as_volume, check_dtype
 from napari_tileseg.io.own_labels import is_label_place
 from napari_tileseg.job import SegmentOptions
-from napari_tileseg.results import finish, is_zarr_name, make_labels, waits_for
+from napari_tileseg.results import finish, is_zarr_name, make_labels, stands_at, waits_for
 from napari_tileseg.unfinished import Unfinished, folder_beside
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def segment(
             on_result(result)
         if unfinished is None:
             return result
-        if target is not None:
+        if target is not None and not stands_at(labels, target):
             _save(result, target, place)
         if keep_journal:
             return result

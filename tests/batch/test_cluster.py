@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 import pytest
 
 from napari_tileseg.batch import connection
-from napari_tileseg.batch.cluster import DaskExecutor, make_executor
+from napari_tileseg.batch.cluster import DaskExecutor, kept, make_executor
 from napari_tileseg.batch.connection import compare, cuda_places, threads_each
 from napari_tileseg.batch.crew import Crew, error_of
 from napari_tileseg.batch.events import TaskProgress, TaskStarted
@@ -84,6 +86,22 @@ def test_two_workers_do_what_one_program_does_and_load_the_model_once(job: Batch
 
 def test_no_workers_means_this_program(job: BatchJob) -> None:
     assert isinstance(make_executor(job), LocalExecutor)
+    with kept(make_executor(job)) as executor:
+        assert isinstance(executor, LocalExecutor)
+
+
+def test_a_scheduler_knows_its_workers(job: BatchJob) -> None:
+    assert make_executor(job, workers=1, scheduler="tcp://x:1", divide=False) == DaskExecutor(scheduler="tcp://x:1", divide=False)
+
+
+@pytest.mark.usefixtures("images")
+def test_workers_and_their_models_stay_from_batch_to_batch(job: BatchJob, tmp_path: Path) -> None:
+    with kept(make_executor(job, workers=2)) as executor:
+        for name in ("one", "two"):
+            assert run_batch(elsewhere(job, tmp_path, name), executor=executor).done == 6
+    assert isinstance(executor, DaskExecutor)
+    assert 1 <= len(executor.loads) <= 2, "no process was started for the second batch"
+    assert set(executor.loads.values()) == {1}
 
 
 def slow_images(write_images: Callable[..., list[Path]], folder: Path, count: int) -> None:
@@ -287,6 +305,44 @@ def test_errors_of_workers_keep_their_kind() -> None:
     assert isinstance(error_of({"error": "annotations", "message": "x"}), RunError)
 
 
+@pytest.mark.slow
+def test_a_script_without_a_main_part_is_told_so(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("from napari_tileseg.batch.connection import connect\nwith connect(workers=1): pass\n")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300, check=False)
+    assert "OptionsError: The 1 worker processes could not be started" in done.stderr
+    assert 'if __name__ == "__main__"' in done.stderr
+
+
+# The whole command
+
+
+@posix
+@pytest.mark.slow
+def test_the_whole_command_is_killed_and_goes_on(job: BatchJob, tmp_path: Path, write_images: Callable[..., list[Path]], told: Any) -> None:
+    slow_images(write_images, tmp_path / "raw", 6)
+    arguments = ["batch", job.inputs[0], "-o", job.output, "--model", job.models[0], "--workers", "2", "--no-report", "--json"]
+    command = [sys.executable, "-c", "from napari_tileseg.cli import main; main()", *arguments]
+    journals = Path(job.output) / ".tileseg" / "journals"
+    for rows in (1, 3):
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            deadline, changed, last = time.monotonic() + 300, 0, 0.0
+            while changed < rows and process.poll() is None and time.monotonic() < deadline:
+                stamps = [path.stat().st_mtime for path in journals.glob("*/journal.json") if path.exists()]
+                if max(stamps, default=0.0) > last:
+                    last, changed = max(stamps), changed + 1
+                time.sleep(0.002)
+            children = psutil.Process(process.pid).children(recursive=True)
+            process.kill()
+        _, alive = psutil.wait_procs(children, timeout=60)
+        assert not alive, "workers end with the program that has started them"
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    alone = elsewhere(job, tmp_path, "alone")
+    run_batch(alone)
+    same_outputs(job.output, alone.output)
+
+
 # GPUs and cores
 
 
@@ -305,7 +361,9 @@ def test_gpus_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_each_process_gets_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
     monkeypatch.setitem(sys.modules, "dask_cuda", None)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     with connection.connect(workers=2) as client:
+        assert "OMP_NUM_THREADS" not in os.environ, "other programs that are started from here are none of Dask's business"
         client.wait_for_workers(2, timeout=60)
         found = client.run(lambda: (os.environ["CUDA_VISIBLE_DEVICES"], os.environ["OMP_NUM_THREADS"]))
     each = str(threads_each(2))

@@ -137,7 +137,7 @@ def kill_and_go_on(nursery: Nursery, job: BatchJob, folder: Path, kills: int, se
                 status = nursery.ended()
                 break
             delay = chance.choice([0, 0, chance.random() * 0.02, chance.random() * 0.2])
-            status = kill_after(nursery, job.model_copy(update={"output": str(out)}), out, chance.choice([1, 2, 2, 3, 3, 4]), delay)
+            status = kill_after(nursery, job.model_copy(update={"output": str(out)}), out, chance.choice([1, 2, 3, 3, 4, 4]), delay)
             killed += status == -signal.SIGKILL
         assert status == 0
         check(out, expected)

@@ -12,6 +12,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from napari_tileseg import estimation
 from napari_tileseg.batch import preview as preview_module
 from napari_tileseg.batch.listing import list_tasks
 from napari_tileseg.batch.preview import preview
@@ -30,7 +31,10 @@ def everything(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
-def test_nothing_is_touched_and_everything_is_said(tmp_path: Path, job: BatchJob, images: list[Path]) -> None:
+def test_nothing_is_touched_and_everything_is_said(
+    tmp_path: Path, job: BatchJob, images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TILESEG_CACHE", str(tmp_path / "cache"))  # nothing is known of the model's speed yet
     (tmp_path / "raw" / "bad.tif").write_text("no image")
     whole = images[0].read_bytes()
     (tmp_path / "raw" / "cut.tif").write_bytes(whole[: len(whole) // 2])
@@ -113,8 +117,6 @@ def test_many_images_are_sampled(job: BatchJob, images: list[Path]) -> None:
 
 
 def test_time_is_that_of_runs_before(job: BatchJob, images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_tileseg import estimation
-
     monkeypatch.setattr(estimation, "expected_seconds", lambda *_, **__: 0.5)
     seen = preview(job, headers=3)
     tiles = sum(forecast.tiles or 0 for forecast in seen.forecasts)

@@ -183,3 +183,23 @@ def test_plate_is_done_and_resumed(make_plate: Callable[..., Path], tmp_path: Pa
     assert (tmp_path / "out" / "plate" / "A" / "1" / "0_classes_objects.csv").is_file()
     again = run_batch(job)
     assert (again.before, again.done) == (4, 4)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep text only in names")
+@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr", ".nii.gz", ".png"])
+def test_strange_names_are_done_like_others(tmp_path: Path, images: list[Path], classes_model: str, suffix: str) -> None:
+    names = [b"na\xefve.tif", b"line\nbreak.tif", "größe µm 図.tif".encode(), b"a&<b>'\".tif", b"\x01\x7f.tif", b" -rf.tif"]
+    folder = tmp_path / "strange"
+    folder.mkdir()
+    for name, image in zip(names, images, strict=True):
+        image.rename(folder / os.fsdecode(name))
+    more: dict[str, Any] = {"objects": True, "overlays": True, "format": suffix}
+    job = BatchJob(models=(classes_model,), inputs=(str(folder),), output=str(tmp_path / "out"), **more)
+    first = run_batch(job)
+    assert (first.done, [row.message for row in first.rows if row.state == "failed"]) == (6, [])
+    made = {os.fsencode(path.name) for path in (tmp_path / "out").iterdir()}
+    assert {name.removesuffix(b".tif") + suffix.encode() for name in names} <= made
+    page = read(tmp_path / "out" / "report.html")
+    wanted = {os.fsencode(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").iterdir() if path.name.endswith(suffix)}
+    assert wanted <= {unquote_to_bytes(value) for value in page.all("a", "href")}
+    assert run_batch(job).before == 6

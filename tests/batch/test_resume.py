@@ -13,6 +13,7 @@ import tifffile
 
 from napari_tileseg.batch import executor as executor_module
 from napari_tileseg.batch import run as run_module
+from napari_tileseg.batch import work as work_module
 from napari_tileseg.batch.events import BatchFinished, BatchProgress, TaskProgress, TaskStarted
 from napari_tileseg.batch.executor import LocalExecutor
 from napari_tileseg.batch.ledger import Ledger, ledger_path
@@ -105,6 +106,21 @@ def test_other_settings_ask_for_another_folder(job: BatchJob, objects_model: str
     assert report.before == 6  # where it runs is no other setting
 
 
+def test_results_are_not_replaced_by_those_of_other_images_of_the_same_names(
+    job: BatchJob, tmp_path: Path, write_images: Callable[..., list[Path]], told: Any
+) -> None:
+    run_batch(job)
+    before = contents(tmp_path / "out")
+    write_images(tmp_path / "other", 4, size=60)
+    with pytest.raises(OutputError, match=r"made from images in another folder that have the same names\. Choose another output"):
+        run_batch(job.model_copy(update={"inputs": (str(tmp_path / "other"),)}))
+    assert contents(tmp_path / "out") == before
+    shutil.move(tmp_path / "raw", tmp_path / "moved")
+    report = run_batch(job.model_copy(update={"inputs": (str(tmp_path / "moved"),)}), on_event=told)
+    assert report.before == 6, "the same images in another place"
+    assert not started(told)
+
+
 def test_two_runs_in_one_folder_are_one_too_many(job: BatchJob, tmp_path: Path) -> None:
     with OutputLock(tmp_path / "out"), pytest.raises(OutputError, match=r"Another run writes into .* right now"):
         run_batch(job)
@@ -130,7 +146,9 @@ def test_cancelled_and_taken_up_again(job: BatchJob, told: Any) -> None:
     assert [row.finishes for row in again.rows] == [1] * 6
 
 
-def test_a_large_image_goes_on_in_the_middle(job: BatchJob, classes_model: str, tmp_path: Path, told: Any) -> None:
+@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
+def test_a_large_image_goes_on_in_the_middle(suffix: str, job: BatchJob, classes_model: str, tmp_path: Path, told: Any) -> None:
+    job = job.model_copy(update={"format": suffix})
     shutil.rmtree(tmp_path / "raw")
     (tmp_path / "raw").mkdir()
     pixels = np.random.default_rng(5).integers(0, 4000, (300, 300)).astype(np.uint16)
@@ -149,8 +167,28 @@ def test_a_large_image_goes_on_in_the_middle(job: BatchJob, classes_model: str, 
     first = told.of(TaskProgress)[0]
     assert first.done > 120
     assert report.rows[0].attempts == 2
-    np.testing.assert_array_equal(labels_of(tmp_path / "out" / "large.ome.tif"), alone.labels)
+    np.testing.assert_array_equal(labels_of(tmp_path / "out" / f"large{suffix}"), alone.labels)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {".tileseg", f"large{suffix}"}
     assert not list((tmp_path / "out" / ".tileseg" / "journals").iterdir())
+
+
+@pytest.mark.parametrize("moment", ["store", "put", "_note"])
+@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
+def test_a_large_image_is_not_computed_again_when_only_its_result_was_not_in_place(
+    suffix: str, moment: str, job: BatchJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Any
+) -> None:
+    shutil.rmtree(tmp_path / "raw")
+    (tmp_path / "raw").mkdir()
+    tifffile.imwrite(tmp_path / "raw" / "large.tif", np.random.default_rng(5).integers(0, 4000, (170, 170)).astype(np.uint16))
+    job = job.model_copy(update={"format": suffix})
+    with monkeypatch.context() as patch:
+        patch.setattr(executor_module if moment == "store" else work_module, moment, cut_off)
+        with pytest.raises(CutOff):
+            run_batch(job)
+    assert run_batch(job, on_event=told).done == 1
+    assert not told.of(TaskProgress)
+    assert told.ends["large.tif"].counts["left"] > 0
+    assert np.asarray(read_volume(tmp_path / "out" / f"large{suffix}").data).any()
 
 
 def test_a_large_image_that_changed_meanwhile_begins_anew(job: BatchJob, classes_model: str, tmp_path: Path) -> None:

@@ -133,3 +133,13 @@ def test_labels_on_the_disk(tmp_path: Path) -> None:
     assert found.keys() == expected.keys()
     for name in expected:
         np.testing.assert_array_equal(found[name], expected[name])
+
+
+@pytest.mark.parametrize("units", [("pixel", "pixel"), ("pixel", "micrometer")])
+def test_without_one_unit_everything_is_in_pixels(units: tuple[str, str]) -> None:
+    labels = objects((40, 50))
+    found = measure(Volume.from_scale(labels, "YX", (0.5, 0.5), units=units))
+    expected = measure(Volume(labels, "YX"))
+    assert found.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name])

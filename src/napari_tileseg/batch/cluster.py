@@ -9,6 +9,7 @@ models. If it dies, another one gets its tasks; a file over which several have d
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,12 +26,14 @@ from napari_tileseg.errors import Cancelled
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from distributed import Client
+
     from napari_tileseg.batch.events import BatchEvent
     from napari_tileseg.batch.executor import Executor
     from napari_tileseg.batch.job import BatchJob
     from napari_tileseg.batch.task import Task
 
-__all__ = ["DaskExecutor", "make_executor"]
+__all__ = ["DaskExecutor", "kept", "make_executor"]
 
 
 def make_executor(job: BatchJob, *, workers: int = 0, scheduler: str = "", divide: bool = True) -> Executor:
@@ -43,20 +46,35 @@ def make_executor(job: BatchJob, *, workers: int = 0, scheduler: str = "", divid
     workers : int
         Processes on this computer; 0 for none, unless a scheduler is named.
     scheduler : str
-        Address of a Dask scheduler, or the file that one has written.
+        Address of a Dask scheduler, or the file that one has written; it knows its workers, so 1 beside it says nothing.
     divide : bool
-        Whether an image may be done by all workers together.
+        Whether an image may be done by all workers together, see `DaskExecutor`.
     """
     if not workers and not scheduler:
         from napari_tileseg.batch.executor import LocalExecutor
 
         return LocalExecutor()
-    return DaskExecutor(workers=workers, scheduler=scheduler, device=job.options.device, divide=divide)
+    count = 0 if scheduler and workers == 1 else workers
+    return DaskExecutor(workers=count, scheduler=scheduler, device=job.options.device, divide=divide)
+
+
+@contextlib.contextmanager
+def kept(executor: Executor) -> Iterator[Executor]:
+    """Keep what an executor has started (processes, and the models in them) from one batch to the next, until the block ends."""
+    if not isinstance(executor, DaskExecutor):
+        yield executor
+        return
+    with contextlib.ExitStack() as stack:
+        executor._stack, executor._client = stack, None
+        try:
+            yield executor
+        finally:
+            executor._stack = executor._client = None
 
 
 @dataclass
 class DaskExecutor:
-    """Does tasks on a cluster.
+    """Does tasks on a cluster, which is there for one run, or for several inside `kept`.
 
     Parameters
     ----------
@@ -77,6 +95,8 @@ class DaskExecutor:
     device: str = "auto"
     divide: bool = True
     loads: dict[str, int] = field(default_factory=dict)
+    _stack: contextlib.ExitStack | None = field(default=None, repr=False, compare=False)
+    _client: Client | None = field(default=None, repr=False, compare=False)
 
     def run(
         self,
@@ -94,7 +114,7 @@ class DaskExecutor:
             If the cluster cannot be used: it does not answer, has another version, or does not see the files.
         """
         listed = in_disk_order(tasks)
-        with connect(workers=self.workers, scheduler=self.scheduler, device=self.device) as client:
+        with self._connected() as client:
             crew = Crew(client, loads=self.loads)
             try:
                 wait_for_workers(client, cancel=cancel)
@@ -102,6 +122,17 @@ class DaskExecutor:
                 yield from self._run(crew, listed, tell, cancel, paused)
             except Cancelled:
                 return
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[Client]:
+        there = connect(workers=self.workers, scheduler=self.scheduler, device=self.device)
+        if self._stack is None:
+            with there as client:
+                yield client
+            return
+        if self._client is None or self._client.status != "running":
+            self._client = self._stack.enter_context(there)
+        yield self._client
 
     def _run(
         self, crew: Crew, tasks: list[Task], tell: Callable[[BatchEvent], None], cancel: Callable[[], bool], paused: Callable[[], bool]

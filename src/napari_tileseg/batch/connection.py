@@ -60,7 +60,14 @@ def connect(*, workers: int = 0, scheduler: str = "", device: str = "auto") -> I
         with _client(Client, scheduler) as client:
             yield client
         return
-    with _local_cluster(workers, device) as cluster, Client(cluster, set_as_default=False) as client:
+    import dask
+
+    # Dask would set OMP_NUM_THREADS=1 in this program too, for whatever it starts later.
+    with (
+        dask.config.set({"distributed.nanny.pre-spawn-environ": {}}),
+        _local_cluster(workers, device) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
         client.register_plugin(_deaf())
         yield client
 
@@ -96,6 +103,16 @@ def _client(make: Any, scheduler: str) -> Any:
 
 
 def _local_cluster(workers: int, device: str) -> Any:
+    try:
+        return _start(workers, device)
+    except RuntimeError as error:
+        raise OptionsError(
+            f"The {workers} worker processes could not be started ({error}). In a script of your own, start them below "
+            'if __name__ == "__main__": each process reads the script too.'
+        ) from error
+
+
+def _start(workers: int, device: str) -> Any:
     """Return a cluster of processes, one order at a time in each, which live as long as it does."""
     from distributed import LocalCluster
 

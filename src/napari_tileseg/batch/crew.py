@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import queue
 import time
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ _TICK = 0.05
 
 _REPEAT = 2.0
 """Seconds after which a signal is sent again, for workers that have joined meanwhile."""
+
+_COUNT_EVERY = 1.0
+"""Seconds between two questions to the scheduler how many workers there are."""
 
 _AHEAD = 2
 """Orders that are out for each worker: one that it works on, and the next."""
@@ -114,6 +118,7 @@ class _Shift:
         self._serial = itertools.count()
         self._word, self._told = "go", time.monotonic()
         self._exhausted = False
+        self._size, self._counted = 1, -math.inf
 
     def work(self, cancel: Callable[[], bool], paused: Callable[[], bool]) -> Iterator[dict[str, Any]]:
         while True:
@@ -142,7 +147,9 @@ class _Shift:
         self._crew.client.unsubscribe_topic(topic(self._crew.run))
 
     def _hand_out(self) -> None:
-        while len(self._out) < _AHEAD * max(1, self._crew.size()):
+        if time.monotonic() - self._counted > _COUNT_EVERY:
+            self._size, self._counted = max(1, self._crew.size()), time.monotonic()
+        while len(self._out) < _AHEAD * self._size:
             order = self._again.pop(0) if self._again else next(self._orders, None)
             if order is None:
                 self._exhausted = True

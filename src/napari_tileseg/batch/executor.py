@@ -133,15 +133,14 @@ class LocalExecutor:
         paused: Callable[[], bool],
     ) -> Iterator[tuple[Task, Outcome]]:
         """See `Executor.run`."""
-        from napari_tileseg.engine.allocator import kept_memory
         from napari_tileseg.engine.predict import exact_arithmetic
 
         ordered = in_disk_order(tasks)
         # A faster way is chosen by its time, which another run beside it would change.
         lanes = 1 if any(task.options.precision == "auto" for task in ordered) else min(self.lanes, len(ordered))
         line = _Line(self.models, lanes, self.ahead, tell, cancel, paused)
-        # Both are switches of the whole program: two runs side by side must not put them back in turns.
-        with exact_arithmetic(), kept_memory():
+        # A switch of the whole program: two runs side by side must not put it back in turns.
+        with exact_arithmetic():
             try:
                 yield from line.run(ordered)
             finally:
@@ -160,18 +159,34 @@ class _Item:
 
 
 class InTurn:
-    """A predictor that others use as well, one call at a time."""
+    """A predictor that others use as well, one call at a time; make one for each image.
+
+    Attributes
+    ----------
+    spec, device, module, members
+        Those of the predictor.
+    waited : float
+        Seconds for which others were using it.
+    """
 
     def __init__(self, inner: Predictor, turn: threading.Lock) -> None:
         self._inner, self._turn = inner, turn
+        self._waited = 0.0
         self.spec, self.device = inner.spec, inner.device
         self.module = getattr(inner, "module", None)
         if hasattr(inner, "members"):
             self.members = tuple(InTurn(member, turn) for member in inner.members)
 
+    @property
+    def waited(self) -> float:
+        members: tuple[InTurn, ...] = getattr(self, "members", ())
+        return self._waited + sum(member.waited for member in members)
+
     def __call__(self, batch: Any, /) -> Any:
         """Return what the predictor does."""
+        asked = time.monotonic()
         with self._turn:
+            self._waited += time.monotonic() - asked
             return self._inner(batch)
 
 

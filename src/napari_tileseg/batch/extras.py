@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_tileseg.batch.picture import write_picture, write_thumbnail
+from napari_tileseg.batch.place import make_way
 from napari_tileseg.batch.sheets import write_sheets
 from napari_tileseg.batch.tables import combine_tables, write_table
 from napari_tileseg.measure.table import measure
@@ -50,8 +51,8 @@ def write_extras(task: Task, result: Segmentation, spec: ModelSpec | None = None
 
     spec = spec or find_spec(task.model)
     places = [Path(path) for path in (task.scores, task.uncertainty, task.objects, task.overlay, task.thumbnail) if path]
-    for folder in {place.parent for place in places}:
-        folder.mkdir(parents=True, exist_ok=True)
+    for place in places:
+        make_way(task, place)
     written = []
     image, told = result.volume, result.provenance
     if task.scores and result.scores is not None:

@@ -250,6 +250,14 @@ class Ledger:
         with self._changing() as connection:
             connection.executemany("UPDATE tasks SET state = 'waiting', message = '' WHERE key = ?", [(key,) for key in keys])
 
+    def origins(self, now: frozenset[str]) -> frozenset[str]:
+        """Note where the images lie, as digests; return where they lay in earlier runs, these places if there was none."""
+        before = self._value("origins")
+        with self._changing() as connection:
+            known = sorted(now | set(before or ()))
+            connection.execute("INSERT OR REPLACE INTO job VALUES ('origins', ?)", (json.dumps(known),))
+        return now if before is None else frozenset(before)
+
     def _value(self, name: str) -> Any:
         with self._lock, _told(self._path):
             found = self._connection.execute("SELECT value FROM job WHERE name = ?", (name,)).fetchone()

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from napari_tileseg.batch.naming import Names, inside, key, model_names, stem_of
 from napari_tileseg.batch.task import Task
-from napari_tileseg.batch.walk import Rules, Walk, readable
+from napari_tileseg.batch.walk import Rules, Walk
 from napari_tileseg.errors import Cancelled, InputError, OptionsError
-from napari_tileseg.io.files import amount
+from napari_tileseg.io.files import amount, readable
 from napari_tileseg.io.plate import read_plate
 from napari_tileseg.io.registry import count_series, suffix_of
 
@@ -261,7 +261,7 @@ def _suffix(job: BatchJob, image: _Image) -> str:
         return ""
     if job.format != "auto":
         return job.format
-    return ".nii.gz" if suffix_of(image.path) in _NIFTI else ".ome.tif"
+    return ".nii.gz" if image.kind in ("nii", "nii_gz") else ".ome.tif"
 
 
 def _task(job: BatchJob, number: int, model: str, image: _Image, models: dict[str, str], chosen: str, output: Path) -> Task:

@@ -28,6 +28,7 @@ from napari_tileseg.errors import Cancelled, ModelError, OptionsError, OutputErr
 from napari_tileseg.job import SegmentOptions
 from napari_tileseg.models.registry import find_spec
 from napari_tileseg.pipeline import save_segmentation
+from napari_tileseg.results import is_zarr_name
 from napari_tileseg.unfinished import Unfinished, folder_beside
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ _SHARES = 4
 
 def can_divide(options: SegmentOptions, output: str | Path) -> str:
     """Return why an image cannot be divided; nothing if it can."""
-    if not str(output).lower().endswith(".zarr"):
-        return "only a result that is an OME-Zarr (.ome.zarr) can be written by several processes at once"
+    if not is_zarr_name(Path(output)):
+        return "only a result that is an OME-Zarr of its own (.ome.zarr) can be written by several processes at once"
     if options.adaptive:
         return "adaptive overlap looks at whole rows of tiles"
     if options.scores or options.uncertainty:
@@ -90,7 +91,7 @@ def segment_task(
 ) -> Outcome:
     """Do one task on all workers; as `work.process`, which says what is raised."""
     from napari_tileseg.batch.stamps import input_stamp
-    from napari_tileseg.batch.work import Computed, check_axes, failed, recover, store
+    from napari_tileseg.batch.work import Computed, check_axes, failed, recover, staged_name, store
 
     began = time.monotonic()
 
@@ -105,7 +106,7 @@ def segment_task(
         stamp = input_stamp(Path(task.input))
         folder, spec = Path(task.journal), find_spec(task.model)
         check_axes(task, open_image(_image(task)), spec)
-        target = folder / "result.ome.zarr"
+        target = folder / staged_name(task)
         if target.exists():  # cut off between the last chunk and the note of the outcome
             shutil.rmtree(folder)
         result = _Divided(_image(task), task.model, task.options, folder, target, crew, listen, cancel, paused).segment()

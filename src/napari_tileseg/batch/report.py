@@ -193,7 +193,7 @@ def _write_csv(rows: Sequence[ReportRow], path: Path) -> None:
     def line(row: ReportRow) -> list[Any]:
         counts = [row.counts.get(name, "") if row.instances == instances else "" for name, instances in kinds]
         output = row.output.encode("utf-8", "backslashreplace").decode("utf-8")
-        return [row.name, row.model, row.state, *counts, row.seconds, row.size, row.attempts, output, row.message]
+        return [row.name, row.model, row.state, *counts, round(row.seconds, 3), row.size, row.attempts, output, row.message]
 
     write_rows(header, (line(row) for row in rows), path)
 

@@ -40,15 +40,14 @@ class Room:
 
     def enter(self, size: int, stop: Callable[[], bool]) -> int | None:
         """Wait until there is room for an image of about `size` bytes; return its ticket, None if `stop` says so first."""
-        with self._changed:
-            while not self._fits(size):
-                if stop():
-                    return None
-                self._changed.wait(_LOOK)
-            self._next += 1
-            self._held[self._next] = size
-            self.most = max(self.most, len(self._held))
-            return self._next
+        while not stop():  # which may take long: others must be able to leave meanwhile
+            with self._changed:
+                if self._fits(size) or (self._changed.wait(_LOOK) and self._fits(size)):
+                    self._next += 1
+                    self._held[self._next] = size
+                    self.most = max(self.most, len(self._held))
+                    return self._next
+        return None
 
     def weigh(self, ticket: int, size: int) -> None:
         """Correct the size of an image, once it is known."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import threading
 import time
@@ -19,10 +20,12 @@ from napari_tileseg.batch.report import finish_batch
 from napari_tileseg.batch.stamps import digest, output_stamp
 from napari_tileseg.batch.standing import standing
 from napari_tileseg.batch.task import OVER
+from napari_tileseg.batch.trouble import failed
 from napari_tileseg.batch.work import forget, unfinished
+from napari_tileseg.errors import OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from napari_tileseg.batch.events import BatchEvent
     from napari_tileseg.batch.executor import Executor
@@ -161,6 +164,13 @@ def output_folder(job: BatchJob) -> Path:
     return Path(os.path.abspath(os.path.expanduser(job.output)))
 
 
+def origins(job: BatchJob) -> frozenset[str]:
+    """Return digests of the folders that a job's images lie in; the folders themselves are nobody's business."""
+    paths = [os.path.realpath(os.path.expanduser(given)) for given in job.inputs]
+    folders = [path if os.path.isdir(path) else os.path.dirname(path) for path in paths]
+    return frozenset(hashlib.blake2b(os.fsencode(folder), digest_size=8).hexdigest() for folder in folders)
+
+
 def settings_of(job: BatchJob) -> dict[str, Any]:
     """Return everything of a job that changes its results, by the names that people know; where it runs is no part of it.
 
@@ -230,6 +240,7 @@ class _Batch:
     def _waiting(self, *, retry_failed: bool | Collection[str]) -> list[Task]:
         """Return the tasks that are to be done; forget what is left of those that are done."""
         rows = self._ledger.rows()
+        self._check_origin(rows)
         waiting = []
         for task in self._listing.tasks:
             row = rows[self._keys[task.number]]
@@ -240,6 +251,24 @@ class _Batch:
                 waiting.append(task)
         self._ledger.wait(self._keys[task.number] for task in waiting)
         return waiting
+
+    def _check_origin(self, rows: Mapping[str, Row]) -> None:
+        """Refuse to replace results by those of other images that have the same names.
+
+        Raises
+        ------
+        OutputError
+        """
+        places = origins(self._job)
+        others = not places & self._ledger.origins(places)
+        if others and any(standing(task, rows[self._keys[task.number]]) == "changed" for task in self._done(rows)):
+            raise OutputError(
+                f'The results in "{self._output}" were made from images in another folder that have the same names. '
+                "Choose another output folder."
+            )
+
+    def _done(self, rows: Mapping[str, Row]) -> list[Task]:
+        return [task for task in self._listing.tasks if rows[self._keys[task.number]].state == "done"]
 
     def _stands(self, task: Task, row: Row, *, retry_failed: bool | Collection[str]) -> bool:
         """Say whether what an earlier run noted of a task still holds."""
@@ -261,11 +290,14 @@ class _Batch:
         except OSError:
             return False
         self._ledger.touch(row.key, stamp)
-        return True
+        return standing(task, replace(row, output_stamp=stamp)) == "done"
 
     def _finish(self, task: Task, outcome: Outcome) -> None:
         key = self._keys[task.number]
-        stamp = output_stamp(Path(task.output)) if outcome.state == "done" else ""
+        try:
+            stamp = output_stamp(Path(task.output)) if outcome.state == "done" else ""
+        except OSError as error:  # somebody takes away what is written
+            stamp, outcome = "", failed(task, error, outcome.seconds)
         self._ledger.finish(key, outcome, output_stamp=stamp)
         if outcome.state == "done" or not unfinished(task):
             forget(task)

@@ -20,16 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_tileseg.batch.events import TaskProgress
-from napari_tileseg.batch.ledger import FOLDER
-from napari_tileseg.batch.place import announce, put
+from napari_tileseg.batch.place import announce, make_way, put
 from napari_tileseg.batch.stamps import digest, input_stamp
 from napari_tileseg.batch.task import Outcome
-from napari_tileseg.errors import AxesError, Cancelled, InputError, OutputError, TileSegError
-from napari_tileseg.io.output import FULL
+from napari_tileseg.batch.trouble import failed
+from napari_tileseg.errors import AxesError, Cancelled, DeviceMemoryError, InputError, OutputError
 from napari_tileseg.io.own_labels import is_label_place, stage_own_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from napari_tileseg.batch.events import BatchEvent
@@ -40,7 +39,21 @@ if TYPE_CHECKING:
     from napari_tileseg.segmentation import Segmentation
     from napari_tileseg.volume import Volume
 
-__all__ = ["Computed", "Loaded", "Models", "check_axes", "compute", "failed", "forget", "process", "read", "recover", "store", "unfinished"]
+__all__ = [
+    "Computed",
+    "Loaded",
+    "Models",
+    "check_axes",
+    "compute",
+    "failed",
+    "forget",
+    "process",
+    "read",
+    "recover",
+    "staged_name",
+    "store",
+    "unfinished",
+]
 
 _OUTCOME = "outcome.json"
 
@@ -211,7 +224,7 @@ def compute(
     *,
     tell: Callable[[BatchEvent], None] = lambda event: None,
     cancel: Callable[[], bool] = lambda: False,
-    gate: Callable[[bool], AbstractContextManager[None]] = lambda large: nullcontext(),
+    gate: Callable[[bool], AbstractContextManager[None]] | None = None,
 ) -> Computed:
     """Segment an image; where that takes long, with a journal, so that it can be cut off.
 
@@ -219,8 +232,8 @@ def compute(
     ----------
     task, image, models, predictor, tell, cancel
         As for `process`.
-    gate : callable
-        Told whether the image is a large one; the run goes on inside the context that it returns.
+    gate : callable, optional
+        Told whether the image is to be alone at the device; the run goes on inside the context that it returns.
 
     Raises
     ------
@@ -235,7 +248,8 @@ def compute(
     needs = estimate(image.volume, predictor.spec, options=task.options, channels=task.channels)
     memory = needs.host_bytes + needs.device_bytes + needs.disk_bytes
     _check_memory(task, needs.host_bytes + (needs.device_bytes if predictor.device == "cpu" else 0))
-    long = needs.tiles > _JOURNAL_TILES or (needs.tiles > 1 and needs.tiles * models.tile_seconds(task.model) > _JOURNAL_SECONDS)
+    seconds = needs.tiles * models.tile_seconds(task.model)
+    long = unfinished(task) or needs.tiles > _JOURNAL_TILES or (needs.tiles > 1 and seconds > _JOURNAL_SECONDS)
     staged: Path | None = None
     progressed = False
 
@@ -248,24 +262,33 @@ def compute(
     more: dict[str, Any] = {"options": task.options, "channels": task.channels, "on_event": listen, "cancel": cancel}
     if long:
         _make(folder)
-        streamed = _staged_name(task).endswith(".zarr") and not is_label_place(Path(task.output))
-        staged = folder / _staged_name(task) if streamed else None
-        if staged is not None and staged.exists():
-            shutil.rmtree(folder)  # cut off between the last chunk and outcome.json
-            _make(folder)
+        streamed = staged_name(task).endswith(".zarr") and not is_label_place(Path(task.output))
+        staged = folder / staged_name(task) if streamed else None
         more |= {"journal": folder, "out": staged, "keep_journal": True}
     elif folder.exists():
         shutil.rmtree(folder)
-    with gate(long or memory > _LARGE):
-        began = time.monotonic()
+    large = long or memory > _LARGE
+
+    def run() -> Segmentation:
         try:
-            result = segment(image.volume, predictor, **more)
+            return segment(image.volume, predictor, **more)
         except OutputError:
             if not long or progressed:
                 raise
             # The journal is that of another image, or damaged.
-            result = segment(image.volume, predictor, resume=False, **more)
-        seconds = time.monotonic() - began
+            return segment(image.volume, predictor, resume=False, **more)
+
+    try:
+        with gate(large) if gate else nullcontext():
+            began = time.monotonic()
+            result = run()
+    except DeviceMemoryError:
+        if large or gate is None:
+            raise
+        with gate(True):  # without another image beside it there may be enough
+            began = time.monotonic()
+            result = run()
+    seconds = time.monotonic() - began - getattr(predictor, "waited", 0.0)
     if result.windows:
         models.timed(task.model, seconds / result.windows)
     return Computed(result, image.stamp, image.seconds + seconds, predictor.spec, staged)
@@ -286,9 +309,8 @@ def store(task: Task, computed: Computed) -> Outcome:
     _make(folder)
     staged = computed.staged
     if staged is None:
-        staged = _stage(task, result, folder / _staged_name(task))
+        staged = _stage(task, result, folder / staged_name(task))
         _bring_to_disk(staged)
-    Path(task.output).parent.mkdir(parents=True, exist_ok=True)
     write_extras(task, result, computed.spec)
     outcome = Outcome(
         "done",
@@ -300,6 +322,7 @@ def store(task: Task, computed: Computed) -> Outcome:
         input_digest=computed.stamp,
     )
     _note(folder, outcome)
+    make_way(task, Path(task.output))
     put(staged, Path(task.output))
     return outcome
 
@@ -321,8 +344,9 @@ def recover(task: Task) -> Outcome | None:
             return None
     except (OSError, ValueError, TypeError):
         return None
-    staged = folder / _staged_name(task)
+    staged = folder / staged_name(task)
     if staged.exists() and digest(staged) == outcome.digest:
+        make_way(task, output)
         put(staged, output)
         return outcome
     if not output.exists() or digest(output) != outcome.digest:
@@ -339,74 +363,6 @@ def forget(task: Task) -> None:
 def unfinished(task: Task) -> bool:
     """Say whether a task that was cut off can go on in the middle of its image."""
     return (Path(task.journal) / "journal.json").exists()
-
-
-def failed(task: Task, error: Exception, seconds: float = 0.0) -> Outcome:
-    """Return the outcome of a task that has raised an error.
-
-    Raises
-    ------
-    OutputError
-        If the error is none of this task alone: nothing can be written any more.
-    """
-    if isinstance(error, OutputError | OSError) and (fatal := _fatal(task, error)) is not None:
-        raise fatal from error
-    return Outcome("failed", _sentence(task, error), seconds=seconds, input_digest=_stamp_or_nothing(task))
-
-
-def _stamp_or_nothing(task: Task) -> str:
-    try:
-        return input_stamp(Path(task.input))
-    except OSError:
-        return ""
-
-
-def _sentence(task: Task, error: Exception) -> str:
-    if isinstance(error, TileSegError):
-        return str(error)
-    name = Path(task.input).name
-    if isinstance(error, MemoryError):
-        return f'"{name}" does not fit in memory. Choose a smaller window, or save it in pieces.'
-    reason = (error.strerror if isinstance(error, OSError) else None) or str(error).strip().split("\n")[0] or type(error).__name__
-    return f'"{name}" could not be segmented: {reason} ({type(error).__name__}).'
-
-
-def _fatal(task: Task, error: Exception) -> OutputError | None:
-    """Return what ends the whole batch, if the disk is full or the output folder cannot be written; None otherwise."""
-    folder = Path(task.journal)
-    own = next((parent for parent in folder.parents if parent.name == FOLDER), folder.parent)
-    if any(isinstance(cause, OSError) and cause.errno in FULL for cause in _causes(error)):
-        return _full(own)
-    try:
-        for place in {folder.parent, Path(task.output).parent} if folder.parent.is_dir() else {folder.parent}:
-            if place != folder.parent and not place.exists():
-                continue
-            probe = place / f".tileseg-{os.getpid()}-{threading.get_ident()}"
-            try:
-                probe.write_bytes(b"\0" * 4096)
-            finally:
-                probe.unlink(missing_ok=True)
-    except OSError as refused:
-        if refused.errno in FULL:
-            return _full(own)
-        return OutputError(
-            f'Nothing can be written in "{own.parent}" any more: {refused.strerror or refused}. '
-            "Start the same run again when that is possible: it goes on where it stopped."
-        )
-    return None
-
-
-def _full(own: Path) -> OutputError:
-    return OutputError(
-        f'The disk that holds "{own.parent}" is full. Free some space and start the same run again: it goes on where it stopped.'
-    )
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    seen = 0
-    while error is not None and seen < 20:
-        yield error
-        error, seen = error.__cause__ or error.__context__, seen + 1
 
 
 def _check_memory(task: Task, needed: int) -> None:
@@ -446,7 +402,7 @@ def _bring_to_disk(path: Path) -> None:
             os.fsync(stream.fileno())
 
 
-def _staged_name(task: Task) -> str:
+def staged_name(task: Task) -> str:
     """Return the name of a result in the journal's folder; labels in a plate are a store, whatever they are called."""
     from napari_tileseg.io import suffix_of
 

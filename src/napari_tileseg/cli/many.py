@@ -80,24 +80,26 @@ def perform_batch(job: BatchJob, how: How, *, json_lines: bool) -> None:
 
 def _run(job: BatchJob, how: How, tell: Callable[[BatchEvent], None], cancel: Callable[[], bool], *, json_lines: bool) -> BatchReport:
     """Run it once, or again and again."""
-    executor = _executor(job, how)
-    if not how.watch:
-        from napari_tileseg.batch.run import run_batch
+    from napari_tileseg.batch.cluster import kept
 
-        return run_batch(job, on_event=tell, cancel=cancel, retry_failed=how.retry_failed, executor=executor)
-    from napari_tileseg.batch.watch import watch_batch
+    with kept(_executor(job, how)) as executor:
+        if not how.watch:
+            from napari_tileseg.batch.run import run_batch
 
-    if not json_lines:
-        complain("Watching for images; Ctrl-C ends it." if how.until_idle is None else "Watching for images.")
-    return watch_batch(
-        job,
-        settle=how.settle,
-        until_idle=how.until_idle,
-        on_event=tell,
-        cancel=cancel,
-        retry_failed=how.retry_failed,
-        executor=executor,
-    )
+            return run_batch(job, on_event=tell, cancel=cancel, retry_failed=how.retry_failed, executor=executor)
+        from napari_tileseg.batch.watch import watch_batch
+
+        if not json_lines:
+            complain("Watching for images; Ctrl-C ends it." if how.until_idle is None else "Watching for images.")
+        return watch_batch(
+            job,
+            settle=how.settle,
+            until_idle=how.until_idle,
+            on_event=tell,
+            cancel=cancel,
+            retry_failed=how.retry_failed,
+            executor=executor,
+        )
 
 
 def _executor(job: BatchJob, how: How) -> Executor:

@@ -122,9 +122,10 @@ def write_overlay(path: Path, rows: Sequence[Sequence[Panel]], *, legend: Sequen
     columns = max(len(row) for row in drawn)
     widths = [max(row[index].width for row in drawn if index < len(row)) for index in range(columns)]
     bottom = _MARGIN + sum(height + _MARGIN for height in heights)
-    size = (_MARGIN + sum(width + _MARGIN for width in widths), bottom + (_CAPTION if legend else 0))
-    sheet = Image.new("RGB", size, _GROUND)
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=17)
+    font = ImageFont.load_default(size=17)
+    wide = max(_MARGIN + sum(width + _MARGIN for width in widths), _MARGIN + sum(48 + round(font.getlength(name)) for name, _ in legend))
+    sheet = Image.new("RGB", (wide, bottom + (_CAPTION if legend else 0)), _GROUND)
+    pen = ImageDraw.Draw(sheet)
     top = _MARGIN
     for row, pictures, height in zip(rows, drawn, heights, strict=True):
         left = _MARGIN
@@ -139,7 +140,7 @@ def write_overlay(path: Path, rows: Sequence[Sequence[Panel]], *, legend: Sequen
         pen.text((left + 24, bottom - 2), name, fill=_TEXT, font=font)
         left += 48 + round(pen.textlength(name, font=font))
     with put_in_place(path, overwrite=overwrite) as temporary:
-        sheet.save(temporary, format="PNG")
+        sheet.save(temporary, format="PNG", compress_level=4)
     return path
 
 
@@ -157,11 +158,24 @@ def _drawn(panel: Panel, zoom: int) -> Image.Image:
 
 def outlines(labels: NDArray[Any], *, width: int) -> NDArray[np.bool_]:
     """Return the pixels of each object that lie within `width` of another object or of the background."""
-    from scipy.ndimage import grey_dilation, grey_erosion
-
-    box = (2 * width + 1,) * 2
-    lines: NDArray[np.bool_] = (labels > 0) & ((grey_dilation(labels, box) != labels) | (grey_erosion(labels, box) != labels))
+    edge = np.zeros(labels.shape, dtype=bool)
+    for first, second in _NEIGHBOURS:
+        differs = labels[first] != labels[second]
+        edge[first] |= differs
+        edge[second] |= differs
+    for _ in range(width - 1):  # what lies beside an edge belongs to the same object, or is on an edge itself
+        wider = edge.copy()
+        for first, second in _NEIGHBOURS:
+            wider[first] |= edge[second]
+            wider[second] |= edge[first]
+        edge = wider
+    lines: NDArray[np.bool_] = edge & (labels > 0)
     return lines
+
+
+_ALL, _FROM, _TO = slice(None), slice(1, None), slice(None, -1)
+_NEIGHBOURS = (((_FROM, _ALL), (_TO, _ALL)), ((_ALL, _FROM), (_ALL, _TO)), ((_FROM, _FROM), (_TO, _TO)), ((_FROM, _TO), (_TO, _FROM)))
+"""Pairs of parts of a picture that lie one pixel apart: below, beside, and the two diagonals."""
 
 
 def rgb(color: str) -> tuple[int, int, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-import unicodedata
 import warnings
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tileseg.errors import InputError, OutputError
-from napari_tileseg.io.files import stamp, zarr_root
+from napari_tileseg.io.files import readable, stamp, zarr_root
 from napari_tileseg.io.output import check_place, put_in_place
 from napari_tileseg.io.own_labels import check_label_place, is_label_place, write_own_labels
 from napari_tileseg.volume import Volume
@@ -196,8 +195,8 @@ def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0, p
         known = inspect.signature(reader).parameters
         more = {name: True for name, wanted in (("partial", partial), ("lazy", lazy)) if wanted and name in known}
         volume: Volume = reader(path, series=series, level=level, **more)
-        # So that a run that was interrupted notices when the file is another one.
-        return replace(volume, name=_storable(volume.name), metadata={**volume.metadata, "stamp": stamp(path)})
+        # The stamp: so that a run that was interrupted notices when the file is another one. The name goes into files that are text.
+        return replace(volume, name=readable(volume.name), metadata={**volume.metadata, "stamp": stamp(path)})
     except (OSError, MemoryError) as error:
         reason = "it does not fit in memory" if isinstance(error, MemoryError) else (error.strerror or str(error))
         raise InputError(f'"{path.name}" could not be read: {reason}.') from error
@@ -220,11 +219,6 @@ def count_series(path: str | PathLike[str]) -> int:
     except OSError as error:
         raise InputError(f'"{path.name}" could not be read: {error.strerror or error}.') from error
     return count
-
-
-def _storable(name: str) -> str:
-    """Return a name that every format can hold: names of files may have line ends, and bytes that are no text."""
-    return "".join(letter.encode("unicode_escape").decode() if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in name)
 
 
 def write_labels(

@@ -58,7 +58,7 @@ def measure(
     """
     space = "".join(axis for axis in labels.axes if axis in (spatial or SPATIAL_AXES))
     outer = [axis for axis in labels.axes if axis not in space]
-    steps = [labels.spacing[axis] for axis in space]
+    unit, steps = _grid(labels, space)
     channels = _channels(image)
     rows: list[Table] = []
     for position in np.ndindex(*(labels.sizes[axis] for axis in outer)):
@@ -68,7 +68,7 @@ def measure(
         sums = gather(plane, pictures)
         wanted = len(sums) <= _SHAPED if shape is None else shape
         form = shapes(plane, sums, steps) if wanted else {}
-        rows.append(_rows(labels, sums, form, space, at, _of(names, sums, at) if names else None, [name for name, _ in channels]))
+        rows.append(_rows(sums, form, space, unit, steps, at, _of(names, sums, at) if names else None, [name for name, _ in channels]))
     return _joined(rows)
 
 
@@ -82,12 +82,24 @@ def _of(names: Sequence[str], sums: Sums, at: Mapping[str, int]) -> list[str]:
     return [known.get(int(label), "") for label in sums.labels]
 
 
-def _rows(
-    labels: Volume, sums: Sums, form: Table, space: str, at: Mapping[str, int], classes: list[str] | None, channels: list[str]
-) -> Table:
+def _grid(labels: Volume, space: str) -> tuple[str, list[float]]:
+    """Return the symbol of the unit and the steps in it; pixels where the unit is unknown, or not the same for all axes."""
     symbols = {unit_symbol(labels.unit[axis]) for axis in space}
-    unit = symbols.pop() if len(symbols) == 1 else "px"
-    steps = np.array([labels.spacing[axis] if unit != "px" else 1.0 for axis in space])
+    if len(symbols) > 1 or symbols == {"px"}:
+        return "px", [1.0] * len(space)
+    return symbols.pop(), [labels.spacing[axis] for axis in space]
+
+
+def _rows(
+    sums: Sums,
+    form: Table,
+    space: str,
+    unit: str,
+    steps: Sequence[float],
+    at: Mapping[str, int],
+    classes: list[str] | None,
+    channels: list[str],
+) -> Table:
     size = sums.pixels * float(np.prod(steps))
     flat = len(space) == 2
     columns: Table = {"label": sums.labels}

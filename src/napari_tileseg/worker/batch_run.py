@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_tileseg.batch.events import BatchProgress, BatchStarted, TaskEnded
-from napari_tileseg.errors import ModelNotFoundError
+from napari_tileseg.errors import ModelError
 from napari_tileseg.models.ensemble import join, split
-from napari_tileseg.models.registry import resolve
+from napari_tileseg.models.registry import BUNDLED, absolute, model_folder, resolve
 from napari_tileseg.worker.messages import BeginBatch, Evented, Pause
 from napari_tileseg.worker.turn import OVER, Turn
 
@@ -122,7 +122,7 @@ def _model(ref: str) -> str:
     if members := split(ref):
         return join(_model(member) for member in members)
     try:
-        by_path = resolve(ref) == Path(ref).expanduser()
-    except ModelNotFoundError:
+        by_name = resolve(ref).parent in (BUNDLED, model_folder()) and not Path(ref).expanduser().exists()
+    except ModelError:
         return ref  # the batch says so
-    return _full(ref) if by_path else ref
+    return ref if by_name else absolute(ref)

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tileseg.engine.events import Progress, SlabDone
-from napari_tileseg.errors import ModelNotFoundError, OptionsError, OutputError
-from napari_tileseg.models.ensemble import join, split
-from napari_tileseg.models.registry import resolve
+from napari_tileseg.errors import OptionsError, OutputError
+from napari_tileseg.models.registry import absolute
 from napari_tileseg.results import on_disk
 from napari_tileseg.worker.messages import Begin, Evented, Message
 from napari_tileseg.worker.remote import BLOCK_BYTES
@@ -208,7 +207,7 @@ class Run(Turn):
         volume, store = self.volume, self.store
         return Begin(
             job=self.job.model_dump(mode="json"),
-            model=_absolute(self.job.model),
+            model=absolute(self.job.model),
             axes=volume.axes,
             shape=volume.shape,
             dtype=volume.dtype.str,
@@ -268,16 +267,6 @@ class Run(Turn):
                 self._safe = max(self._safe, self._progress.done)
             case Evented(Progress() as progress):
                 self._progress = progress
-
-
-def _absolute(model: str) -> str:
-    """Return what the child, which stands in another folder, finds the model or the members of an ensemble by."""
-    if members := split(model):
-        return join(_absolute(member) for member in members)
-    try:
-        return str(resolve(model).absolute())
-    except ModelNotFoundError:
-        return model
 
 
 def _pyramid(folder: Path, axis_map: AxisMap, volume: Volume) -> Any:
