@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_tileseg.widgets.batch import BatchWidget
     from napari_tileseg.widgets.batch.rows import Row
 
-PATIENCE = float(os.environ.get("BATCH_PATIENCE", "180"))
+PATIENCE = float(os.environ.get("BATCH_PATIENCE", "120"))
 """Seconds after which a test gives up waiting; a busy machine is no bug."""
 
 
@@ -86,7 +86,8 @@ class BatchDesk:
     def until(self, condition: Callable[[], Any]) -> None:
         end = time.monotonic() + PATIENCE
         while not condition():
-            assert time.monotonic() < end, f"waited in vain: {self.session.state}, {self.box!r}, {self.text!r}"
+            problems = [box.shown.text for box in self.form.problems.values() if box.shown is not None]
+            assert time.monotonic() < end, f"waited in vain: {problems}, {self.box!r}, {self.text!r}, {self.layers}, {self.session.state}"
             self.qtbot.wait(10)
 
     def use(self, folder: Path, job: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from batch_desk import make_folder
+from batch_desk import PATIENCE, make_folder
 from napari.layers import Image, Labels
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
@@ -351,31 +351,26 @@ def test_a_notification_only_where_the_dock_is_hidden(ready: Callable[[], Any], 
     assert told[0].startswith("raw → raw_labels, small-objects: 12 done in ")
 
 
-def test_napari_asks_and_closing_ends_it_and_the_job_goes_on_without_napari(ready: Callable[[], Any], folder: Path, tmp_path: Path) -> None:
+def test_napari_asks_before_it_closes_and_the_job_goes_on_without_it(
+    ready: Callable[[], Any], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(batch_session, "ask_before_closing", lambda run, words: asked.append(words))
     here = ready()
-    from napari._qt.qthreading import WorkerBase
-
     here.start()
-    order = here.session.order
     here.until(lambda: here.over() >= 2)
-    asked = [str(worker) for worker in _workers(WorkerBase)]
-    assert any("batch raw → raw_labels, small-objects" in text for text in asked), asked
-    pid = bridge.supervisor().pid
-    assert pid is not None
-    run = here.session._run
+    assert asked == ["batch raw → raw_labels, small-objects"]
+    order, run = here.session.order, here.session._run
     here.viewer.close()
     here.qtbot.wait(50)
-    assert run.wait(60)
+    assert run.wait(PATIENCE)
+    assert run.state in ("cancelled", "died")
     job = tmp_path / "job.json"
     job.write_text(order.job.model_dump_json())
     command = [sys.executable, "-m", "napari_tileseg.cli", "run", str(job)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert len(list((folder.parent / "raw_labels").glob("*.ome.tif"))) == 12
-
-
-def _workers(base: Any) -> list[Any]:
-    return list(getattr(base, "_worker_set", ()))
 
 
 # Looked at

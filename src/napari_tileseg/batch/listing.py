@@ -158,10 +158,10 @@ def _absolute(path: str) -> Path:
 
 
 def _walk(job: BatchJob, inputs: list[Path], output: Path, stop: Callable[[], bool]) -> Walk:
-    if len(inputs) == 1 and not os.path.lexists(inputs[0]):
+    saved = output / SAVED_LAYERS
+    if len(inputs) == 1 and not os.path.lexists(inputs[0]) and inputs[0].parent != saved:
         raise InputError(f'There is no file or folder "{inputs[0]}". Check the name.')
     around = any(inside(output, path) for path in inputs)
-    saved = output / SAVED_LAYERS
     rules = Rules(job.pattern, job.exclude, job.recursive, output if around else None, saved)
     walk = Walk(_root([path for path in inputs if path.parent != saved] or inputs), rules, stop)
     for path in dict.fromkeys(inputs):

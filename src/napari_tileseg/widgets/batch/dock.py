@@ -162,6 +162,7 @@ class BatchWidget(QWidget):
         self.second.clicked.connect(self.press_second)
         self.shown.currentIndexChanged.connect(self._on_filter)
         self.files.chosen.connect(self._on_row)
+        self.files.stepped.connect(lambda _: self._step.start())
         self.files.opened.connect(self._on_opened)
         self.session.changed.connect(self._draw)
         self.session.ended.connect(self._on_change)
@@ -398,8 +399,6 @@ class BatchWidget(QWidget):
     def _on_row(self, number: int) -> None:
         self._row_told = ""
         self._draw_row()
-        if self.files.hasFocus() and number >= 0:
-            self._step.start()
 
     def _on_opened(self, number: int) -> None:
         self._step.stop()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable
 
-    from qtpy.QtGui import QIcon
+    from qtpy.QtGui import QIcon, QKeyEvent
 
     from napari_tileseg.batch.events import BatchEvent
     from napari_tileseg.engine.events import Event
@@ -159,11 +159,14 @@ class FileView(QTableView):
     -------
     chosen
         The user has gone to a row, by mouse or key.
+    stepped
+        The user has gone there by a key: more steps may follow.
     opened
         The user has clicked a row or pressed Enter on it.
     """
 
     chosen = Signal(int)
+    stepped = Signal(int)
     opened = Signal(int)
 
     def __init__(self, table: FileTable, parent: QWidget | None = None) -> None:
@@ -220,6 +223,12 @@ class FileView(QTableView):
         assert side is not None and head is not None
         side.setDefaultSectionSize(metrics.height() + 6)
         head.resizeSection(1, min(metrics.horizontalAdvance("9999 objects, 99 min") + 8, self.width() // 2))
+
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:
+        before = self.number
+        super().keyPressEvent(event)
+        if self.number is not None and self.number != before:
+            self.stepped.emit(self.number)
 
     def resizeEvent(self, event: Any) -> None:
         super().resizeEvent(event)
