@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tileseg.engine.damage import Damage
-from napari_tileseg.engine.normalize import Accumulator, Statistics, normalize
+from napari_tileseg.engine.normalize import Accumulator, Statistics, measure_passes, normalize
 from napari_tileseg.errors import UnreadableError
 
 if TYPE_CHECKING:
@@ -146,11 +146,14 @@ class PreparedSource:
     def read(self, region: tuple[slice, ...]) -> NDArray[np.float32]:
         """Return normalised intensities of a region of the part, shape (C, *region)."""
         moved = tuple(slice(span.start + start, span.stop + start) for span, start in zip(region, self._origin, strict=True))
-        block = normalize(self._reader.read(moved), self._statistics, self._rule)
+        repeats = self._reader.model_channels
+        raw = self._reader.read(moved)
+        repeated = repeats != list(range(len(raw)))
+        early = repeated and self._rule.kind == "steps"  # whose numbers are those of the model's channels
+        block = normalize(raw[repeats] if early else raw, self._statistics, self._rule)
         for part in self._reader.lost(moved):
             block[(slice(None), *part)] = 0
-        repeats = self._reader.model_channels
-        return block if repeats == list(range(len(block))) else block[repeats]
+        return block[repeats] if repeated and not early else block
 
 
 def _within(part: Region, box: Region) -> tuple[slice, ...]:
@@ -180,7 +183,7 @@ def measure_frame(
     check : callable
         Called before every block; may raise to stop.
     """
-    if normalization.kind in ("none", "range") and normalization.invert == "never":
+    if not normalization.measured:
         channels = 1 if normalization.joint else len(set(axis_map.channels))
         # Nothing depends on the image: no pass, and NaN are handled where tiles are normalised.
         return Accumulator(normalization, channels, volume.dtype).finish()
@@ -189,17 +192,20 @@ def measure_frame(
         for position in axis_map.samples()
         if frame is None or position.get("T", frame) == frame
     ]
-    accumulator = Accumulator(normalization, readers[0].shape[0], volume.dtype)
-    measured = False
-    for reader in readers:
-        for region in _blocks(reader.shape):
-            check()
-            for _, block in reader.pieces(region):
-                accumulator.add(block)
-                measured = True
-    if not measured:
-        raise UnreadableError(f'Nothing of "{volume.name}" can be read. Copy the file again.')
-    return accumulator.finish()
+    repeats = readers[0].model_channels if normalization.kind == "steps" else list(range(readers[0].shape[0]))
+
+    def blocks() -> Iterator[NDArray[Any]]:
+        empty = True
+        for reader in readers:
+            for region in _blocks(reader.shape):
+                check()
+                for _, block in reader.pieces(region):
+                    empty = False
+                    yield block if repeats == list(range(len(block))) else block[repeats]
+        if empty:
+            raise UnreadableError(f'Nothing of "{volume.name}" can be read. Copy the file again.')
+
+    return measure_passes(blocks, normalization, len(repeats), volume.dtype)
 
 
 def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-__all__ = ["SCHEMA_VERSION", "ModelSpec", "Normalization", "OutputKind"]
+__all__ = ["SCHEMA_VERSION", "ModelSpec", "Normalization", "NormalizationStep", "OutputKind"]
 
 SCHEMA_VERSION = 1
 """Version of `model.json`; a reader refuses newer ones with a sentence."""
@@ -15,17 +15,64 @@ SCHEMA_VERSION = 1
 OutputKind = Literal["softmax", "sigmoid", "instances", "anomaly"]
 
 
+class NormalizationStep(BaseModel):
+    """One step of a normalisation that takes several: simple arithmetic on each value.
+
+    Its numbers are given, or measured on what the steps before it have made of the whole image. Tuples hold one number for each
+    channel of the model, or one for all.
+
+    ``linear``: ``(x - offset) / scale``. ``mean_std``: the same with the mean and the standard deviation plus `eps`.
+    ``percentiles``: with the `lower` percentile and the distance of the `upper` one plus `eps`. ``clip``: between `low` and `high`,
+    or percentiles. ``binarize``: 1 above `threshold`, else 0. ``sigmoid``: ``1 / (1 + exp(-x))``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["linear", "mean_std", "percentiles", "clip", "binarize", "sigmoid"]
+    offset: tuple[float, ...] = Field((0.0,), min_length=1, description="What becomes 0 (linear).")
+    scale: tuple[float, ...] = Field((1.0,), min_length=1, description="What becomes 1 more (linear).")
+    lower: float | None = Field(None, ge=0, le=100, description="Lower percentile (percentiles, clip).")
+    upper: float | None = Field(None, ge=0, le=100, description="Upper percentile (percentiles, clip).")
+    method: Literal["linear", "inverted_cdf"] = Field("linear", description="How NumPy calls the kind of percentile.")
+    low: float | None = Field(None, description="Least value (clip).")
+    high: float | None = Field(None, description="Greatest value (clip).")
+    threshold: tuple[float, ...] = Field((0.5,), min_length=1, description="Least value that becomes 1, itself excluded (binarize).")
+    eps: float = Field(0.0, ge=0, description="Added to what is divided by, where that is measured.")
+    joint: bool = Field(False, description="One measurement for all channels instead of one per channel.")
+    nonzero: bool = Field(False, description="Zeros are neither measured nor changed.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> NormalizationStep:
+        if self.kind == "percentiles" and (self.lower is None or self.upper is None or not self.lower < self.upper):
+            raise ValueError(f"a lower percentile below the upper one is needed, not {self.lower} and {self.upper}")
+        if self.kind == "clip":
+            if (self.low is not None and self.lower is not None) or (self.high is not None and self.upper is not None):
+                raise ValueError("a limit is either a value or a percentile")
+            if all(limit is None for limit in (self.low, self.high, self.lower, self.upper)):
+                raise ValueError("clip needs a limit")
+        if not all(self.scale):
+            raise ValueError("scale must not be 0")
+        return self
+
+    @property
+    def measured(self) -> bool:
+        """Whether its numbers depend on the image."""
+        return self.kind in ("mean_std", "percentiles") or self.lower is not None or self.upper is not None
+
+
 class Normalization(BaseModel):
     """How intensities become the numbers the network was trained on.
 
     ``percentile``: the `lower` percentile becomes 0, the `upper` one 1.
     ``zscore``: mean 0 and standard deviation 1. ``range``: `low` becomes 0, `high` becomes 1.
+    ``steps``: what `steps` say, one after another; nothing else of this card counts then.
     The statistics are those of the whole image (of each time point), never of a tile.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["none", "percentile", "zscore", "range"] = "none"
+    kind: Literal["none", "percentile", "zscore", "range", "steps"] = "none"
+    steps: tuple[NormalizationStep, ...] = Field((), description="In the order in which they are taken (steps only).")
     lower: float = Field(1.0, ge=0, le=100, description="Percentile that becomes 0.")
     upper: float = Field(99.8, ge=0, le=100, description="Percentile that becomes 1.")
     low: float = Field(0.0, description="Intensity that becomes 0 (range only).")
@@ -43,6 +90,13 @@ class Normalization(BaseModel):
         if not self.low < self.high:
             raise ValueError(f"low {self.low} must be below high {self.high}")
         return self
+
+    @property
+    def measured(self) -> bool:
+        """Whether its numbers depend on the image."""
+        if self.kind == "steps":
+            return any(step.measured for step in self.steps)
+        return self.kind in ("percentile", "zscore") or self.invert != "never"
 
 
 class ModelSpec(BaseModel):
