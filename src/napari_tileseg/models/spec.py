@@ -145,6 +145,10 @@ class ModelSpec(BaseModel):
     citation: str = ""
     training: dict[str, Any] = Field(default_factory=dict, description="Data, recipe, scores: how the weights came to be.")
     weights_sha256: str = ""
+    unknown: list[str] = Field(default_factory=list, description="Fields that the source does not say; their values are assumed.")
+    loader: str = Field("", description="Scheme of the loader that reads the weights; empty for our own format.")
+    source: str = Field("", description="Imported models: the file or folder inside the package, or its whole path if linked.")
+    source_options: dict[str, str] = Field(default_factory=dict, description="What the loader was told besides, as in a reference.")
     members: list[dict[str, str]] = Field(default_factory=list, description="Ensembles: name, version, weights_sha256 of each model.")
 
     @field_validator("channels", mode="before")
@@ -171,6 +175,9 @@ class ModelSpec(BaseModel):
             raise ValueError(f"window {self.window} must be made of positive multiples of {self.multiple_of}")
         if self.mirror_axes is not None and not set(self.mirror_axes) <= set(self.spatial_axes):
             raise ValueError(f"mirror_axes {self.mirror_axes!r} may hold the letters {self.spatial_axes} only")
+        strange = next((name for name in self.unknown if name not in type(self).model_fields), None)
+        if strange is not None:
+            raise ValueError(f"unknown names {strange!r}, which is no field of a card")
         if self.colors and len(self.colors) != len(self.foreground_classes):
             raise ValueError(f"{len(self.colors)} colours were given for {len(self.foreground_classes)} classes")
         return self
