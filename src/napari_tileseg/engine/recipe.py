@@ -68,6 +68,8 @@ def resolve(spec: ModelSpec, options: SegmentOptions) -> Recipe:
         raise OptionsError(
             f"Window {_text(window)} has {len(window)} sizes, the model's axes are {spec.spatial_axes}. Give one size for each."
         )
+    if spec.fixed_window and tuple(window) != spec.window:
+        raise OptionsError(f"Window {_text(window)} was given; {spec.label} takes tiles of {_text(spec.window)} only. Leave it open.")
     wrong = next((size for size in window if size % spec.multiple_of), None)
     if wrong is not None:
         better = -(-wrong // spec.multiple_of) * spec.multiple_of

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     Numbers = tuple[tuple[float, ...], tuple[float, ...]]
 
-__all__ = ["StepMeter", "take_steps"]
+__all__ = ["NOTHING", "StepMeter", "take_steps"]
+
+NOTHING: Numbers = ((), ())
+"""What was measured for a step whose numbers are given."""
 
 
 class StepMeter:

@@ -40,6 +40,7 @@ class NormalizationStep(BaseModel):
     eps: float = Field(0.0, ge=0, description="Added to what is divided by, where that is measured.")
     joint: bool = Field(False, description="One measurement for all channels instead of one per channel.")
     nonzero: bool = Field(False, description="Zeros are neither measured nor changed.")
+    original: bool = Field(False, description="Measured on the image as it is, not on what the steps before have made of it.")
 
     @model_validator(mode="after")
     def _complete(self) -> NormalizationStep:
@@ -125,6 +126,7 @@ class ModelSpec(BaseModel):
 
     window: tuple[int, ...] = Field(description="Size of one tile.")
     multiple_of: int = Field(1, ge=1, description="Every side of a tile must be a multiple of this.")
+    fixed_window: bool = Field(False, description="The network takes tiles of this size only.")
     overlap: float = Field(0.5, ge=0, lt=1, description="Share of a window that its neighbour covers too.")
     steps: Literal["fixed", "even"] = Field("fixed", description="fixed: MONAI's grid. even: nnU-Net's.")
     blending: Literal["gaussian", "constant", "nnunet", "crop"] = "gaussian"

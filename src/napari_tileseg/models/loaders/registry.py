@@ -66,6 +66,9 @@ class Loader:
         every file in the folder.
     card : str
         ``card(path) -> str``: Markdown for people; empty, or an empty answer: made of the card's facts.
+    cases : str
+        ``cases(path) -> list of Case``: tests that the model brings along; its predictor's module then has a method
+        ``answer(batch)``, which returns what they expect. Empty: none.
     options : tuple of str
         What a reference may say after a question mark: ``nnunet:DIR?folds=0,1&checkpoint=best``. Passed to `read_spec` and
         `load` as keyword arguments, as they were typed.
@@ -82,6 +85,7 @@ class Loader:
     extra: str = ""
     files: str = ""
     card: str = ""
+    cases: str = ""
     options: tuple[str, ...] = ()
     runs_code: bool = False
 
@@ -140,7 +144,21 @@ def _single(scheme: str, title: str, suffixes: tuple[str, ...], **more: Any) -> 
     return Loader(scheme, title, suffixes, f"{module}:detect", f"{module}:read_spec", f"{module}:load", **more)
 
 
-BUILTIN: tuple[Loader, ...] = (OWN,)
+BIOIMAGEIO = Loader(
+    "bioimageio",
+    "BioImage.IO",
+    (".zip", "rdf.yaml", "bioimageio.yaml"),
+    f"{_HERE}.bioimageio.loader:detect",
+    f"{_HERE}.bioimageio.loader:read_spec",
+    f"{_HERE}.bioimageio.loader:load",
+    extra="onnx",
+    card=f"{_HERE}.bioimageio.loader:card",
+    cases=f"{_HERE}.bioimageio.loader:cases",
+    runs_code=True,
+)
+"""Models of the BioImage.IO collection."""
+
+BUILTIN: tuple[Loader, ...] = (OWN, BIOIMAGEIO)
 """The kinds that this package reads itself; the first that recognises a file without a scheme takes it."""
 
 

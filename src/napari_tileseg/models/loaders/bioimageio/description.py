@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from napari_tileseg.errors import ModelError, WeightsError
 from napari_tileseg.models.archive import Archive, is_zip, printable
-from napari_tileseg.models.loaders.bioimageio.tensors import Description
 from napari_tileseg.models.loaders.bioimageio.version4 import read_version4
 from napari_tileseg.models.loaders.bioimageio.version5 import read_version5
 from napari_tileseg.models.yaml_text import LARGEST, parse_yaml
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_tileseg.models.loaders.bioimageio.tensors import Description
 
 __all__ = ["NAMES", "Package"]
 
@@ -43,7 +46,7 @@ class Package:
         self.archive = Archive(self.path)
         self.name = self._name or next((found for name in NAMES if (found := self.archive.find(name))), "")
         if not self.name:
-            raise ModelError(f"{printable(path.name)} is no BioImage.IO model: it holds none of {', '.join(NAMES[:2])}. Give another model.")
+            raise ModelError(f"{printable(path.name)} is no BioImage.IO model: it holds no {NAMES[0]}. Give another model.")
         self._folder = self.name.rpartition("/")[0]
         self.description = self._read()
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING, Any
+import warnings
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -37,26 +38,50 @@ class Adapted(nn.Module):
         What it takes and returns.
     index : int
         Which of its outputs.
-    meaning : Meaning, optional
-        What becomes of its numbers before the engine decodes them; they are returned as they are by default.
+    meaning : Meaning
+        What becomes of its numbers before the engine decodes them.
+    steps : sequence of NormalizationStep or str
+        All that the description says is done to them.
     """
 
-    def __init__(self, network: nn.Module, given: Tensor, output: Tensor, *, index: int = 0, meaning: Meaning | None = None) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        given: Tensor,
+        output: Tensor,
+        *,
+        index: int,
+        meaning: Meaning,
+        steps: Sequence[NormalizationStep | str],
+    ) -> None:
         super().__init__()
         self.network = network
         self._given = given.letters
         self._output = output.letters
         self._index = index
         self._meaning = meaning
+        self._steps = tuple(steps)
         self._dtype = getattr(torch, given.dtype) if given.dtype in ("float16", "float64") else torch.float32
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return scores, shape (N, K, *out), of tiles, shape (N, C, *window)."""
+        """Return scores for the engine's decoder, shape (N, K, *out), of tiles, shape (N, C, *window)."""
+        values = _taken(self._raw(batch), self._meaning.steps)
+        if self._meaning.scores == "shifted":
+            return values - _numbers(self._meaning.threshold, values)
+        if self._meaning.scores == "probabilities":
+            # Decoders expect what the last activation gets.
+            return values.clamp_min(1e-12).log() if self._meaning.output == "softmax" else torch.logit(values, eps=1e-6)
+        return values
+
+    def answer(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return what the network and all steps after it give, shape (N, K, *out)."""
+        return _taken(self._raw(batch), self._steps)
+
+    def _raw(self, batch: torch.Tensor) -> torch.Tensor:
         letters = "BCZYX" if batch.ndim == 5 else "BCYX"
         batch = batch.to(self._dtype)
         pieces = [batch] if "B" in self._given else batch.split(1)
-        found = torch.cat([self._one(piece, letters) for piece in pieces]).float()
-        return found if self._meaning is None else as_scores(found, self._meaning)
+        return torch.cat([self._one(piece, letters) for piece in pieces]).float()
 
     def _one(self, batch: torch.Tensor, letters: str) -> torch.Tensor:
         answer = self.network(_arranged(batch, letters, self._given))
@@ -80,27 +105,19 @@ def _arranged(tensor: torch.Tensor, have: str, want: str) -> torch.Tensor:
     return tensor.permute([have.index(letter) for letter in want])
 
 
-def as_scores(values: torch.Tensor, meaning: Meaning) -> torch.Tensor:
-    """Take the steps after the network as far as the engine's decoder does not, and make logits of what is none."""
-    for step in meaning.steps:
-        values = values.softmax(1) if isinstance(step, str) else _taken(values, step)
-    if meaning.scores == "shifted":
-        return values - _numbers(meaning.threshold, values)
-    if meaning.scores == "probabilities":
-        return values.clamp_min(1e-12).log() if meaning.output == "softmax" else torch.logit(values, eps=1e-6)
+def _taken(values: torch.Tensor, steps: Sequence[NormalizationStep | str]) -> torch.Tensor:
+    for step in steps:
+        if isinstance(step, str):
+            values = values.softmax(1)
+        elif step.kind == "linear":
+            values = (values - _numbers(step.offset, values)) / _numbers(step.scale, values)
+        elif step.kind == "clip":
+            values = values.clamp(step.low, step.high)
+        elif step.kind == "binarize":
+            values = (values > _numbers(step.threshold, values)).float()
+        else:
+            values = values.sigmoid()
     return values
-
-
-def _taken(values: torch.Tensor, step: NormalizationStep) -> torch.Tensor:
-    match step.kind:
-        case "linear":
-            return (values - _numbers(step.offset, values)) / _numbers(step.scale, values)
-        case "clip":
-            return values.clamp(step.low, step.high)
-        case "binarize":
-            return (values > _numbers(step.threshold, values)).float()
-        case _:
-            return values.sigmoid()
 
 
 def _numbers(given: Sequence[float], like: torch.Tensor) -> torch.Tensor:
@@ -164,7 +181,9 @@ def _built(package: Package, architecture: Architecture) -> nn.Module:
         path = package.file(architecture.file, architecture.sha256)
         return load_source(path, architecture.name, architecture.arguments)
     allowed = {"monai.networks.nets": "monai.", "napari_tileseg.models.nets": ""}
-    prefix = next((short for module, short in allowed.items() if architecture.module == module or architecture.module.startswith(f"{module}.")), None)
+    prefix = next(
+        (short for module, short in allowed.items() if architecture.module == module or architecture.module.startswith(f"{module}.")), None
+    )
     if prefix is None:
         raise ModelError(
             f"The network is {printable(architecture.module)}.{printable(architecture.name)}, of a package that is not on the list; "
@@ -177,7 +196,9 @@ def _torchscript(package: Package, weights: Weights) -> nn.Module:
     path = package.file(weights.file, weights.sha256)
     require_trust(path, "it is a TorchScript archive, a program of its own")
     try:
-        module: nn.Module = torch.jit.load(str(path), map_location="cpu")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # torch advises those who save such files, not those who get them
+            module: nn.Module = torch.jit.load(str(path), map_location="cpu")
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(f"{printable(weights.file)} cannot be read as TorchScript: {reason}. Get the model again.") from None
@@ -197,4 +218,3 @@ _READERS: dict[str, Callable[[Package, Weights], nn.Module]] = {
     "onnx": _onnx,
     "torchscript": _torchscript,
 }
-

@@ -107,7 +107,8 @@ def _arguments(given: Step, tensor: Tensor) -> dict[str, Any]:
             deviations = tuple(number + eps for number in _numbers(given, tensor, values["std"]))
             return {"kind": "linear", "offset": _numbers(given, tensor, values["mean"]), "scale": deviations}
         case "zero_mean_unit_variance":
-            return {"kind": "mean_std", "eps": float(values.get("eps", 1e-6)), "joint": _joint(given, tensor)}
+            eps = float(values.get("eps", 1e-6))
+            return {"kind": "mean_std", "eps": eps, "joint": _joint(given, tensor), "original": True}
         case "scale_range":
             of = values.get("reference_tensor")
             if of not in (None, tensor.name):
@@ -118,6 +119,7 @@ def _arguments(given: Step, tensor: Tensor) -> dict[str, Any]:
                 "upper": float(values.get("max_percentile", 100.0)),
                 "eps": float(values.get("eps", 1e-6)),
                 "joint": _joint(given, tensor),
+                "original": True,  # as bioimageio.core measures
             }
         case _:
             limits = {
@@ -127,7 +129,7 @@ def _arguments(given: Step, tensor: Tensor) -> dict[str, Any]:
                 "upper": values.get("max_percentile"),
             }
             measured = limits["lower"] is not None or limits["upper"] is not None
-            joint = {"joint": _joint(given, tensor), "method": "inverted_cdf"} if measured else {}
+            joint = {"joint": _joint(given, tensor), "method": "inverted_cdf", "original": True} if measured else {}
             return {"kind": "clip", **limits, **joint}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field
 
 from napari_tileseg.models.loaders.bioimageio.shared import Citation, Licence, Person, Source, citations, described, weights_of
 from napari_tileseg.models.loaders.bioimageio.tensors import Architecture, Axis, Description, Step, Tensor, Weights
@@ -28,7 +28,7 @@ class _Reference(BaseModel):
 
 class _Process(BaseModel):
     name: str
-    kwargs: dict[str, Any] = Field(default_factory=dict)
+    arguments: dict[str, Any] = Field(default_factory=dict, validation_alias=AliasChoices("kwargs"))
 
 
 class _Input(BaseModel):
@@ -57,7 +57,7 @@ class _Weights(BaseModel):
     sha256: str | None = None
     architecture: str | None = None
     architecture_sha256: str | None = None
-    kwargs: dict[str, Any] = Field(default_factory=dict)
+    arguments: dict[str, Any] = Field(default_factory=dict, validation_alias=AliasChoices("kwargs"))
 
 
 class _Model(BaseModel):
@@ -87,12 +87,13 @@ def read_version4(values: Any) -> Description:
         If parts contradict each other.
     """
     model = _Model.model_validate(values)
+    inputs = tuple(_input(tensor, _nth(model.test_inputs, index)) for index, tensor in enumerate(model.inputs))
     weights, others = weights_of({kind: _weights(kind, entry) for kind, entry in model.weights.items()})
     return Description(
         version=model.format_version,
         name=model.name,
-        inputs=tuple(_input(tensor, _nth(model.test_inputs, index)) for index, tensor in enumerate(model.inputs)),
-        outputs=tuple(_output(tensor, _nth(model.test_outputs, index)) for index, tensor in enumerate(model.outputs)),
+        inputs=inputs,
+        outputs=tuple(_output(tensor, inputs, _nth(model.test_outputs, index)) for index, tensor in enumerate(model.outputs)),
         weights=weights,
         other_weights=others,
         text=model.description,
@@ -124,13 +125,15 @@ def _input(tensor: _Input, test: str) -> Tensor:
     )
 
 
-def _output(tensor: _Output, test: str) -> Tensor:
+def _output(tensor: _Output, inputs: tuple[Tensor, ...], test: str) -> Tensor:
     letters = tensor.axes.upper()
     halo = tensor.halo or [0] * len(letters)
     if isinstance(tensor.shape, _Reference):
         _check(tensor.name, letters, tensor.shape.scale, tensor.shape.offset, halo)
+        named = tensor.shape.reference_tensor
+        of = next((channels.least for given in inputs if given.name == named and (channels := given.axis("C"))), 1)
         axes = tuple(
-            _follows(letter, scale, offset or 0.0, lost)
+            _follows(letter, scale, offset or 0.0, lost, of)
             for letter, scale, offset, lost in zip(letters, tensor.shape.scale, tensor.shape.offset, halo, strict=True)
         )
     else:
@@ -150,17 +153,18 @@ def _output(tensor: _Output, test: str) -> Tensor:
     )
 
 
-def _follows(letter: str, scale: float | None, offset: float, halo: int) -> Axis:
-    if letter == "C" and not scale:  # as many channels as twice the offset says
-        return Axis("C", round(2 * offset), names=_channels(round(2 * offset)))
+def _follows(letter: str, scale: float | None, offset: float, halo: int, channels: int) -> Axis:
+    if letter == "C":
+        count = round(channels * (scale or 0.0) + 2 * offset)
+        return Axis("C", count, names=_channels(count))
     return Axis(letter, offset=offset, factor=1.0 if scale is None else scale, halo=halo)
 
 
 def _step(entry: _Process, letters: str) -> Step:
-    values = {key: value for key, value in entry.kwargs.items() if key not in ("axes", "mode")}
-    given, mode = entry.kwargs.get("axes"), entry.kwargs.get("mode", "per_sample")
+    values = {key: value for key, value in entry.arguments.items() if key not in ("axes", "mode")}
+    given, mode = entry.arguments.get("axes"), entry.arguments.get("mode", "per_sample")
     name = entry.name
-    if name == "zero_mean_unit_variance" and entry.kwargs.get("mode", "fixed") == "fixed":
+    if name == "zero_mean_unit_variance" and entry.arguments.get("mode", "fixed") == "fixed":
         name = "fixed_zero_mean_unit_variance"
     reduced = None if given is None else "".join(given).upper()
     rest = [letter for letter in letters if letter not in (reduced or letters) and letter != "B"]
@@ -175,7 +179,7 @@ def _weights(kind: str, entry: _Weights) -> Weights:
         before, _, name = entry.architecture.rpartition(":" if ":" in entry.architecture else ".")
         from_file = ":" in entry.architecture
         architecture = Architecture(
-            name, "" if from_file else before, before if from_file else "", entry.architecture_sha256 or "", entry.kwargs
+            name, "" if from_file else before, before if from_file else "", entry.architecture_sha256 or "", entry.arguments
         )
     return Weights(kind, entry.source, entry.sha256 or "", architecture)
 

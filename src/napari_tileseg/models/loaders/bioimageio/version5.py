@@ -56,7 +56,7 @@ class _Data(BaseModel):
 
 class _Process(BaseModel):
     id: str = Field(validation_alias=AliasChoices("id", "name"))
-    kwargs: dict[str, Any] = Field(default_factory=dict)
+    arguments: dict[str, Any] = Field(default_factory=dict, validation_alias=AliasChoices("kwargs"))
 
 
 class _Tensor(BaseModel):
@@ -71,7 +71,7 @@ class _Tensor(BaseModel):
 
 class _Architecture(BaseModel):
     callable: str
-    kwargs: dict[str, Any] = Field(default_factory=dict)
+    arguments: dict[str, Any] = Field(default_factory=dict, validation_alias=AliasChoices("kwargs"))
     import_from: str = ""
     source: str = ""
     sha256: str | None = None
@@ -171,13 +171,13 @@ def _axis(axis: _Axis, letter: str, inputs: dict[tuple[str, str], _Axis]) -> Axi
 
 
 def _step(entry: _Process, letters: dict[str, str]) -> Step:
-    values = {key: value for key, value in entry.kwargs.items() if key not in ("axes", "axis")}
-    given, along = entry.kwargs.get("axes"), entry.kwargs.get("axis")
+    values = {key: value for key, value in entry.arguments.items() if key not in ("axes", "axis")}
+    given, along = entry.arguments.get("axes"), entry.arguments.get("axis")
     reduced = None if given is None else "".join(letters.get(str(name), "?") for name in given)
     return Step(entry.id, values, reduced, letters.get(str(along), "?") if along is not None else "")
 
 
 def _weights(kind: str, entry: _Weights) -> Weights:
     given = entry.architecture
-    architecture = Architecture(given.callable, given.import_from, given.source, given.sha256 or "", given.kwargs) if given else None
+    architecture = Architecture(given.callable, given.import_from, given.source, given.sha256 or "", given.arguments) if given else None
     return Weights(kind, entry.source, entry.sha256 or "", architecture)
