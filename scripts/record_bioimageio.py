@@ -174,7 +174,7 @@ def packages() -> dict[str, dict[str, Any]]:
             "inputs": [
                 {
                     "id": "raw",
-                    "axes": axes5("bczyx", dict.fromkeys("zyx", {"min": 16, "step": 8}), ["intensity"]),
+                    "axes": axes5("bczyx", {key: {"min": 16, "step": 8} for key in "zyx"}, ["intensity"]),
                     "data": {"type": "float32"},
                     "preprocessing": [
                         {"id": "ensure_dtype", "kwargs": {"dtype": "float32"}},

@@ -144,21 +144,28 @@ def _single(scheme: str, title: str, suffixes: tuple[str, ...], **more: Any) -> 
     return Loader(scheme, title, suffixes, f"{module}:detect", f"{module}:read_spec", f"{module}:load", **more)
 
 
-BIOIMAGEIO = Loader(
-    "bioimageio",
-    "BioImage.IO",
-    (".zip", "rdf.yaml", "bioimageio.yaml"),
-    f"{_HERE}.bioimageio.loader:detect",
-    f"{_HERE}.bioimageio.loader:read_spec",
-    f"{_HERE}.bioimageio.loader:load",
-    extra="onnx",
-    card=f"{_HERE}.bioimageio.loader:card",
-    cases=f"{_HERE}.bioimageio.loader:cases",
-    runs_code=True,
-)
-"""Models of the BioImage.IO collection."""
+def _room(scheme: str, title: str, suffixes: tuple[str, ...], **more: Any) -> Loader:
+    """Return a loader that has a folder of its own, with card and tests."""
+    module = f"{_HERE}.{scheme}.loader"
+    functions = {name: f"{module}:{name}" for name in ("detect", "read_spec", "load", "card")}
+    return Loader(scheme, title, suffixes, **functions, **more)
 
-BUILTIN: tuple[Loader, ...] = (OWN, BIOIMAGEIO)
+
+BUILTIN: tuple[Loader, ...] = (
+    OWN,
+    _room(
+        "bioimageio",
+        "BioImage.IO",
+        (".zip", "rdf.yaml", "bioimageio.yaml"),
+        extra="onnx",
+        cases=f"{_HERE}.bioimageio.loader:cases",
+        runs_code=True,
+    ),
+    _single("onnx", "ONNX", (".onnx",), extra="onnx", files=f"{_HERE}.onnx:files", options=("output", "provider")),
+    _single("torchscript", "TorchScript", (".pt", ".ts", ".torchscript"), runs_code=True),
+    _single("pt2", "torch.export", (".pt2",), runs_code=True),
+    _single("checkpoint", "checkpoint", (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".tar"), options=("architecture", "arguments")),
+)
 """The kinds that this package reads itself; the first that recognises a file without a scheme takes it."""
 
 

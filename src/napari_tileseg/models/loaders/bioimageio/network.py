@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import warnings
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,9 +11,12 @@ from torch import nn
 from napari_tileseg.errors import ModelError, TrustError, WeightsError
 from napari_tileseg.models.archive import printable
 from napari_tileseg.models.loaders.bioimageio.tensors import FORMATS
+from napari_tileseg.models.loaders.onnx_file import read_onnx
 from napari_tileseg.models.loaders.python_source import load_source
+from napari_tileseg.models.loaders.torchscript import open_module
 from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.trust import load_torch, require_trust
+from napari_tileseg.models.weights import compare, find_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -163,16 +165,13 @@ def _state_dict(package: Package, weights: Weights) -> nn.Module:
         raise ModelError(f"The weights {printable(weights.file)} name no architecture, so their network cannot be built.")
     network = _built(package, architecture)
     path = package.file(weights.file, weights.sha256)
-    state = load_torch(path)
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise WeightsError(f"{printable(weights.file)} holds no state dict: names and tensors. Get the model again.")
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise WeightsError(f"The weights in {printable(weights.file)} do not fit {printable(architecture.name)}: {reason}") from None
+    state = find_state(load_torch(path), printable(weights.file))
+    shapes = [{name: tuple(value.shape) for name, value in tensors.items()} for tensors in (network.state_dict(), state)]
+    if not (fit := compare(*shapes)).exact:
+        raise WeightsError(
+            f"The weights in {printable(weights.file)} do not fit {printable(architecture.name)}: {fit}. Get the model again."
+        )
+    network.load_state_dict(state, strict=False)
     return network
 
 
@@ -195,13 +194,7 @@ def _built(package: Package, architecture: Architecture) -> nn.Module:
 def _torchscript(package: Package, weights: Weights) -> nn.Module:
     path = package.file(weights.file, weights.sha256)
     require_trust(path, "it is a TorchScript archive, a program of its own")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # torch advises those who save such files, not those who get them
-            module: nn.Module = torch.jit.load(str(path), map_location="cpu")
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise WeightsError(f"{printable(weights.file)} cannot be read as TorchScript: {reason}. Get the model again.") from None
+    module: nn.Module = open_module(path, "cpu")
     return module
 
 
@@ -210,7 +203,11 @@ def _onnx(package: Package, weights: Weights) -> nn.Module:
 
     if importlib.util.find_spec("onnxruntime") is None:
         raise ModelError('Its ONNX weights need onnxruntime, which is not installed. Install it: pip install "napari-tileseg[onnx]".')
-    return OnnxModule(package.file(weights.file, weights.sha256))
+    path = package.file(weights.file, weights.sha256)
+    folder = weights.file.rpartition("/")[0]
+    for name in read_onnx(path).external:
+        package.file(f"{folder}/{name}" if folder else name)  # where onnxruntime looks for it
+    return OnnxModule(path)
 
 
 _READERS: dict[str, Callable[[Package, Weights], nn.Module]] = {

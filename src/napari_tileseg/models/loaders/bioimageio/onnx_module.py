@@ -37,7 +37,10 @@ class OnnxModule(nn.Module):
         there = onnxruntime.get_available_providers()
         providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in there]
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 4
+        options.use_deterministic_compute = True
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads would take the processor
         try:
             self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # onnxruntime raises kinds of its own
