@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["SAME", "Grid", "ResampledSink", "ResampledSource"]
 
 SAME = 0.1
-"""Pixel sizes that differ by less than this share are taken for equal: interpolation would cost more than it gains."""
+"""Pixel sizes that differ by less than this share are taken for equal, unless the model says otherwise: interpolation would cost
+more than it gains."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Grid:
     model: tuple[int, ...]
 
     @classmethod
-    def match(cls, shape: tuple[int, ...], ratios: Mapping[str, float] | None) -> Grid:
+    def match(cls, shape: tuple[int, ...], ratios: Mapping[str, float] | None, tolerance: float = SAME) -> Grid:
         """Choose the model's number of pixels for a box of the image.
 
         Parameters
@@ -52,8 +53,10 @@ class Grid:
             The box in pixels of the image.
         ratios : mapping of str to float, optional
             The image's pixel size as a multiple of the model's, along each axis in the order of `shape`; None if unknown.
+        tolerance : float
+            Share by which pixel sizes may differ and be taken for equal.
         """
-        if ratios is None or all(abs(ratio - 1) <= SAME for ratio in ratios.values()):
+        if ratios is None or all(abs(ratio - 1) <= tolerance for ratio in ratios.values()):
             return cls(shape, shape)
         return cls(shape, tuple(max(1, round(size * ratio)) for size, ratio in zip(shape, ratios.values(), strict=True)))
 

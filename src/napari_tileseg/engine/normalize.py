@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.models.spec import Normalization
 
-__all__ = ["Accumulator", "Statistics", "measure", "measure_passes", "normalize"]
+__all__ = ["Accumulator", "Statistics", "measure", "measure_channels", "measure_passes", "normalize"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,9 @@ class Statistics:
         All finite values are equal.
     steps : tuple of pairs of tuples of float
         For each step of a normalisation ``"steps"`` the two numbers per channel that were measured for it; empty where none were.
+    box : tuple of pairs of int
+        Start and stop of what is not 0, where the model crops to it: along the planes of one time point (one, where the model sees
+        volumes), then along the axes of space. Empty otherwise.
     """
 
     offset: tuple[float, ...] = (0.0,)
@@ -47,6 +50,11 @@ class Statistics:
     nonfinite: int = 0
     constant: bool = False
     steps: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = ()
+    box: tuple[tuple[int, int], ...] = ()
+
+    def of(self, channel: int) -> Statistics:
+        """Return those of one channel."""
+        return Statistics(self.offset[channel : channel + 1], self.scale[channel : channel + 1])
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able copy."""
@@ -153,6 +161,9 @@ class Accumulator:
             return np.where(equal, self._low, lower), np.where(equal, self._high - self._low, upper - lower)
         if rule.kind == "zscore":
             return self._mean, np.sqrt(self._squares / np.maximum(self._count, 1))
+        if rule.kind == "minmax":
+            seen = self._count > 0
+            return np.where(seen, self._low, 0.0), np.where(seen, self._high - self._low, 1.0)
         if rule.kind == "range":
             return np.full(self._groups, rule.low), np.full(self._groups, rule.high - rule.low)
         return np.zeros(self._groups), np.ones(self._groups)
@@ -196,6 +207,35 @@ def measure_passes(
     return replace(statistics, steps=tuple(found))
 
 
+def measure_channels(
+    blocks: Iterable[tuple[NDArray[Any], NDArray[np.bool_] | None]], normalization: Normalization, dtype: np.dtype[Any]
+) -> Statistics:
+    """Measure an image each of whose channels has a rule of its own, in one pass.
+
+    Parameters
+    ----------
+    blocks : iterable of (ndarray, ndarray or None)
+        Intensities, shape (C, ...), and where masked channels count, shape (...); None: everywhere.
+    normalization : Normalization
+        Of kind ``"channels"``.
+    dtype : dtype
+        Of the image as stored.
+    """
+    accumulators = [Accumulator(rule, 1, dtype) for rule in normalization.channels]
+    for block, inside in blocks:
+        for accumulator, rule, values in zip(accumulators, normalization.channels, block, strict=True):
+            counted = values[inside] if rule.masked and inside is not None else values
+            if counted.size:
+                accumulator.add(counted[None])
+    found = [accumulator.finish() for accumulator in accumulators]
+    return Statistics(
+        offset=tuple(statistics.offset[0] for statistics in found),
+        scale=tuple(statistics.scale[0] for statistics in found),
+        nonfinite=sum(statistics.nonfinite for statistics in found),
+        constant=all(statistics.constant for statistics in found),
+    )
+
+
 def normalize(block: NDArray[Any], statistics: Statistics, normalization: Normalization) -> NDArray[np.float32]:
     """Scale intensities as the network expects them.
 
@@ -214,6 +254,9 @@ def normalize(block: NDArray[Any], statistics: Statistics, normalization: Normal
         ``(x - offset) / scale``, inverted if the statistics say so, then clipped. Always a new array.
     """
     values, _ = _finite(block)
+    if normalization.kind == "channels":
+        rules = enumerate(normalization.channels)
+        return np.concatenate([normalize(values[index : index + 1], statistics.of(index), rule) for index, rule in rules])
     if normalization.kind == "steps":
         return take_steps(values, normalization.steps, statistics.steps)
     per_channel = (-1, *(1,) * (values.ndim - 1))

@@ -14,7 +14,7 @@ import torch
 from napari_tileseg.engine.adaptive import Refinement, line_of
 from napari_tileseg.engine.allocator import kept_memory
 from napari_tileseg.engine.counted import CountedSlab, empty_scores
-from napari_tileseg.engine.decode import Classes, Decoder, Masks, PerPixel
+from napari_tileseg.engine.decode import Classes, Decoder, Masks, PerPixel, Regions
 from napari_tileseg.engine.decoders import find_decoder
 from napari_tileseg.engine.events import Event, Finished, Planned, Progress, SlabDone, Warned
 from napari_tileseg.engine.faults import Relief, smaller_window
@@ -25,6 +25,7 @@ from napari_tileseg.engine.objects import Objects
 from napari_tileseg.engine.precision import Verdict, decide
 from napari_tileseg.engine.predict import Network, out_of_memory
 from napari_tileseg.engine.recipe import Recipe, resolve
+from napari_tileseg.engine.restore import Restorer, Return
 from napari_tileseg.engine.scan import Turn
 from napari_tileseg.engine.stitch import Slab
 from napari_tileseg.engine.strips import Strips
@@ -69,6 +70,7 @@ def run(
     keeper: Keeper | None = None,
     relief: Relief | None = None,
     wanted: Callable[[Tile], bool] | None = None,
+    back: Return | None = None,
 ) -> Iterator[Event]:
     """Segment one image on the model's grid, slab by slab along one of its axes.
 
@@ -98,6 +100,8 @@ def run(
         What earlier samples have given up for want of memory; this run adds to it.
     wanted : callable, optional
         Whether a tile, by the box that its scores are for, is to be computed; pixels that no tile covers are background.
+    back : Return, optional
+        Bring scores to the image's grid before they are decoded: regions of the sink and of `SlabDone` are the image's then.
 
     Yields
     ------
@@ -121,7 +125,7 @@ def run(
     while True:
         task: _Task | None = None
         try:
-            task = _prepare(source, predictor, relief.options(options), cancel, first_id, turn, keeper, relief, wanted)
+            task = _prepare(source, predictor, relief.options(options), cancel, first_id, turn, keeper, relief, wanted, back)
             task.verdict = verdict
             yield from _scan(task, turn.sink(sink), keeper)
             break
@@ -153,7 +157,8 @@ def _scan(task: _Task, sink: Sink, keeper: Keeper) -> Iterator[Event]:
             finished = task.slab.finish(row, skip=task.skip)
             if finished is not None:
                 yield from task.deliver(sink, *finished)
-                keeper.keep(finished[0].stop[0], task.decoder)
+                stop = finished[0].stop[0]
+                keeper.keep(task.restorer.kept(stop) if task.restorer else stop, task.decoder)
             task.slab.advance(row)
     yield from task.write(sink, task.decoder.finish())
 
@@ -178,6 +183,7 @@ class _Task:
     relief: Relief
     wanted: Callable[[Tile], bool] | None = None
     refinement: Refinement | None = None
+    restorer: Restorer | None = None
     verdict: Verdict | None = None
     done: int = 0
     windows: int = 0
@@ -307,7 +313,14 @@ class _Task:
         """Hand finished scores (of a slab) or labels (of strips) to the decoder, and what it gives back to the sink."""
         if isinstance(self.slab, Strips) and isinstance(self.decoder, PerPixel):
             yield from self.write(sink, self.decoder.take(region, values))
-            return
+        elif self.restorer is None:
+            yield from self._decode(sink, region, values)
+        else:
+            for piece, of_piece in self.restorer.take(region, values):
+                yield from self._decode(sink, piece, of_piece)
+
+    def _decode(self, sink: Sink, region: Tile, values: torch.Tensor) -> Iterator[Event]:
+        """Write what was asked for beside the labels, then these."""
         if self.options.uncertainty == "disagreement":
             sink.write_uncertainty(region.slices, values[-1].cpu().numpy())
             values = values[:-1]
@@ -335,6 +348,7 @@ def _prepare(
     keeper: Keeper,
     relief: Relief,
     wanted: Callable[[Tile], bool] | None,
+    back: Return | None,
 ) -> _Task:
     """Check everything that can be checked, then allocate."""
     _check_source(source, predictor.spec)
@@ -346,7 +360,8 @@ def _prepare(
     if decoder is None:
         raise OptionsError("A run that finds objects cannot continue in the middle of an image without its journal. Start it again.")
     relief.batch = relief.batch or options.batch or default_batch(plan, predictor.device)
-    needs = estimate(plan, spec, batch=relief.batch, scores=options.scores or bool(options.uncertainty))
+    scores = options.scores or bool(options.uncertainty) or back is not None
+    needs = estimate(plan, spec, batch=relief.batch, scores=scores)
     _check_limit(needs, options.memory_limit)
     extra = options.uncertainty == "disagreement"
     network = Network(predictor, plan.output, tta=options.tta, disagree=extra)
@@ -365,7 +380,7 @@ def _prepare(
         needs,
         relief,
         decoder,
-        scores=options.scores or bool(options.uncertainty),
+        scores=scores,
         extra=extra,
         ends=ends,
         first=first,
@@ -373,6 +388,8 @@ def _prepare(
     task = _Task(
         source, predictor, options, plan, needs, network, slab, decoder, first, skip, relief.batch, cancel, turn, relief, wanted, refinement
     )
+    if back is not None:
+        task.restorer = Restorer(back.turned(turn), skip=keeper.rows, by_lines=isinstance(decoder, PerPixel))
     network.check = task.check
     return task
 
@@ -399,6 +416,8 @@ def _decoder(spec: ModelSpec, options: SegmentOptions, first_id: int, plan: Tile
             return Classes(spec.classes)
         case "sigmoid":
             return Masks(spec.classes, options.threshold)
+        case "regions":
+            return Regions(spec.classes, spec.region_values, options.threshold)
         case "instances":
             return Objects(
                 turn.decoder(find_decoder(spec.decoder)),
@@ -410,7 +429,9 @@ def _decoder(spec: ModelSpec, options: SegmentOptions, first_id: int, plan: Tile
                 limit=_row_limit(plan, spec, options.memory_limit),
             )
         case _:
-            raise ModelError(f'The model "{spec.name}" gives "{spec.output}" scores. This version decodes softmax, sigmoid and instances.')
+            raise ModelError(
+                f'The model "{spec.name}" gives "{spec.output}" scores. This version decodes softmax, sigmoid, regions and instances.'
+            )
 
 
 def _row_limit(plan: TilePlan, spec: ModelSpec, memory_limit: int | None) -> int:

@@ -28,7 +28,8 @@ def spacing_ratios(volume: Volume, spec: ModelSpec) -> dict[str, float] | None:
         length = micrometers(volume.unit[axis])
         if length is None or trained is None:
             return None
-        ratios[axis] = volume.spacing[axis] * length / (size * trained)
+        # Without a factor where there is none: a size is rounded from this, and must not fall to the other side.
+        ratios[axis] = volume.spacing[axis] / size if length == trained else volume.spacing[axis] * length / (size * trained)
     return ratios
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from napari_tileseg.errors import ModelError, TrustError, WeightsError
 from napari_tileseg.models.archive import printable
+from napari_tileseg.models.loaders.allowed import known_network
 from napari_tileseg.models.loaders.bioimageio.tensors import FORMATS
 from napari_tileseg.models.loaders.onnx_file import read_onnx
 from napari_tileseg.models.loaders.python_source import load_source
@@ -179,16 +180,13 @@ def _built(package: Package, architecture: Architecture) -> nn.Module:
     if architecture.file:
         path = package.file(architecture.file, architecture.sha256)
         return load_source(path, architecture.name, architecture.arguments)
-    allowed = {"monai.networks.nets": "monai.", "napari_tileseg.models.nets": ""}
-    prefix = next(
-        (short for module, short in allowed.items() if architecture.module == module or architecture.module.startswith(f"{module}.")), None
-    )
-    if prefix is None:
+    name = known_network(f"{architecture.module}.{architecture.name}")
+    if name is None:
         raise ModelError(
             f"The network is {printable(architecture.module)}.{printable(architecture.name)}, of a package that is not on the list; "
             "classes of monai.networks.nets can be built. Export the model with its source file, as ONNX, or as TorchScript."
         )
-    return build_network(prefix + architecture.name, **architecture.arguments)
+    return build_network(name, **architecture.arguments)
 
 
 def _torchscript(package: Package, weights: Weights) -> nn.Module:
