@@ -147,8 +147,7 @@ def _single(scheme: str, title: str, suffixes: tuple[str, ...], **more: Any) -> 
 def _room(scheme: str, title: str, suffixes: tuple[str, ...], **more: Any) -> Loader:
     """Return a loader that has a folder of its own, with card and tests."""
     module = f"{_HERE}.{scheme}.loader"
-    functions = {name: f"{module}:{name}" for name in ("detect", "read_spec", "load", "card")}
-    return Loader(scheme, title, suffixes, **functions, **more)
+    return Loader(scheme, title, suffixes, f"{module}:detect", f"{module}:read_spec", f"{module}:load", card=f"{module}:card", **more)
 
 
 BUILTIN: tuple[Loader, ...] = (

@@ -166,7 +166,9 @@ def _state_dict(package: Package, weights: Weights) -> nn.Module:
         raise ModelError(f"The weights {printable(weights.file)} name no architecture, so their network cannot be built.")
     network = _built(package, architecture)
     path = package.file(weights.file, weights.sha256)
-    state = find_state(load_torch(path), printable(weights.file))
+    content = load_torch(path)
+    plain = isinstance(content, dict) and all(isinstance(value, torch.Tensor) for value in content.values())
+    state = content if plain else find_state(content, printable(weights.file))
     shapes = [{name: tuple(value.shape) for name, value in tensors.items()} for tensors in (network.state_dict(), state)]
     if not (fit := compare(*shapes)).exact:
         raise WeightsError(
