@@ -66,7 +66,8 @@ def choose_view(image: Volume, spec: ModelSpec, spatial: str, *, rescale: bool) 
     # The sizes tell how coarse a level is; what files say of the spacing of their levels is less to be trusted.
     ratios = [finest, *({axis: finest[axis] * image.sizes[axis] / level.sizes[axis] for axis in finest} for level in usable[1:])]
     index = choose_level(ratios)
-    return View(image, index, usable[index], ratios[index], spec.resampling.tolerance)
+    rule = spec.resampling
+    return View(image, index, usable[index], ratios[index], rule.tolerance, rule.anchor == "points", spec.from_end)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +86,10 @@ class View:
         Its pixel size as a multiple of the model's; None where either is unknown.
     tolerance : float
         Share by which the two may differ and be taken for equal.
+    points : bool
+        Whether the first pixels of both grids coincide, see `Grid.match`.
+    from_end : str
+        Axes along which the last ones do.
     """
 
     image: Volume
@@ -92,6 +97,12 @@ class View:
     volume: Volume
     ratios: Mapping[str, float] | None
     tolerance: float = SAME
+    points: bool = False
+    from_end: str = ""
+
+    def matched(self, shape: tuple[int, ...]) -> Grid:
+        """Return the grids of a box of the level."""
+        return Grid.match(shape, self.ratios, self.tolerance, points=self.points, from_end=self.from_end)
 
     @property
     def measured(self) -> tuple[int, Volume]:
@@ -140,5 +151,5 @@ class View:
 
     def grids(self, part: Part, read: Part) -> tuple[Grid, Grid]:
         """Return the grid on which a box is read, and that on which its labels are written; both have the same model's pixels."""
-        reading = Grid.match(read.shape, self.ratios, self.tolerance)
-        return reading, Grid(part.shape, reading.model)
+        reading = self.matched(read.shape)
+        return reading, reading.over(part.shape)
