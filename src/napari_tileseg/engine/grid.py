@@ -39,15 +39,17 @@ class Grid:
     image, model : tuple of int
         Pixels along each axis of space.
     steps : tuple of float, optional
-        Where pixels are points instead of boxes, and the first ones of both grids coincide: how many pixels of the image lie
-        between two of the model, along each axis.
+        Where pixels are points instead of boxes: how many pixels of the image lie between two of the model, along each axis.
+    shifts : tuple of float, optional
+        With `steps`: where the model's first pixel lies among those of the image; 0 where the first ones coincide.
     from_end : tuple of bool, optional
-        Along which axes it is the last ones that coincide.
+        Along which axes pixels are counted from the end for that.
     """
 
     image: tuple[int, ...]
     model: tuple[int, ...]
     steps: tuple[float, ...] | None = None
+    shifts: tuple[float, ...] = ()
     from_end: tuple[bool, ...] = ()
 
     @classmethod
@@ -58,6 +60,7 @@ class Grid:
         tolerance: float = SAME,
         *,
         points: bool = False,
+        centred: bool = False,
         from_end: str = "",
     ) -> Grid:
         """Choose the model's number of pixels for a box of the image.
@@ -72,14 +75,19 @@ class Grid:
             Share by which pixel sizes may differ and be taken for equal.
         points : bool
             Whether the first pixels of both grids coincide; both cover the same box otherwise.
+        centred : bool
+            With points, whether it is the places at half the length that coincide.
         from_end : str
-            Axes along which the last ones do.
+            Axes along which pixels are counted from the end.
         """
         if ratios is None or all(abs(ratio - 1) <= tolerance for ratio in ratios.values()):
             return cls(shape, shape)
         if points:
             model = tuple(max(1, round((size - 1) * ratio + 1)) for size, ratio in zip(shape, ratios.values(), strict=True))
-            return cls(shape, model, tuple(1 / ratio for ratio in ratios.values()), tuple(axis in from_end for axis in ratios))
+            steps = tuple(1 / ratio for ratio in ratios.values())
+            ends = zip(shape, model, steps, strict=True)
+            shifts = tuple(size / 2 - count / 2 * step if centred else 0.0 for size, count, step in ends)
+            return cls(shape, model, steps, shifts, tuple(axis in from_end for axis in ratios))
         return cls(shape, tuple(max(1, round(size * ratio)) for size, ratio in zip(shape, ratios.values(), strict=True)))
 
     @property
@@ -89,21 +97,30 @@ class Grid:
 
     def unchanged(self, axis: int) -> bool:
         """Whether nothing needs to be resampled along an axis."""
-        return self.image[axis] == self.model[axis] and (self.steps is None or abs(self.steps[axis] - 1) < 1e-6)
+        return self.image[axis] == self.model[axis] and (
+            self.steps is None or (abs(self.steps[axis] - 1) < 1e-6 and abs(self.shifts[axis]) < 1e-6)
+        )
 
     def reversed(self) -> Grid:
         """Return the way back: what was the image's is the model's."""
-        steps = self.steps and tuple(1 / step for step in self.steps)
-        return Grid(self.model, self.image, steps, self.from_end)
+        if self.steps is None:
+            return Grid(self.model, self.image)
+        shifts = tuple(-shift / step for shift, step in zip(self.shifts, self.steps, strict=True))
+        return Grid(self.model, self.image, tuple(1 / step for step in self.steps), shifts, self.from_end)
 
     def over(self, image: tuple[int, ...]) -> Grid:
         """Return the same pixels of the model over another resolution of the image."""
-        steps = self.steps and tuple(step * new / old for step, new, old in zip(self.steps, image, self.image, strict=True))
-        return Grid(image, self.model, steps, self.from_end)
+        if self.steps is None:
+            return Grid(image, self.model)
+        factors = [new / old for new, old in zip(image, self.image, strict=True)]
+        steps, shifts = (tuple(by * value for by, value in zip(factors, values, strict=True)) for values in (self.steps, self.shifts))
+        return Grid(image, self.model, steps, shifts, self.from_end)
 
     def turned(self, forth: Callable[[Sequence[Any]], tuple[Any, ...]]) -> Grid:
         """Return the same for axes in another order."""
-        return Grid(forth(self.image), forth(self.model), self.steps and forth(self.steps), forth(self.from_end) if self.from_end else ())
+        if self.steps is None:
+            return Grid(forth(self.image), forth(self.model))
+        return Grid(forth(self.image), forth(self.model), forth(self.steps), forth(self.shifts), forth(self.from_end))
 
     def centres(self, axis: int, start: int, stop: int) -> NDArray[np.float64]:
         """Return where the pixels of the model from `start` to `stop` lie among those of the image.
@@ -111,8 +128,8 @@ class Grid:
         Along axes whose last pixels coincide, both are counted from the end.
         """
         if self.steps is not None:
-            return np.arange(start, stop) * self.steps[axis]
-        return (np.arange(start, stop) + 0.5) * (self.image[axis] / self.model[axis]) - 0.5
+            return np.arange(start, stop, dtype=np.float64) * self.steps[axis] + self.shifts[axis]
+        return (np.arange(start, stop, dtype=np.float64) + 0.5) * (self.image[axis] / self.model[axis]) - 0.5
 
     def model_row(self, row: int) -> int:
         """Return the first row of the model's grid that rows of the image from `row` on take their labels from."""

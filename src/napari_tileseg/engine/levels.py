@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_tileseg.engine.grid import SAME, Grid
 from napari_tileseg.engine.parts import Part
-from napari_tileseg.engine.spacing import spacing_ratios
+from napari_tileseg.engine.spacing import is_skewed, spacing_ratios
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,7 +67,9 @@ def choose_view(image: Volume, spec: ModelSpec, spatial: str, *, rescale: bool) 
     ratios = [finest, *({axis: finest[axis] * image.sizes[axis] / level.sizes[axis] for axis in finest} for level in usable[1:])]
     index = choose_level(ratios)
     rule = spec.resampling
-    return View(image, index, usable[index], ratios[index], rule.tolerance, rule.anchor == "points", spec.from_end)
+    points = rule.anchor == "points"
+    centred = points and is_skewed(image, spec, spatial)
+    return View(image, index, usable[index], ratios[index], rule.tolerance, points, centred, spec.from_end)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +90,10 @@ class View:
         Share by which the two may differ and be taken for equal.
     points : bool
         Whether the first pixels of both grids coincide, see `Grid.match`.
+    centred : bool
+        Whether it is places at half the length that do.
     from_end : str
-        Axes along which the last ones do.
+        Axes along which pixels are counted from the end.
     """
 
     image: Volume
@@ -98,11 +102,12 @@ class View:
     ratios: Mapping[str, float] | None
     tolerance: float = SAME
     points: bool = False
+    centred: bool = False
     from_end: str = ""
 
     def matched(self, shape: tuple[int, ...]) -> Grid:
         """Return the grids of a box of the level."""
-        return Grid.match(shape, self.ratios, self.tolerance, points=self.points, from_end=self.from_end)
+        return Grid.match(shape, self.ratios, self.tolerance, points=self.points, centred=self.centred, from_end=self.from_end)
 
     @property
     def measured(self) -> tuple[int, Volume]:

@@ -144,9 +144,9 @@ def _single(scheme: str, title: str, suffixes: tuple[str, ...], **more: Any) -> 
     return Loader(scheme, title, suffixes, f"{module}:detect", f"{module}:read_spec", f"{module}:load", **more)
 
 
-def _room(scheme: str, title: str, suffixes: tuple[str, ...], **more: Any) -> Loader:
-    """Return a loader that has a folder of its own, with card and tests."""
-    module = f"{_HERE}.{scheme}.loader"
+def _room(scheme: str, title: str, suffixes: tuple[str, ...], *, room: str = "", **more: Any) -> Loader:
+    """Return a loader that has a folder of its own, and writes cards."""
+    module = f"{_HERE}.{room or scheme}.loader"
     return Loader(scheme, title, suffixes, f"{module}:detect", f"{module}:read_spec", f"{module}:load", card=f"{module}:card", **more)
 
 
@@ -160,6 +160,7 @@ BUILTIN: tuple[Loader, ...] = (
         cases=f"{_HERE}.bioimageio.loader:cases",
         runs_code=True,
     ),
+    _room("monai", "MONAI bundle", (".zip",), room="monai_bundle", options=("without",), runs_code=True),
     _single("onnx", "ONNX", (".onnx",), extra="onnx", files=f"{_HERE}.onnx:files", options=("output", "provider")),
     _single("torchscript", "TorchScript", (".pt", ".ts", ".torchscript"), runs_code=True),
     _single("pt2", "torch.export", (".pt2",), runs_code=True),

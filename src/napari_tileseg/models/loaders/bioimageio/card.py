@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_tileseg.models.loaders.bioimageio.tensors import FORMATS
+from napari_tileseg.models.plain_text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,19 +42,13 @@ def text(package: Package, spec: ModelSpec, tests: Sequence[str]) -> str:
         "Authors": ", ".join(description.authors),
         "Tests": "; ".join(tests) or "not run yet",
     }
-    lines = [f"# {_plain(spec.label)}", "", _plain(spec.description), ""]
-    lines += [f"- {name}: {_plain(fact)}" for name, fact in facts.items() if fact]
-    lines += [f"- {_plain(remark)}" for remark in spec.training.get("remarks", [])]
-    lines += [f"- Citation: {_plain(citation)}" for citation in description.citations]
+    lines = [f"# {plain(spec.label)}", "", plain(spec.description), ""]
+    lines += [f"- {name}: {plain(fact)}" for name, fact in facts.items() if fact]
+    lines += [f"- {plain(remark)}" for remark in spec.training.get("remarks", [])]
+    lines += [f"- Citation: {plain(citation)}" for citation in description.citations]
     return "\n".join(lines) + "\n"
 
 
 def _tensor(tensor: Tensor) -> str:
     steps = ", ".join(step.name for step in tensor.steps)
     return f"{tensor.name} ({tensor.letters.lower()}, {tensor.dtype})" + (f", {steps}" if steps else "")
-
-
-def _plain(given: str) -> str:
-    """Return text without control characters, and without what Markdown or HTML would take for markup."""
-    words = " ".join("".join(letter if letter.isprintable() else " " for letter in given).split())
-    return words.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("[", "\\[").replace("`", "'")
