@@ -50,12 +50,24 @@ if TYPE_CHECKING:
     from napari_tileseg.engine.scan import Turn
     from napari_tileseg.engine.tiles import Tile, TilePlan
     from napari_tileseg.job import SegmentOptions
+    from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.volume import Volume
 
-__all__ = ["Run"]
+__all__ = ["Run", "assumptions"]
 
 _KEPT = ("device", "batch", "precision", "precision_reason", "measured_level", "threads")
 """What a run settles on its way, and one that continues it takes over."""
+
+
+_DOUBTFUL = {
+    "axes": "axes",
+    "channels": "channels",
+    "classes": "classes",
+    "window": "window",
+    "normalization": "normalisation",
+    "arguments": "network's arguments",
+}
+"""Fields of a card whose value changes labels, and how to call them."""
 
 
 @dataclass
@@ -164,6 +176,8 @@ class Run:
         clock = Clock(len(self.plan) * len(self.parts))
         self._announce(clock.total)
         if (note := spacing_note(self.image, self.predictor.spec, rescale=self.options.rescale)) is not None:
+            self._warn(note)
+        if (note := assumptions(self.predictor.spec)) is not None:
             self._warn(note)
         with threads(self.settings.get("threads")) as count:
             self.settings["threads"] = count
@@ -445,6 +459,17 @@ class Run:
             seconds=self.seconds,
             windows=self.windows,
         )
+
+
+def assumptions(spec: ModelSpec) -> str | None:
+    """Say which part of a model's card is assumed and can change the labels; None where nothing is."""
+    doubtful = [words for name, words in _DOUBTFUL.items() if name in spec.unknown]
+    if not doubtful:
+        return None
+    return (
+        f"{spec.label} does not say its {' and '.join([', '.join(doubtful[:-1]), doubtful[-1]] if doubtful[1:] else doubtful)}, "
+        "which were assumed. Say them once: tileseg models import."
+    )
 
 
 def _verdict(values: dict[str, Any] | None) -> Verdict | None:

@@ -12,6 +12,7 @@ from napari_tileseg.folders import model_folder
 from napari_tileseg.models.archive import printable
 from napari_tileseg.models.checksum import checksum
 from napari_tileseg.models.ensemble import combine, join, split
+from napari_tileseg.models.loaders.describe import sidecar, with_sidecar
 from napari_tileseg.models.loaders.registry import OWN, Place, detect, loaders, parse
 from napari_tileseg.models.package import is_package
 
@@ -144,8 +145,10 @@ def _spec_or_none(path: Path) -> ModelSpec | None:
 
 def _modified(place: Place) -> float:
     """Return when a model was last changed."""
+    beside = sidecar(place.path)
     try:
-        return max((file.stat().st_mtime for file in place.loader.members(place.path)), default=0.0)
+        files = [*place.loader.members(place.path), *([beside] if beside.is_file() else [])]
+        return max((file.stat().st_mtime for file in files), default=0.0)
     except OSError as error:
         raise ModelError(f'"{printable(place.path.name)}" cannot be read: {error.strerror or error}. Check its permissions.') from None
 
@@ -155,6 +158,8 @@ def _cached_spec(scheme: str, path: Path, options: tuple[tuple[str, str], ...], 
     # `modified` is part of the key, so that a model that was written anew is read again.
     loader = next(loader for loader in loaders() if loader.scheme == scheme)
     spec = cast("ModelSpec", loader.call("read_spec", path, **dict(options)))
+    if loader is not OWN:
+        spec = with_sidecar(path, spec)
     if not spec.weights_sha256:
         spec = spec.model_copy(update={"weights_sha256": checksum(loader.members(path), path)})
     return spec

@@ -152,7 +152,7 @@ def is_harmless(name: str) -> bool:
     return name in _torch_names()
 
 
-def load_torch(path: Path, *, allowed: Mapping[str, Any] | None = None) -> Any:
+def load_torch(path: Path, *, allowed: Mapping[str, Any] | None = None, shapes_only: bool = False) -> Any:
     """Return what a file of ``torch.save`` holds, with tensors on the CPU; nothing in it can run code.
 
     Parameters
@@ -161,6 +161,8 @@ def load_torch(path: Path, *, allowed: Mapping[str, Any] | None = None) -> Any:
         The file. If the user trusted exactly this file, whatever it holds is loaded.
     allowed : mapping of str to object, optional
         Further globals, as ``"package.module.Name"``, and what stands for each: a class that only holds values.
+    shapes_only : bool
+        Make tensors that have a shape and a type, but no numbers.
 
     Raises
     ------
@@ -178,7 +180,7 @@ def load_torch(path: Path, *, allowed: Mapping[str, Any] | None = None) -> Any:
         require_trust(path, f"it names {found[0]}", findings=tuple(found))
     try:
         with torch.serialization.safe_globals(_stand_ins(extra)) if safe else contextlib.nullcontext():
-            return torch.load(path, map_location="cpu", weights_only=safe)
+            return torch.load(path, map_location="meta" if shapes_only else "cpu", weights_only=safe)
     except TrustError:
         raise
     except MemoryError:

@@ -110,8 +110,8 @@ class _Layout:
                 f"{printable(path.name)} takes an input of {len(self.input.shape)} axes and type {self.input.kind}; "
                 "batch, channel and two or three axes of floating-point numbers are accepted."
             )
-        self.output = self._scores_of(file, output)
         self.last = _channels_last(self.input.shape)
+        self.output = self._scores_of(file, output)
         self.results_last = self.last and _channels_last(self.output.shape) if self.output.shape else self.last
         self.activation = file.last.get(self.output.name, "")
 
