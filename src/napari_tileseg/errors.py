@@ -21,7 +21,7 @@ Each message is one sentence or two: what was given, what is accepted, what to d
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,7 +86,25 @@ class WeightsError(ModelError):
 
 
 class TrustError(ModelError):
-    """The file can run code when it is opened, and nobody has trusted it yet."""
+    """The file can run code when it is opened, and nobody has trusted it yet.
+
+    Parameters
+    ----------
+    message : str
+        The sentence to show.
+    path : Path, optional
+        The file to trust.
+    what : str
+        What would run.
+    findings : tuple
+        All globals that would be called, see `napari_tileseg.models.pickles.Finding`.
+    """
+
+    def __init__(self, message: str, *, path: Path | None = None, what: str = "", findings: tuple[Any, ...] = ()) -> None:
+        super().__init__(message)
+        self.path = path
+        self.what = what
+        self.findings = findings
 
 
 class OutputError(TileSegError):

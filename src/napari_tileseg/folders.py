@@ -1,4 +1,4 @@
-"""Where the program keeps what can be computed again."""
+"""Where the program keeps models, and what can be computed again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import platformdirs
 
-__all__ = ["cache_folder"]
+__all__ = ["cache_folder", "model_folder"]
 
 
 def cache_folder() -> Path:
@@ -17,3 +17,21 @@ def cache_folder() -> Path:
     """
     chosen = os.environ.get("TILESEG_CACHE")
     return Path(chosen) if chosen else platformdirs.user_cache_path("napari-tileseg", appauthor=False)
+
+
+def model_folder() -> Path:
+    """Return the folder of the user's own models; ``TILESEG_MODELS`` overrides the default.
+
+    The default is the platform's data folder: ``%LOCALAPPDATA%`` on Windows, ``~/Library/Application Support``
+    on macOS, ``$XDG_DATA_HOME`` or ``~/.local/share`` elsewhere.
+    """
+    if chosen := os.environ.get("TILESEG_MODELS"):
+        return Path(chosen)
+    home = Path.home()
+    if os.name == "nt":
+        base = Path(os.environ.get("LOCALAPPDATA", home / "AppData/Local"))
+    elif os.uname().sysname == "Darwin":
+        base = home / "Library/Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME", home / ".local/share"))
+    return base / "napari-tileseg" / "models"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import zipfile
@@ -15,6 +14,7 @@ from uuid import uuid4
 from pydantic import ValidationError
 
 from napari_tileseg.errors import ModelError, ModelNotFoundError, OutputError, WeightsError
+from napari_tileseg.models.archive import parse_json
 from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.spec import ModelSpec
 
@@ -62,10 +62,9 @@ def read_spec(path: Path | str) -> ModelSpec:
     content = _read(path, SPEC_FILE, largest=_LARGEST_SPEC)
     if content is None:
         raise ModelError(f"{path} is no TileSeg model: it holds no {SPEC_FILE}. Give a model folder or a .tileseg.zip file.")
+    told = parse_json(content, f"{SPEC_FILE} in {path}")
     try:
-        return ModelSpec.model_validate(json.loads(content))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{SPEC_FILE} in {path} is damaged: {error}. Get the model again.") from None
+        return ModelSpec.model_validate(told)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or SPEC_FILE

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from napari_tileseg.errors import DeviceMemoryError, OptionsError
 from napari_tileseg.models.ensemble import Ensemble, combine, split
-from napari_tileseg.models.registry import find_spec, resolve
+from napari_tileseg.models.registry import find_spec, locate, spec_of
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +65,8 @@ def load_model(ref: str, *, device: str = "auto") -> Predictor | Ensemble:
     Parameters
     ----------
     ref : str
-        Name of a bundled or own model, or path of a model package; ``"ensemble:REF,REF"`` for the mean of several.
+        Name of a bundled or own model, path of a model of any kind, or ``"scheme:PATH"``; ``"ensemble:REF,REF"`` for the mean
+        of several.
     device : str
         ``"auto"`` (the fastest there is), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
 
@@ -73,8 +74,10 @@ def load_model(ref: str, *, device: str = "auto") -> Predictor | Ensemble:
     ------
     ModelNotFoundError, WeightsError
         If there is no such model, or its weights are missing, damaged or do not fit.
+    TrustError
+        If the file could run code, and the user has not trusted it.
     ModelError
-        If the members of an ensemble differ in what they take or give.
+        If the members of an ensemble differ in what they take or give, or a package is not installed that the model needs.
     OptionsError
         If the device is not there.
     """
@@ -85,11 +88,9 @@ def load_model(ref: str, *, device: str = "auto") -> Predictor | Ensemble:
     return _one(ref, place)
 
 
-def _one(ref: str, place: str) -> Predictor:
-    from napari_tileseg.models.package import build_module
-
-    spec, module = build_module(resolve(ref))
-    return from_module(module, spec, device=place)
+def _one(ref: str, device: str) -> Predictor:
+    found = locate(ref)
+    return cast("Predictor", found.loader.call("load", found.path, spec_of(found), device, **found.options))
 
 
 def from_module(module: Any, spec: ModelSpec, *, device: str = "auto") -> Predictor:

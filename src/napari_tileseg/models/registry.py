@@ -1,104 +1,129 @@
-"""Which models there are: the bundled ones, the user's own, and any package named by its path."""
+"""Which models there are: the bundled ones, the user's own, and any that a reference names, of whatever kind."""
 
 from __future__ import annotations
 
 import difflib
-import os
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from napari_tileseg.errors import ModelError, ModelNotFoundError
-from napari_tileseg.models.ensemble import combine, split
-from napari_tileseg.models.package import read_spec
+from napari_tileseg.folders import model_folder
+from napari_tileseg.models.archive import printable
+from napari_tileseg.models.checksum import checksum
+from napari_tileseg.models.ensemble import combine, join, split
+from napari_tileseg.models.loaders.registry import OWN, Place, detect, loaders, parse
+from napari_tileseg.models.package import is_package
 
 if TYPE_CHECKING:
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["BUNDLED", "card", "find_spec", "list_models", "model_folder", "resolve", "stamp"]
+__all__ = ["BUNDLED", "absolute", "card", "find_spec", "list_models", "locate", "model_folder", "resolve", "spec_of", "stamp"]
 
 BUNDLED = Path(__file__).parent / "bundled"
 """The models that come with the program."""
 
 
-def model_folder() -> Path:
-    """Return the folder of the user's own models; ``TILESEG_MODELS`` overrides the default.
-
-    The default is the platform's data folder: ``%LOCALAPPDATA%`` on Windows, ``~/Library/Application Support``
-    on macOS, ``$XDG_DATA_HOME`` or ``~/.local/share`` elsewhere.
-    """
-    if chosen := os.environ.get("TILESEG_MODELS"):
-        return Path(chosen)
-    home = Path.home()
-    if os.name == "nt":
-        base = Path(os.environ.get("LOCALAPPDATA", home / "AppData/Local"))
-    elif os.uname().sysname == "Darwin":
-        base = home / "Library/Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME", home / ".local/share"))
-    return base / "napari-tileseg" / "models"
-
-
 def list_models() -> list[ModelSpec]:
-    """Return the specs of all models that are there, the bundled ones first; unreadable packages are left out."""
+    """Return the specs of all models that are there, the bundled ones first; unreadable ones are left out."""
     return [spec for path in _packages() if (spec := _spec_or_none(path)) is not None]
 
 
-def resolve(ref: str) -> Path:
-    """Return the package folder or zip that a model's name or path stands for.
+def locate(ref: str) -> Place:
+    """Return where the model is that a reference stands for, and who loads it.
 
     Parameters
     ----------
     ref : str
-        Name of a bundled or own model, or path of a package.
+        Name of a bundled or own model; path of a model, whose kind is recognised; or ``scheme:PATH``, such as ``onnx:FILE``.
 
     Raises
     ------
     ModelNotFoundError
         If there is none; the sentence names the models there are.
+    ModelError
+        If the file is no model of any kind that is known.
     """
     for path in _packages():
         if _name(path) == ref:
-            return path
-    path = Path(ref).expanduser()
-    if (path / "model.json").is_file() or path.is_file():
-        return path
+            return _place(path)
+    loader, text, options = parse(ref)
+    path = Path(text).expanduser()
+    try:
+        there = path.exists()
+    except (OSError, ValueError):  # a name too long, or with a zero in it
+        there = False
+    if loader is not None:
+        if not there:
+            raise ModelNotFoundError(f'There is no {loader.title} model at "{printable(text)}". Check the path.')
+        return Place(loader, path, options)
+    if there and (found := detect(path)) is not None:
+        return Place(found, path)
+    for package in _packages():
+        if (spec := _spec_or_none(package)) is not None and spec.name == ref:
+            return _place(package)
+    if there and path.is_file() and path.name.lower().endswith(OWN.suffixes):
+        return Place(OWN, path)  # which says what is wrong with it
+    if there:
+        kinds = ", ".join(f"{loader.scheme}:" for loader in loaders())
+        raise ModelError(f'"{printable(path.name)}" is no model that is known here. Say what it is by one of {kinds} before its path.')
     names = [_name(package) for package in _packages()]
     close = difflib.get_close_matches(ref, names, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
     known = ", ".join(names) or "none"
-    raise ModelNotFoundError(f'There is no model "{ref}".{hint} Known models: {known}; or give the path of a model package.')
+    raise ModelNotFoundError(f'There is no model "{printable(ref)}".{hint} Known models: {known}; or give the path of a model.')
+
+
+def resolve(ref: str) -> Path:
+    """Return the file or folder that a reference stands for; see `locate`."""
+    return locate(ref).path
+
+
+def absolute(ref: str) -> str:
+    """Return a reference that means the same model in any folder; one that names none is returned as it is."""
+    if members := split(ref):
+        return join(absolute(member) for member in members)
+    try:
+        return locate(ref).ref
+    except ModelError:
+        return ref
 
 
 def find_spec(ref: str) -> ModelSpec:
     """Return the spec of a model, or of an ensemble, without loading its weights."""
     if members := split(ref):
         return combine([find_spec(member) for member in members])
-    path = resolve(ref)
-    return _cached_spec(path, _modified(path))
+    return spec_of(locate(ref))
+
+
+def spec_of(place: Place) -> ModelSpec:
+    """Return the spec of a model that was located; with the checksum of its files where its source names none."""
+    return _cached_spec(place.loader.scheme, place.path, tuple(place.options.items()), _modified(place))
 
 
 def card(ref: str) -> str:
-    """Return the model's card as Markdown; its description where the package has no card; all cards of an ensemble."""
+    """Return the model's card as Markdown; its description where there is no card; all cards of an ensemble."""
     if members := split(ref):
         return "\n".join(card(member) for member in members)
-    path = resolve(ref)
-    text = path / "CARD.md"
-    return text.read_text(encoding="utf-8") if text.is_file() else f"# {find_spec(ref).label}\n\n{find_spec(ref).description}\n"
+    place = locate(ref)
+    text = place.loader.call("card", place.path) if place.loader.card else ""
+    spec = spec_of(place)
+    return text or f"# {spec.label}\n\n{spec.description}\n"
 
 
 def stamp(ref: str) -> tuple[tuple[str, str, float], ...]:
-    """Return path, checksum and date of each package that a reference stands for: it changes when a model does."""
-    paths = [resolve(member).absolute() for member in split(ref) or (ref,)]
-    return tuple((str(path), _cached_spec(path, _modified(path)).weights_sha256, _modified(path)) for path in paths)
+    """Return path, checksum and date of each model that a reference stands for: it changes when a model does."""
+    places = [locate(member) for member in split(ref) or (ref,)]
+    return tuple((place.ref, spec_of(place).weights_sha256, _modified(place)) for place in places)
 
 
 def _packages() -> list[Path]:
+    """Return the bundled packages, and whatever model lies in the user's folder."""
     own = model_folder()
-    found = []
-    for folder in (BUNDLED, own):
-        if folder.is_dir():
-            found += sorted(path for path in folder.iterdir() if (path / "model.json").is_file() or path.name.endswith(".tileseg.zip"))
+    found = [path for path in sorted(BUNDLED.iterdir()) if is_package(path)]
+    if own.is_dir():
+        entries = sorted(path for path in own.iterdir() if not path.name.startswith("."))
+        found += [path for path in entries if (path / "model.json").is_file() or path.name.endswith(".tileseg.zip") or detect(path)]
     return found
 
 
@@ -106,19 +131,30 @@ def _name(path: Path) -> str:
     return path.name.removesuffix(".tileseg.zip")
 
 
+def _place(path: Path) -> Place:
+    return Place(detect(path) or OWN, path)
+
+
 def _spec_or_none(path: Path) -> ModelSpec | None:
     try:
-        return _cached_spec(path, _modified(path))
+        return spec_of(_place(path))
     except ModelError:
         return None
 
 
-def _modified(path: Path) -> float:
-    file = path / "model.json" if path.is_dir() else path
-    return file.stat().st_mtime
+def _modified(place: Place) -> float:
+    """Return when a model was last changed."""
+    try:
+        return max((file.stat().st_mtime for file in place.loader.members(place.path)), default=0.0)
+    except OSError as error:
+        raise ModelError(f'"{printable(place.path.name)}" cannot be read: {error.strerror or error}. Check its permissions.') from None
 
 
 @lru_cache(maxsize=256)
-def _cached_spec(path: Path, modified: float) -> ModelSpec:
-    # `modified` is part of the key, so that a rewritten package is read again.
-    return read_spec(path)
+def _cached_spec(scheme: str, path: Path, options: tuple[tuple[str, str], ...], modified: float) -> ModelSpec:
+    # `modified` is part of the key, so that a model that was written anew is read again.
+    loader = next(loader for loader in loaders() if loader.scheme == scheme)
+    spec = cast("ModelSpec", loader.call("read_spec", path, **dict(options)))
+    if not spec.weights_sha256:
+        spec = spec.model_copy(update={"weights_sha256": checksum(loader.members(path), path)})
+    return spec

@@ -162,6 +162,10 @@ class ModelSpec(BaseModel):
     citation: str = ""
     training: dict[str, Any] = Field(default_factory=dict, description="Data, recipe, scores: how the weights came to be.")
     weights_sha256: str = ""
+    unknown: list[str] = Field(default_factory=list, description="Fields that the source does not say; their values are assumed.")
+    loader: str = Field("", description="Scheme of the loader that reads the weights; empty for our own format.")
+    source: str = Field("", description="Imported models: the file or folder inside the package, or its whole path if linked.")
+    source_options: dict[str, str] = Field(default_factory=dict, description="What the loader was told besides, as in a reference.")
     members: list[dict[str, str]] = Field(default_factory=list, description="Ensembles: name, version, weights_sha256 of each model.")
 
     @field_validator("channels", mode="before")
@@ -193,6 +197,9 @@ class ModelSpec(BaseModel):
         values = self.region_values
         if self.output == "regions" and (len(values) != len(self.score_names) or not all(0 < value < len(self.classes) for value in values)):
             raise ValueError(f"region_values {values} must name a class for each of the {len(self.score_names)} score channels")
+        strange = next((name for name in self.unknown if name not in type(self).model_fields), None)
+        if strange is not None:
+            raise ValueError(f"unknown names {strange!r}, which is no field of a card")
         if self.colors and len(self.colors) != len(self.foreground_classes):
             raise ValueError(f"{len(self.colors)} colours were given for {len(self.foreground_classes)} classes")
         return self

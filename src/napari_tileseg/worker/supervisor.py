@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 import napari_tileseg
 from napari_tileseg.engine.axes import map_axes
 from napari_tileseg.engine.events import Finished, Progress
-from napari_tileseg.errors import ModelNotFoundError, RunError
-from napari_tileseg.models.ensemble import join, split
-from napari_tileseg.models.registry import find_spec, resolve
+from napari_tileseg.errors import RunError
+from napari_tileseg.models.registry import absolute, find_spec
 from napari_tileseg.worker.exchange import BlockServer
 from napari_tileseg.worker.interpreter import find_python
 from napari_tileseg.worker.messages import (
@@ -394,7 +393,7 @@ def _begin_message(run: Run, backend: str) -> Begin:
     volume, store = run.volume, run.store
     return Begin(
         job=run.job.model_dump(mode="json"),
-        model=_absolute(run.job.model),
+        model=absolute(run.job.model),
         axes=volume.axes,
         shape=volume.shape,
         dtype=volume.dtype.str,
@@ -410,13 +409,3 @@ def _begin_message(run: Run, backend: str) -> Begin:
         journal=str(store.folder / "journal"),
         backend=backend,
     )
-
-
-def _absolute(model: str) -> str:
-    """Return what the child, which stands in another folder, finds the model or the members of an ensemble by."""
-    if members := split(model):
-        return join(_absolute(member) for member in members)
-    try:
-        return str(resolve(model).absolute())
-    except ModelNotFoundError:
-        return model

@@ -1,0 +1,192 @@
+"""What a pickle would import and call, read from its opcodes without running any of them."""
+
+from __future__ import annotations
+
+import io
+import pickletools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari_tileseg.errors import WeightsError
+from napari_tileseg.models.archive import Archive, is_zip, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+    from typing import IO
+
+__all__ = ["Finding", "check_pickle", "scan"]
+
+_MOST_OPCODES = 20_000_000
+_LARGEST_PICKLE = 2**28
+_LONGEST = 2**12
+_LONGEST_TUPLE = 16
+_TORCH = 0x1950A86A20F9469CFC6C
+"""What the first pickle of torch's older format makes."""
+_OLD_PICKLES = 5
+"""So many pickles that format has, one after the other, before the numbers."""
+_MARK = object()
+_STRINGS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "STRING", "BINSTRING", "SHORT_BINSTRING"}
+_INTEGERS = {"BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "LONG4"}
+_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a pickle names.
+
+    Parameters
+    ----------
+    name : str
+        The global, as ``"os.system"``; ``"?"`` where it is computed while the pickle runs.
+    position : int
+        Byte of the opcode in its file.
+    member : str
+        File inside the zip; empty for a plain file.
+    """
+
+    name: str
+    position: int
+    member: str = ""
+
+    def __str__(self) -> str:
+        place = f"byte {self.position}" + (f" of {printable(self.member)}" if self.member else "")
+        return f"{printable(self.name)} ({place})"
+
+
+def check_pickle(path: Path, *, allowed: Iterable[str] = ()) -> list[Finding]:
+    """Return the globals of a pickle, or of a file that torch saved, that are not harmless.
+
+    Nothing is run or imported. What `load_torch` allows is not listed.
+
+    Parameters
+    ----------
+    path : Path
+        A pickle, a file of ``torch.save`` in its old or new format, or a TorchScript archive.
+    allowed : iterable of str
+        Further harmless globals.
+
+    Raises
+    ------
+    WeightsError
+        If it is damaged, or declares a tensor larger than the file.
+    """
+    from napari_tileseg.models.trust import HARMLESS, is_harmless
+
+    known = HARMLESS | set(allowed)
+    return [finding for finding in scan(path) if finding.name not in known and not is_harmless(finding.name)]
+
+
+def scan(path: Path) -> list[Finding]:
+    """Return every global that a pickle, or a file that torch saved, names, in the order of their positions.
+
+    Raises
+    ------
+    WeightsError
+        If it is damaged, or declares a tensor larger than the file.
+    """
+    if is_zip(path):
+        return _scan_zip(path)
+    found: list[Finding] = []
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            first, top = _globals(stream, "", size, path.name)
+            found += first
+            if top == _TORCH:
+                for _ in range(_OLD_PICKLES - 1):
+                    found += _globals(stream, "", size, path.name)[0]
+    except OSError as error:
+        raise WeightsError(f'"{path.name}" cannot be read: {error.strerror or error}. Check the file and its permissions.') from None
+    return found
+
+
+def _scan_zip(path: Path) -> list[Finding]:
+    archive = Archive(path)
+    found: list[Finding] = []
+    total = sum(archive.size(name) for name in archive.names)
+    for name in archive.names:
+        if name.endswith(".pkl"):
+            with archive.open(name) as stream:
+                found += _globals(io.BytesIO(stream.read(_LARGEST_PICKLE)), name, total, path.name)[0]
+    return found
+
+
+def _globals(stream: IO[bytes], member: str, size: int, label: str) -> tuple[list[Finding], Any]:
+    """Follow one pickle to its end, as far as names, numbers and tuples go; return what it names and what it makes."""
+    found: list[Finding] = []
+    stack: list[Any] = []
+    memo: dict[Any, Any] = {}
+    try:
+        for count, (opcode, argument, position) in enumerate(pickletools.genops(stream)):
+            if count > _MOST_OPCODES:
+                raise WeightsError(f"{label} holds a pickle of more than {_MOST_OPCODES} steps, which no model needs.")
+            name = opcode.name
+            where = position or 0
+            if name in ("GLOBAL", "INST"):
+                found.append(Finding(str(argument).replace(" ", ".", 1), where, member))
+            elif name == "STACK_GLOBAL":
+                module, attribute = stack[-2], stack[-1]
+                known = isinstance(module, str) and isinstance(attribute, str)
+                found.append(Finding(f"{module}.{attribute}" if known else "?", where, member))
+            elif name in ("EXT1", "EXT2", "EXT4"):
+                found.append(Finding(f"copyreg extension {argument}", where, member))
+            elif name == "BINPERSID":
+                _check_storage(stack[-1], size, label, member)
+            _follow(opcode, argument, stack, memo)
+        return found, stack[-1] if stack else _last(memo)
+    except WeightsError:
+        raise
+    except (ValueError, IndexError, KeyError, UnicodeError, OverflowError, MemoryError, EOFError) as error:
+        what = printable(member) + " in " if member else ""
+        reason = printable(str(error)) or type(error).__name__
+        raise WeightsError(f"{what}{label} is no intact file of weights: {reason}. Get the model again.") from None
+
+
+def _follow(opcode: Any, argument: Any, stack: list[Any], memo: dict[Any, Any]) -> None:
+    """Do to the stack what an opcode would do, with a blank for everything that is neither name, number nor tuple."""
+    name = opcode.name
+    if name == "STOP":
+        return  # what was made stays on the stack
+    if name in _STRINGS or name in _INTEGERS:
+        stack.append(argument if not isinstance(argument, str) or len(argument) <= _LONGEST else "")
+    elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
+        memo[argument] = stack[-1]
+    elif name == "MEMOIZE":
+        memo[len(memo)] = stack[-1]
+    elif name in ("GET", "BINGET", "LONG_BINGET"):
+        stack.append(memo[argument])
+    elif name == "MARK":
+        stack.append(_MARK)
+    elif name == "DUP":
+        stack.append(stack[-1])
+    elif name in _TUPLES:
+        items = stack[-_TUPLES[name] :]
+        del stack[-_TUPLES[name] :]
+        stack.append(tuple(items))
+    elif pickletools.markobject in opcode.stack_before:
+        items = []
+        while (item := stack.pop()) is not _MARK:
+            items.append(item)
+        before = opcode.stack_before.index(pickletools.markobject)
+        for _ in range(before):
+            stack.pop()
+        plain = name == "TUPLE" and len(items) <= _LONGEST_TUPLE and not any(isinstance(item, tuple) for item in items)
+        stack.extend([tuple(reversed(items))] if plain else [None] * len(opcode.stack_after))
+    else:
+        for _ in opcode.stack_before:
+            stack.pop()
+        stack.extend([None] * len(opcode.stack_after))
+
+
+def _last(memo: dict[Any, Any]) -> Any:
+    return next(reversed(memo.values()), None)
+
+
+def _check_storage(reference: Any, size: int, label: str, member: str) -> None:
+    """Refuse a tensor with more numbers than the file has bytes: ("storage", type, key, place, count, ...)."""
+    if not isinstance(reference, tuple):
+        return
+    biggest = max((item for item in reference[4:5] if isinstance(item, int)), default=0)
+    if biggest > size:
+        raise WeightsError(f"{label} declares a tensor of {biggest} numbers, but has only {size} bytes. It was not loaded.")
