@@ -14,17 +14,16 @@ from napari_tileseg.engine.damage import Damage
 from napari_tileseg.engine.events import Event, Finished, Planned, Progress, SlabDone, Warned
 from napari_tileseg.engine.faults import Relief
 from napari_tileseg.engine.grid import Grid, ResampledSink, ResampledSource
-from napari_tileseg.engine.interpolate import InterpolatedSource, choose_kernel
+from napari_tileseg.engine.interpolate import InterpolatedSource, Return, choose_kernel
 from napari_tileseg.engine.journal import Keeper, damaged
 from napari_tileseg.engine.levels import View, choose_view
+from napari_tileseg.engine.limits import Limits
 from napari_tileseg.engine.memory import default_batch
 from napari_tileseg.engine.memory import estimate as estimate_memory
 from napari_tileseg.engine.normalize import Statistics
 from napari_tileseg.engine.parts import Part, Region, plan_parts
-from napari_tileseg.engine.limits import Limits
 from napari_tileseg.engine.prepare import PreparedSource, SampleReader, blocks_of, frame_readers, measure_frame
 from napari_tileseg.engine.recipe import resolve as resolve_recipe
-from napari_tileseg.engine.restore import Return
 from napari_tileseg.engine.scan import plan_scan
 from napari_tileseg.engine.sinks import GridSink
 from napari_tileseg.engine.spacing import spacing_note, spacing_ratios

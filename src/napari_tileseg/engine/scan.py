@@ -102,9 +102,7 @@ class Turn:
         return _TurnedDecoder(decoder, self) if self.axis else decoder
 
 
-def plan_scan(
-    shape: tuple[int, ...], spec: ModelSpec, options: SegmentOptions, *, restored: bool = False
-) -> tuple[Turn, TilePlan]:
+def plan_scan(shape: tuple[int, ...], spec: ModelSpec, options: SegmentOptions, *, restored: bool = False) -> tuple[Turn, TilePlan]:
     """Choose the axis of the scan, and lay the tiles in its order.
 
     The first axis, unless what the engine holds would exceed the memory limit (512 MB if none is set) and the longest axis needs

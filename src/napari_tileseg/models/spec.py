@@ -134,7 +134,7 @@ class ModelSpec(BaseModel):
     spacing: tuple[float, ...] | None = Field(None, description="Pixel size the network was trained at, in `spacing_unit`.")
     spacing_unit: Literal["millimeter", "micrometer"] = "micrometer"
     resampling: Resampling = Resampling()
-    crop: Literal["none", "nonzero"] = Field("none", description="nonzero: an image counts up to the box of what is not 0; no more is seen.")
+    crop: Literal["none", "nonzero"] = Field("none", description="nonzero: no more of an image is seen than the box of what is not 0.")
 
     window: tuple[int, ...] = Field(description="Size of one tile.")
     multiple_of: int = Field(1, ge=1, description="Every side of a tile must be a multiple of this.")
@@ -195,7 +195,8 @@ class ModelSpec(BaseModel):
         if self.normalization.kind == "channels" and len(self.normalization.channels) != len(self.channels):
             raise ValueError(f"{len(self.normalization.channels)} rules were given to normalise {len(self.channels)} channels")
         values = self.region_values
-        if self.output == "regions" and (len(values) != len(self.score_names) or not all(0 < value < len(self.classes) for value in values)):
+        known = all(0 < value < len(self.classes) for value in values)
+        if self.output == "regions" and (len(values) != len(self.score_names) or not known):
             raise ValueError(f"region_values {values} must name a class for each of the {len(self.score_names)} score channels")
         strange = next((name for name in self.unknown if name not in type(self).model_fields), None)
         if strange is not None:

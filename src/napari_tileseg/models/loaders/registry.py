@@ -140,7 +140,20 @@ def _single(scheme: str, title: str, suffixes: tuple[str, ...], **more: Any) -> 
     return Loader(scheme, title, suffixes, f"{module}:detect", f"{module}:read_spec", f"{module}:load", **more)
 
 
-BUILTIN: tuple[Loader, ...] = (OWN,)
+NNUNET = Loader(
+    "nnunet",
+    "nnU-Net",
+    (".zip",),
+    f"{_HERE}.nnunet.results:detect",
+    f"{_HERE}.nnunet.card:read_spec",
+    f"{_HERE}.nnunet.network:load",
+    extra="nnunet",
+    files=f"{_HERE}.nnunet.results:files",
+    options=("configuration", "folds", "checkpoint", "trainer", "plans"),
+)
+"""Results folders and exports of nnU-Net v2."""
+
+BUILTIN: tuple[Loader, ...] = (OWN, NNUNET)
 """The kinds that this package reads itself; the first that recognises a file without a scheme takes it."""
 
 
