@@ -23,6 +23,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -195,10 +196,20 @@ def answer(folder: Path, case: dict[str, Any], image: np.ndarray, properties: di
     return found[0], found[1]
 
 
+class Wide:
+    """Stands for torch where the predictor allocates its sums, which it keeps in half precision."""
+
+    def __getattr__(self, name: str) -> Any:
+        import torch
+
+        return torch.float32 if name == "half" else getattr(torch, name)
+
+
 def record() -> None:
-    """Ask the predictor about each case of ``cases.json`` and write ``answers.npz``."""
+    """Ask the predictor about each case of ``cases.json``, as it is and with sums in float32, and write ``answers.npz``."""
     import SimpleITK as sitk
     from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+    from nnunetv2.inference import predict_from_raw_data
 
     sample = sitk.ReadImage(str(TARGET.parents[3] / "sample_data" / "hippocampus_mri.nii.gz"))
     images = {"sample": np.round(sitk.GetArrayFromImage(sample)).astype(np.uint16)}
@@ -214,10 +225,13 @@ def record() -> None:
                 image, properties = SimpleITKIO().read_images([str(TARGET / case["file"])])
             else:
                 image, properties = made(images, case)[None].astype(np.float32), {"spacing": case["spacing"]}
-            labels, scores = answer(folder, case, image, properties)
+            labels, _ = answer(folder, case, image, dict(properties))
+            with patch.object(predict_from_raw_data, "torch", Wide()):
+                wide, scores = answer(folder, case, image, dict(properties))
         arrays[case["name"]] = labels.astype(np.uint8)
-        arrays[f"{case['name']} scores"] = scores[:, ::5, ::5, ::5].astype(np.float16)
-        print(case["name"], labels.shape, np.bincount(labels.ravel()))
+        arrays[f"{case['name']}, float32"] = wide.astype(np.uint8)
+        arrays[f"{case['name']}, probabilities"] = scores[:, ::5, ::5, ::5].astype(np.float16)
+        print(f"{case['name']}: {labels.shape}, {np.bincount(labels.ravel())}, {np.count_nonzero(labels != wide)} differ in float32")
     np.savez_compressed(TARGET / "answers.npz", **arrays)
 
 
