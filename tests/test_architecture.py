@@ -26,7 +26,7 @@ FLOORS = (
     ("models", "volume", "job"),
     ("engine", "io", "refine"),
     ("image", "provenance", "results", "segmentation"),
-    ("estimation", "execution", "unfinished"),
+    ("estimation", "execution", "unfinished", "verification"),
     ("pipeline",),
     ("training", "batch"),
     ("worker",),

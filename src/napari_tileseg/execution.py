@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_tileseg.engine.clock import Clock
 from napari_tileseg.engine.crop import Inside, cropped, find_inside
 from napari_tileseg.engine.damage import Damage
@@ -20,23 +22,23 @@ from napari_tileseg.engine.levels import View, choose_view
 from napari_tileseg.engine.limits import Limits
 from napari_tileseg.engine.memory import default_batch
 from napari_tileseg.engine.memory import estimate as estimate_memory
-from napari_tileseg.engine.normalize import Statistics
+from napari_tileseg.engine.normalize import Statistics, measure_passes
 from napari_tileseg.engine.parts import Part, Region, plan_parts
-from napari_tileseg.engine.prepare import PreparedSource, SampleReader, blocks_of, frame_readers, measure_frame
+from napari_tileseg.engine.prepare import NormalizedSource, PreparedSource, SampleReader, blocks_of, frame_readers, measure_frame
 from napari_tileseg.engine.recipe import resolve as resolve_recipe
 from napari_tileseg.engine.scan import plan_scan
 from napari_tileseg.engine.sinks import GridSink
 from napari_tileseg.engine.spacing import spacing_note, spacing_ratios
 from napari_tileseg.errors import Cancelled
 from napari_tileseg.models.resampling import Interpolation
+from napari_tileseg.models.spec import Normalization
 from napari_tileseg.provenance import describe
 from napari_tileseg.results import count
 from napari_tileseg.segmentation import Segmentation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from napari_tileseg.engine.axes import AxisMap
@@ -198,10 +200,8 @@ class Run:
             part, read = self.view.cut(part, read, *box, self.axis_map.spatial)
             self._lay(part, read)
             sink = sink.of(part)
-        source: Source = self._prepared(part.position, read.start, read.stop)
+        source: Source = self._source(part, read)
         target: Sink = sink
-        if not self.reading.same:
-            source = self._resampled(source, part.position)
         restored = self._restored
         if not self.grid.same and not restored:
             target = ResampledSink(sink, self.grid)
@@ -246,6 +246,21 @@ class Run:
         samples = [other for other in self.axis_map.samples() if other.get("T") == position.get("T")]
         return samples.index(dict(position))
 
+    def _source(self, part: Part, read: Part) -> Source:
+        """Return a box of a sample as the network sees it."""
+        if self.reading.same:
+            return self._prepared(part.position, read.start, read.stop)
+        if not self.predictor.spec.resampling.before:
+            return self._resampled(self._prepared(part.position, read.start, read.stop), part.position, self.reading)
+        raw = self._raw(part.position, read.start, read.stop)
+        statistics = self._measured(part.position.get("T"))
+        return NormalizedSource(self._resampled(raw, part.position, self.reading), statistics, self.predictor.spec.normalization)
+
+    def _raw(self, position: Mapping[str, int], start: tuple[int, ...], stop: tuple[int, ...]) -> Source:
+        """Return a box of a sample as it is stored."""
+        reader = SampleReader(self.view.volume, self._mapped(self.view.volume), position, self.damage)
+        return PreparedSource(reader, Statistics(), Normalization(), origin=start, stop=stop)
+
     def _prepared(self, position: Mapping[str, int], start: tuple[int, ...], stop: tuple[int, ...]) -> PreparedSource:
         """Return a box of a sample, normalised."""
         spec, frame = self.predictor.spec, position.get("T")
@@ -256,16 +271,32 @@ class Run:
         inside = partial(self._inside(frame).of, self._ordinal(position))
         return PreparedSource(reader, statistics, spec.normalization, origin=start, stop=stop, inside=inside)
 
-    def _resampled(self, source: Source, position: Mapping[str, int]) -> Source:
+    def _resampled(self, source: Source, position: Mapping[str, int], grid: Grid) -> Source:
         """Return a prepared box on the model's grid."""
         spec, spatial = self.predictor.spec, self.axis_map.spatial
         if spec.resampling.image == Interpolation():
-            return ResampledSource(source, self.reading)
+            return ResampledSource(source, grid)
         kernel = choose_kernel(spec.resampling.image, *self.view.spacings(spec), spatial)
         limits = Limits([source], source, self._raise_if_cancelled)
         if kernel.clip and not kernel.across and (self._crops or self.axis_map.iterated):
             limits = self._limits_of(position.get("T"))
-        return InterpolatedSource(source, self.reading, kernel, limits, spatial)
+        return InterpolatedSource(source, grid, kernel, limits, spatial)
+
+    def _measured_after(self, frame: int | None) -> Statistics:
+        """Measure a time point on the model's grid."""
+        mapped = self._mapped(self.view.volume)
+        shape, rule = mapped.spatial_shape, self.predictor.spec.normalization
+        grid = self.view.matched(shape)
+        samples = [position for position in mapped.samples() if frame is None or position.get("T") == frame]
+        sources = [self._resampled(self._raw(position, (0,) * len(shape), shape), position, grid) for position in samples]
+
+        def blocks() -> Iterator[NDArray[np.float32]]:
+            for source in sources:
+                for region in blocks_of(source.shape):
+                    self._raise_if_cancelled()
+                    yield source.read(region)
+
+        return measure_passes(blocks, rule, sources[0].shape[0], np.dtype(np.float32))
 
     def _limits_of(self, frame: int | None) -> Limits:
         """Return the limits of all samples of a time point together; asked for once."""
@@ -284,7 +315,10 @@ class Run:
         rule = self.predictor.spec.resampling.scores
         assert rule is not None  # `_restored` has looked
         ours, models = self.view.spacings(self.predictor.spec)
-        return Return(self.grid, choose_kernel(rule, models, ours, self.axis_map.spatial).orders)
+        activation = (
+            {"softmax": "softmax"}.get(self.predictor.spec.output, "sigmoid") if self.predictor.spec.resampling.probabilities else ""
+        )
+        return Return(self.grid, choose_kernel(rule, models, ours, self.axis_map.spatial).orders, activation)
 
     def _decided(self, source: Source) -> Verdict | None:
         """Choose the precision once, on the first plane, frame or volume, for all of them."""
@@ -335,9 +369,12 @@ class Run:
             rule = self.predictor.spec.normalization
             damage = self.damage if level == self.view.level else self._damage(level)
             inside = self._inside(frame) if self._crops else None
-            statistics = measure_frame(
-                volume, self._mapped(volume), rule, frame, damage=damage, check=self._raise_if_cancelled, inside=inside
-            )
+            if self.predictor.spec.resampling.before and rule.measured and not self.reading.same:
+                statistics = self._measured_after(frame)
+            else:
+                statistics = measure_frame(
+                    volume, self._mapped(volume), rule, frame, damage=damage, check=self._raise_if_cancelled, inside=inside
+                )
             self.statistics[frame] = replace(statistics, box=inside.box) if inside is not None else statistics
             self._judge(self.statistics[frame], frame)
             self._tell_damage()

@@ -35,6 +35,10 @@ def zscore(x: np.ndarray, eps: float) -> np.ndarray:
     return (x - x.mean((1, 2, 3), keepdims=True)) / (x.std((1, 2, 3), keepdims=True) + eps)
 
 
+def rescaled(x: np.ndarray, lower: float, upper: float) -> np.ndarray:
+    return (x - percentile(x, lower)) / (percentile(x, upper) - percentile(x, lower))
+
+
 def nonzero(x: np.ndarray) -> np.ndarray:
     out = x.astype(float)
     for channel in out:
@@ -62,6 +66,14 @@ CASES = {
             {"kind": "mean_std", "eps": 1e-6},
         ),
         lambda x: zscore(np.clip((x - percentile(x, 2, joint=True)) / np.ptp(np.percentile(x, [2, 98])), 0, 1), 1e-6),
+    ),
+    "measured on the image itself": (
+        steps(
+            {"kind": "linear", "offset": (100.0,), "scale": (10.0,)},
+            {"kind": "mean_std", "original": True},
+            {"kind": "percentiles", "lower": 5.0, "upper": 95.0},
+        ),
+        lambda x: rescaled(((x - 100) / 10 - x.mean((1, 2, 3), keepdims=True)) / x.std((1, 2, 3), keepdims=True), 5, 95),
     ),
     "clip at percentiles": (
         steps({"kind": "clip", "lower": 5.0, "upper": 95.0, "method": "inverted_cdf", "joint": True}),

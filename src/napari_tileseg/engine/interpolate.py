@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.ndimage import spline_filter1d
 
-from napari_tileseg.engine.grid import Grid
+from napari_tileseg.engine.grid import Grid, taps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Limits = Callable[[int | None, int], tuple[NDArray[np.float64], NDArray[np.float64]]]
 
-__all__ = ["InterpolatedSource", "Kernel", "Return", "choose_kernel", "taps"]
+__all__ = ["InterpolatedSource", "Kernel", "Return", "choose_kernel"]
 
 _EDGE = 12
 """Pixels by which SciPy repeats the border before it looks for the coefficients of a spline."""
@@ -88,32 +88,6 @@ def _coarsest(sizes: Mapping[str, float]) -> str:
     return largest[0] if len(largest) == 1 else ""
 
 
-def taps(order: int, start: int, stop: int, size: int, resampled: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return which of `size` values add up to those from `start` to `stop` of `resampled` ones.
-
-    Returns
-    -------
-    places : ndarray of int, shape (stop - start, N)
-        For order 3 those of coefficients of the spline, which reach beyond the border.
-    weights : ndarray of float64, shape (stop - start, N)
-        Every row adds up to 1.
-    """
-    centres = (np.arange(start, stop) + 0.5) * (size / resampled) - 0.5
-    if order == 3:
-        first = np.floor(centres)
-        part = centres - first
-        rest = 1 - part
-        weights = [rest**3 / 6, (4 - 6 * part**2 + 3 * part**3) / 6, (4 - 6 * rest**2 + 3 * rest**3) / 6, part**3 / 6]
-        return first.astype(np.intp)[:, None] + np.arange(-1, 3), np.stack(weights, axis=1)
-    centres = np.clip(centres, 0, size - 1)
-    if order == 0:
-        return np.floor(centres + 0.5).astype(np.intp)[:, None], np.ones((len(centres), 1))
-    first = np.floor(centres)
-    part = centres - first
-    low = first.astype(np.intp)
-    return np.stack([low, np.minimum(low + 1, size - 1)], axis=1), np.stack([1 - part, part], axis=1)
-
-
 @dataclass(frozen=True)
 class Return:
     """How scores come back to the image's grid.
@@ -124,14 +98,17 @@ class Return:
         Of the image and of the model.
     orders : tuple of int
         Of the interpolation, 0 or 1 for each axis of space.
+    activation : str
+        "softmax" or "sigmoid": scores are probabilities on their way, and logits again at its end. Empty: they stay what they are.
     """
 
     grid: Grid
     orders: tuple[int, ...]
+    activation: str = ""
 
     def turned(self, turn: Turn) -> Return:
         """Return the same for axes in the order of the loop."""
-        return Return(Grid(turn.forth(self.grid.image), turn.forth(self.grid.model)), turn.forth(self.orders))
+        return Return(self.grid.turned(turn.forth), turn.forth(self.orders), self.activation)
 
 
 class InterpolatedSource:
@@ -166,12 +143,12 @@ class InterpolatedSource:
         mixes: list[tuple[int, NDArray[np.intp], NDArray[np.float64]] | None] = []
         spans = []
         for axis, (span, order) in enumerate(zip(region, self._kernel.orders, strict=True)):
-            size, resampled = self._grid.image[axis], self._grid.model[axis]
-            if size == resampled:
+            size = self._grid.image[axis]
+            if self._grid.unchanged(axis):
                 mixes.append(None)
                 spans.append(span)
                 continue
-            places, weights = taps(order, span.start, span.stop, size, resampled)
+            places, weights = taps(order, span.start, span.stop, self._grid, axis)
             reach = _REACH if order == 3 else 0
             spans.append(slice(max(0, int(places.min()) - reach), min(size, int(places.max()) + 1 + reach)))
             mixes.append((order, places, weights))
@@ -190,11 +167,10 @@ class InterpolatedSource:
             np.clip(block, low, high, out=block)
             return
         axis, span = self._slices, region[self._slices]
-        size, resampled = self._grid.image[axis], self._grid.model[axis]
-        order = 0 if size == resampled else self._kernel.orders[axis]
+        order = 0 if self._grid.unchanged(axis) else self._kernel.orders[axis]
         if order:
             return  # slices are mixed afterwards
-        places, _ = taps(0, span.start, span.stop, size, resampled)
+        places, _ = taps(0, span.start, span.stop, self._grid, axis)
         for index, place in enumerate(places[:, 0]):
             low, high = self._limits(axis, int(place))
             part = block.take(index, axis=axis + 1)

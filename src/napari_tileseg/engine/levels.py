@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_tileseg.engine.grid import SAME, Grid
 from napari_tileseg.engine.parts import Part
-from napari_tileseg.engine.spacing import spacing_ratios
+from napari_tileseg.engine.spacing import is_skewed, spacing_ratios
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,7 +66,10 @@ def choose_view(image: Volume, spec: ModelSpec, spatial: str, *, rescale: bool) 
     # The sizes tell how coarse a level is; what files say of the spacing of their levels is less to be trusted.
     ratios = [finest, *({axis: finest[axis] * image.sizes[axis] / level.sizes[axis] for axis in finest} for level in usable[1:])]
     index = choose_level(ratios)
-    return View(image, index, usable[index], ratios[index], spec.resampling.tolerance)
+    rule = spec.resampling
+    points = rule.anchor == "points"
+    centred = points and is_skewed(image, spec, spatial)
+    return View(image, index, usable[index], ratios[index], rule.tolerance, points, centred, spec.from_end)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +88,12 @@ class View:
         Its pixel size as a multiple of the model's; None where either is unknown.
     tolerance : float
         Share by which the two may differ and be taken for equal.
+    points : bool
+        Whether the first pixels of both grids coincide, see `Grid.match`.
+    centred : bool
+        Whether it is places at half the length that do.
+    from_end : str
+        Axes along which pixels are counted from the end.
     """
 
     image: Volume
@@ -92,6 +101,13 @@ class View:
     volume: Volume
     ratios: Mapping[str, float] | None
     tolerance: float = SAME
+    points: bool = False
+    centred: bool = False
+    from_end: str = ""
+
+    def matched(self, shape: tuple[int, ...]) -> Grid:
+        """Return the grids of a box of the level."""
+        return Grid.match(shape, self.ratios, self.tolerance, points=self.points, centred=self.centred, from_end=self.from_end)
 
     @property
     def measured(self) -> tuple[int, Volume]:
@@ -140,5 +156,5 @@ class View:
 
     def grids(self, part: Part, read: Part) -> tuple[Grid, Grid]:
         """Return the grid on which a box is read, and that on which its labels are written; both have the same model's pixels."""
-        reading = Grid.match(read.shape, self.ratios, self.tolerance)
-        return reading, Grid(part.shape, reading.model)
+        reading = self.matched(read.shape)
+        return reading, reading.over(part.shape)

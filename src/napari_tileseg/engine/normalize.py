@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tileseg.engine.histogram import Histogram
-from napari_tileseg.engine.steps import StepMeter, take_steps
+from napari_tileseg.engine.steps import NOTHING, StepMeter, take_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -98,10 +98,15 @@ class Accumulator:
         # The brightness of a colour pixel is a mean of channels, hence no integer.
         brightness = self._dtype if channels == 1 else np.dtype(np.float32)
         self._brightness = Histogram(brightness) if normalization.invert == "auto" else None
-        # The first step that is measured takes this pass; what comes before it depends on nothing.
-        self._before = next((index for index, step in enumerate(normalization.steps) if step.measured), len(normalization.steps))
-        first = normalization.steps[self._before] if self._before < len(normalization.steps) else None
-        self._meter = StepMeter(first, channels, self._dtype if self._before == 0 else np.dtype(np.float32)) if first else None
+        # Steps that are measured on the image take this pass, and the first one that is measured on what unmeasured ones make.
+        steps = normalization.steps
+        self._first = next((index for index, step in enumerate(steps) if step.measured and not step.original), len(steps))
+        depends = any(step.measured for step in steps[: self._first])
+        taken = [index for index, step in enumerate(steps) if step.measured and (step.original or (index == self._first and not depends))]
+        self._meters = {index: StepMeter(steps[index], channels, self._type_before(index)) for index in taken}
+
+    def _type_before(self, index: int) -> np.dtype[Any]:
+        return self._dtype if index == 0 or self._rule.steps[index].original else np.dtype(np.float32)
 
     def add(self, block: NDArray[Any]) -> None:
         """Add a block of intensities, shape (C, ...)."""
@@ -113,8 +118,9 @@ class Accumulator:
                 self._histograms[group].add(part)
         if self._brightness is not None:
             self._brightness.add(values[0] if len(values) == 1 else values.mean(axis=0, dtype=np.float32))
-        if self._meter is not None:
-            self._meter.add(take_steps(values, self._rule.steps[: self._before], self._unmeasured) if self._before else values)
+        for index, meter in self._meters.items():
+            before = () if self._rule.steps[index].original else self._rule.steps[:index]
+            meter.add(take_steps(values, before, [NOTHING] * len(before)) if before else values)
 
     def _add_moments(self, group: int, part: NDArray[Any]) -> None:
         # Chan's update of mean and squared deviations: exact to rounding for any split into blocks.
@@ -128,12 +134,8 @@ class Accumulator:
         self._low[group] = min(self._low[group], float(numbers.min()))
         self._high[group] = max(self._high[group], float(numbers.max()))
 
-    @property
-    def _unmeasured(self) -> list[tuple[tuple[float, ...], tuple[float, ...]]]:
-        return [((), ())] * self._before
-
     def finish(self) -> Statistics:
-        """Return the statistics of everything added so far; of steps, those up to the first that is measured."""
+        """Return the statistics of everything added so far; of steps, what one pass can tell."""
         offset, scale = self._affine()
         flat = scale <= 0
         scale = np.where(flat, 1.0, scale)
@@ -146,7 +148,7 @@ class Accumulator:
             inverted=inverted,
             nonfinite=self._nonfinite,
             constant=bool((self._count > 0).all() and (self._low == self._high).all()),
-            steps=tuple(self._unmeasured + ([self._meter.finish()] if self._meter is not None else [])),
+            steps=tuple(self._meters[index].finish() if index in self._meters else NOTHING for index in range(len(self._rule.steps))),
         )
 
     def _affine(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -195,15 +197,13 @@ def measure_passes(
     if normalization.kind != "steps":
         return statistics
     found = list(statistics.steps)
-    for index in range(len(found), len(normalization.steps)):
-        step = normalization.steps[index]
-        if not step.measured:
-            found.append(((), ()))
+    for index, step in enumerate(normalization.steps):
+        if not step.measured or found[index] != NOTHING:
             continue
         meter = StepMeter(step, channels, np.dtype(np.float32))
         for block in blocks():
-            meter.add(take_steps(_finite(block)[0], normalization.steps[:index], found))
-        found.append(meter.finish())
+            meter.add(take_steps(_finite(block)[0], normalization.steps[:index], found[:index]))
+        found[index] = meter.finish()
     return replace(statistics, steps=tuple(found))
 
 

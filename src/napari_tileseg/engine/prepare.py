@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from napari_tileseg.engine.axes import AxisMap
     from napari_tileseg.engine.crop import Inside
     from napari_tileseg.engine.parts import Region
+    from napari_tileseg.engine.protocols import Source
     from napari_tileseg.models.spec import Normalization
     from napari_tileseg.volume import Volume
 
-__all__ = ["PreparedSource", "SampleReader", "blocks_of", "frame_readers", "measure_frame"]
+__all__ = ["NormalizedSource", "PreparedSource", "SampleReader", "blocks_of", "frame_readers", "measure_frame"]
 
 _BLOCK = 1 << 22
 """Values read at once by the pass that measures the image."""
@@ -163,6 +164,32 @@ class PreparedSource:
         for part in self._reader.lost(moved):
             block[(slice(None), *part)] = 0
         return block[repeats] if repeated and not early else block
+
+
+class NormalizedSource:
+    """A source whose values are normalised as they are read: for images that are resampled first.
+
+    Parameters
+    ----------
+    source : Source
+        Intensities as stored, in float32.
+    statistics : Statistics
+        Of the whole of it.
+    normalization : Normalization
+        The model's rule.
+    """
+
+    def __init__(self, source: Source, statistics: Statistics, normalization: Normalization) -> None:
+        self._source, self._statistics, self._rule = source, statistics, normalization
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, *spatial)."""
+        return self._source.shape
+
+    def read(self, region: tuple[slice, ...]) -> NDArray[np.float32]:
+        """Return normalised intensities of a region, shape (C, *region)."""
+        return normalize(self._source.read(region), self._statistics, self._rule)
 
 
 def _within(part: Region, box: Region) -> tuple[slice, ...]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_tileseg.engine.interpolate import taps
+from napari_tileseg.engine.grid import taps
 from napari_tileseg.engine.tiles import Tile
 
 if TYPE_CHECKING:
@@ -44,10 +44,11 @@ class Restorer:
     """
 
     def __init__(self, back: Return, *, skip: int = 0, by_lines: bool = True) -> None:
-        image, model = back.grid.image, back.grid.model
-        self._shape = image
+        self._shape = back.grid.image
         self._by_lines = by_lines
-        self._taps = [taps(order, 0, size, fine, size) for order, size, fine in zip(back.orders, image, model, strict=True)]
+        self._activation = back.activation
+        way = back.grid.reversed()
+        self._taps = [taps(order, 0, size, way, axis) for axis, (order, size) in enumerate(zip(back.orders, self._shape, strict=True))]
         self._first, self._last = self._taps[0][0][:, 0], self._taps[0][0][:, -1]
         self._given = int(np.searchsorted(self._first, skip)) if skip else 0
         self._held: torch.Tensor | None = None
@@ -76,6 +77,7 @@ class Restorer:
             To be changed at will.
         """
         stop = region.stop[0]
+        scores = scores.softmax(0) if self._activation == "softmax" else scores.sigmoid() if self._activation else scores
         if self._held is None:
             self._start = region.start[0]
         held = 0 if self._held is None else self._held.shape[1]
@@ -113,7 +115,9 @@ class Restorer:
         block = self._mix(block[:, :, low:high], 1, left, right, low)
         for axis in range(2, len(self._shape)):
             block = self._mix(block, axis, 0, self._shape[axis], 0)
-        return block
+        if self._activation == "softmax":
+            return block.clamp_min_(1e-30).log_()
+        return block.logit_(eps=1e-7) if self._activation else block
 
     def _mix(self, block: torch.Tensor, axis: int, start: int, stop: int, origin: int) -> torch.Tensor:
         """Interpolate along one axis of a block that begins at `origin` of the model's grid; always a new tensor."""

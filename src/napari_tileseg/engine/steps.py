@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     Numbers = tuple[tuple[float, ...], tuple[float, ...]]
 
-__all__ = ["StepMeter", "take_steps"]
+__all__ = ["NOTHING", "StepMeter", "take_steps"]
+
+NOTHING: Numbers = ((), ())
+"""What was measured for a step whose numbers are given."""
 
 
 class StepMeter:
@@ -116,17 +119,19 @@ def _taken(values: NDArray[Any], step: NormalizationStep, measured: Numbers) -> 
     def number(given: tuple[float, ...]) -> NDArray[Any]:
         return np.asarray(given, values.dtype).reshape(-1, *(1,) * (values.ndim - 1))
 
+    result: NDArray[Any]
     match step.kind:
         case "linear":
-            return (values - number(step.offset)) / number(step.scale)
+            result = (values - number(step.offset)) / number(step.scale)
         case "mean_std" | "percentiles":
-            return (values - number(measured[0])) / number(measured[1])
+            result = (values - number(measured[0])) / number(measured[1])
         case "clip" if step.measured:
-            return np.clip(values, number(measured[0]), number(measured[1]))
+            result = np.clip(values, number(measured[0]), number(measured[1]))
         case "clip":
-            return np.clip(values, step.low, step.high)
+            result = np.clip(values, step.low, step.high)
         case "binarize":
-            return (values > number(step.threshold)).astype(np.float32)
+            result = (values > number(step.threshold)).astype(np.float32)
         case "sigmoid":
             with np.errstate(over="ignore"):
-                return 1 / (1 + np.exp(-values))
+                result = 1 / (1 + np.exp(-values))
+    return result

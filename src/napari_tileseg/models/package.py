@@ -14,7 +14,7 @@ from uuid import uuid4
 from pydantic import ValidationError
 
 from napari_tileseg.errors import ModelError, ModelNotFoundError, OutputError, WeightsError
-from napari_tileseg.models.archive import parse_json
+from napari_tileseg.models.archive import parse_json, printable
 from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.spec import ModelSpec
 
@@ -23,7 +23,17 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-__all__ = ["CARD_FILE", "SPEC_FILE", "WEIGHTS_FILE", "build_module", "is_package", "load_weights", "read_spec", "write_package"]
+__all__ = [
+    "CARD_FILE",
+    "SPEC_FILE",
+    "WEIGHTS_FILE",
+    "build_module",
+    "is_package",
+    "load_weights",
+    "parse_spec",
+    "read_spec",
+    "write_package",
+]
 
 SPEC_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -62,14 +72,33 @@ def read_spec(path: Path | str) -> ModelSpec:
     content = _read(path, SPEC_FILE, largest=_LARGEST_SPEC)
     if content is None:
         raise ModelError(f"{path} is no TileSeg model: it holds no {SPEC_FILE}. Give a model folder or a .tileseg.zip file.")
-    told = parse_json(content, f"{SPEC_FILE} in {path}")
+    return parse_spec(parse_json(content, f"{SPEC_FILE} in {path}"), f"{SPEC_FILE} in {path}")
+
+
+def parse_spec(values: Any, what: str) -> ModelSpec:
+    """Make a card of plain values.
+
+    Parameters
+    ----------
+    values : dict
+        Fields of the card.
+    what : str
+        How to call them in a sentence.
+
+    Raises
+    ------
+    ModelError
+        If they are no card; the sentence names the first field that is wrong.
+    """
     try:
-        return ModelSpec.model_validate(told)
+        return ModelSpec.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or SPEC_FILE
+        where = printable(".".join(str(part) for part in first["loc"])) or "its content"
         reason = str(first["msg"]).removeprefix("Value error, ")
-        raise ModelError(f"{SPEC_FILE} in {path} cannot be used: {where}: {reason}.") from None
+        raise ModelError(f"{what} cannot be used: {where}: {reason}.") from None
+    except RecursionError:
+        raise ModelError(f"{what} is nested too deeply to be read. Get the model again.") from None
 
 
 def load_weights(path: Path | str, spec: ModelSpec) -> dict[str, Tensor]:

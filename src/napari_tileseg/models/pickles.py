@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import IO
 
-__all__ = ["Finding", "check_pickle", "scan"]
+__all__ = ["Finding", "check_pickle", "scan", "tensor_shapes"]
 
 _MOST_OPCODES = 20_000_000
 _LARGEST_PICKLE = 2**28
@@ -91,14 +91,32 @@ def scan(path: Path) -> list[Finding]:
     try:
         size = path.stat().st_size
         with path.open("rb") as stream:
-            first, top = _globals(stream, "", size, path.name)
+            first, top = _follow_all(stream, "", size, path.name)
             found += first
             if top == _TORCH:
                 for _ in range(_OLD_PICKLES - 1):
-                    found += _globals(stream, "", size, path.name)[0]
+                    found += _follow_all(stream, "", size, path.name)[0]
     except OSError as error:
         raise WeightsError(f'"{path.name}" cannot be read: {error.strerror or error}. Check the file and its permissions.') from None
     return found
+
+
+def tensor_shapes(path: Path) -> list[tuple[int, ...]]:
+    """Return the sizes of the tensors of a file that torch saved, in their order; the numbers themselves are not read.
+
+    Raises
+    ------
+    WeightsError
+        If it is damaged, or declares a tensor larger than the file.
+    """
+    shapes: list[tuple[int, ...]] = []
+    archive = Archive(path)
+    total = sum(archive.size(name) for name in archive.names)
+    for name in archive.names:
+        if name.endswith("/data.pkl"):
+            with archive.open(name) as stream:
+                _follow_all(io.BytesIO(stream.read(_LARGEST_PICKLE)), name, total, path.name, shapes)
+    return shapes
 
 
 def _scan_zip(path: Path) -> list[Finding]:
@@ -108,12 +126,21 @@ def _scan_zip(path: Path) -> list[Finding]:
     for name in archive.names:
         if name.endswith(".pkl"):
             with archive.open(name) as stream:
-                found += _globals(io.BytesIO(stream.read(_LARGEST_PICKLE)), name, total, path.name)[0]
+                found += _follow_all(io.BytesIO(stream.read(_LARGEST_PICKLE)), name, total, path.name)[0]
     return found
 
 
-def _globals(stream: IO[bytes], member: str, size: int, label: str) -> tuple[list[Finding], Any]:
+class _Global(str):
+    """Name of a global on the stack, which is no string of the pickle's."""
+
+    __slots__ = ()
+
+
+def _follow_all(
+    stream: IO[bytes], member: str, size: int, label: str, shapes: list[tuple[int, ...]] | None = None
+) -> tuple[list[Finding], Any]:
     """Follow one pickle to its end, as far as names, numbers and tuples go; return what it names and what it makes."""
+    shapes = [] if shapes is None else shapes
     found: list[Finding] = []
     stack: list[Any] = []
     memo: dict[Any, Any] = {}
@@ -127,8 +154,10 @@ def _globals(stream: IO[bytes], member: str, size: int, label: str) -> tuple[lis
                 found.append(Finding(str(argument).replace(" ", ".", 1), where, member))
             elif name == "STACK_GLOBAL":
                 module, attribute = stack[-2], stack[-1]
-                known = isinstance(module, str) and isinstance(attribute, str)
+                known = type(module) is str and type(attribute) is str
                 found.append(Finding(f"{module}.{attribute}" if known else "?", where, member))
+            elif name == "REDUCE":
+                _note_shape(stack, shapes)
             elif name in ("EXT1", "EXT2", "EXT4"):
                 found.append(Finding(f"copyreg extension {argument}", where, member))
             elif name == "BINPERSID":
@@ -148,7 +177,9 @@ def _follow(opcode: Any, argument: Any, stack: list[Any], memo: dict[Any, Any]) 
     name = opcode.name
     if name == "STOP":
         return  # what was made stays on the stack
-    if name in _STRINGS or name in _INTEGERS:
+    if name == "GLOBAL":
+        stack.append(_Global(str(argument).replace(" ", ".", 1)))
+    elif name in _STRINGS or name in _INTEGERS:
         stack.append(argument if not isinstance(argument, str) or len(argument) <= _LONGEST else "")
     elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
         memo[argument] = stack[-1]
@@ -171,12 +202,21 @@ def _follow(opcode: Any, argument: Any, stack: list[Any], memo: dict[Any, Any]) 
         before = opcode.stack_before.index(pickletools.markobject)
         for _ in range(before):
             stack.pop()
-        plain = name == "TUPLE" and len(items) <= _LONGEST_TUPLE and not any(isinstance(item, tuple) for item in items)
+        plain = name == "TUPLE" and len(items) <= _LONGEST_TUPLE
         stack.extend([tuple(reversed(items))] if plain else [None] * len(opcode.stack_after))
     else:
         for _ in opcode.stack_before:
             stack.pop()
         stack.extend([None] * len(opcode.stack_after))
+
+
+def _note_shape(stack: list[Any], shapes: list[tuple[int, ...]]) -> None:
+    """Note the size of a tensor that is about to be made."""
+    function, arguments = stack[-2], stack[-1]
+    if isinstance(function, _Global) and function.startswith("torch._utils._rebuild_tensor") and isinstance(arguments, tuple):
+        size = arguments[2] if len(arguments) > 2 else None
+        if isinstance(size, tuple) and all(isinstance(side, int) for side in size):
+            shapes.append(size)
 
 
 def _last(memo: dict[Any, Any]) -> Any:

@@ -35,7 +35,12 @@ class Resampling(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     tolerance: float = Field(0.1, ge=0, description="Pixel sizes that differ by at most this share are taken for equal.")
+    anchor: Literal["boxes", "points"] = Field(
+        "boxes", description="boxes: both grids cover the same box. points: the centres of their first pixels coincide (MONAI)."
+    )
+    before: bool = Field(False, description="The image is resampled before it is normalised, and measured on the model's grid.")
     image: Interpolation = Interpolation()
     scores: Interpolation | None = Field(
         None, description="Scores are brought to the image's grid before they are decoded; None: labels are, from the nearest pixel."
     )
+    probabilities: bool = Field(False, description="Scores that are brought back become probabilities first.")

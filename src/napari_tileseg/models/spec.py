@@ -42,6 +42,7 @@ class NormalizationStep(BaseModel):
     eps: float = Field(0.0, ge=0, description="Added to what is divided by, where that is measured.")
     joint: bool = Field(False, description="One measurement for all channels instead of one per channel.")
     nonzero: bool = Field(False, description="Zeros are neither measured nor changed.")
+    original: bool = Field(False, description="Measured on the image as it is, not on what the steps before have made of it.")
 
     @model_validator(mode="after")
     def _complete(self) -> NormalizationStep:
@@ -134,12 +135,20 @@ class ModelSpec(BaseModel):
     spacing: tuple[float, ...] | None = Field(None, description="Pixel size the network was trained at, in `spacing_unit`.")
     spacing_unit: Literal["millimeter", "micrometer"] = "micrometer"
     resampling: Resampling = Resampling()
+    orientation: str = Field(
+        "",
+        pattern="^([LR][AP][IS]|[LR][IS][AP]|[AP][LR][IS]|[AP][IS][LR]|[IS][LR][AP]|[IS][AP][LR])?$",
+        description="Where the axes of a volume lead in the body, as the network knows them: SAR for Z to superior, Y to anterior, "
+        "X to right. Empty: as the image is stored.",
+    )
     crop: Literal["none", "nonzero"] = Field("none", description="nonzero: no more of an image is seen than the box of what is not 0.")
 
     window: tuple[int, ...] = Field(description="Size of one tile.")
     multiple_of: int = Field(1, ge=1, description="Every side of a tile must be a multiple of this.")
+    fixed_window: bool = Field(False, description="The network takes tiles of this size only.")
     overlap: float = Field(0.5, ge=0, lt=1, description="Share of a window that its neighbour covers too.")
     steps: Literal["fixed", "even"] = Field("fixed", description="fixed: MONAI's grid. even: nnU-Net's.")
+    from_end: str = Field("", description="Axes along which tiles are laid from the end of the image.")
     blending: Literal["gaussian", "constant", "nnunet", "crop"] = "gaussian"
     sigma: float = Field(0.125, gt=0, description="Width of the Gaussian weights as a share of the window.")
     padding: Literal["zeros", "reflect"] = Field("zeros", description="What a window sees beyond the image, after normalisation.")
@@ -190,6 +199,10 @@ class ModelSpec(BaseModel):
                 raise ValueError(f"{label} {sizes} must have one number for each of the axes {self.spatial_axes}")
         if any(size < 1 or size % self.multiple_of for size in self.window):
             raise ValueError(f"window {self.window} must be made of positive multiples of {self.multiple_of}")
+        if not set(self.from_end) <= set(self.spatial_axes):
+            raise ValueError(f"from_end {self.from_end!r} may hold the letters {self.spatial_axes} only")
+        if self.orientation and self.spatial_ndim != 3:
+            raise ValueError(f"orientation {self.orientation!r} is for volumes only")
         if self.mirror_axes is not None and not set(self.mirror_axes) <= set(self.spatial_axes):
             raise ValueError(f"mirror_axes {self.mirror_axes!r} may hold the letters {self.spatial_axes} only")
         if self.normalization.kind == "channels" and len(self.normalization.channels) != len(self.channels):

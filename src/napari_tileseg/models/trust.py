@@ -59,7 +59,8 @@ class _Word(str):
     __slots__ = ()
 
     def __new__(cls, *parts: Any) -> _Word:
-        return super().__new__(cls, "/".join(str(part) for part in parts))
+        text = "/".join(str(part) for part in parts)
+        return super().__new__(cls, text[1:] if text.startswith("//") else text)
 
     def __setstate__(self, state: Any) -> None:
         pass
