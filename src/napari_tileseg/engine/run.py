@@ -26,7 +26,7 @@ from napari_tileseg.engine.objects import Objects
 from napari_tileseg.engine.precision import Verdict, decide
 from napari_tileseg.engine.predict import Network, out_of_memory
 from napari_tileseg.engine.recipe import Recipe, resolve
-from napari_tileseg.engine.restore import Restorer, Return
+from napari_tileseg.engine.restore import Restorer
 from napari_tileseg.engine.scan import Turn
 from napari_tileseg.engine.sinks import MovedSink
 from napari_tileseg.engine.stitch import Slab
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_tileseg.engine.interpolate import Return
     from napari_tileseg.engine.memory import Estimate
     from napari_tileseg.engine.protocols import Predictor, Sink, Source
     from napari_tileseg.engine.tiles import Placed, Row, TilePlan
@@ -472,7 +473,9 @@ def _slab(
     device = predictor.device
     if relief.host is None:
         relief.host = device != "cpu" and needs.device_bytes > free_memory(device) // 2
-    weights = importance(plan.output, recipe.blending, recipe.sigma)
+    # Tiles that are laid from the end count as their mirror images do: nnU-Net's map is not the same from both sides.
+    turned = [axis for axis, turn in enumerate(recipe.from_end) if turn]
+    weights = np.flip(importance(plan.output, recipe.blending, recipe.sigma), turned)
     channels = len(predictor.spec.score_names) + extra
 
     def make(device: str) -> Slab | Strips | CountedSlab:

@@ -150,6 +150,19 @@ def _room(scheme: str, title: str, suffixes: tuple[str, ...], *, room: str = "",
     return Loader(scheme, title, suffixes, f"{module}:detect", f"{module}:read_spec", f"{module}:load", card=f"{module}:card", **more)
 
 
+NNUNET = Loader(
+    "nnunet",
+    "nnU-Net",
+    (".zip",),
+    f"{_HERE}.nnunet.results:detect",
+    f"{_HERE}.nnunet.card:read_spec",
+    f"{_HERE}.nnunet.network:load",
+    extra="nnunet",
+    files=f"{_HERE}.nnunet.results:files",
+    options=("configuration", "folds", "checkpoint", "trainer", "plans"),
+)
+"""Results folders and exports of nnU-Net v2."""
+
 BUILTIN: tuple[Loader, ...] = (
     OWN,
     _room(
@@ -160,6 +173,7 @@ BUILTIN: tuple[Loader, ...] = (
         cases=f"{_HERE}.bioimageio.loader:cases",
         runs_code=True,
     ),
+    NNUNET,
     _room("monai", "MONAI bundle", (".zip",), room="monai_bundle", options=("without",), runs_code=True),
     _single("onnx", "ONNX", (".onnx",), extra="onnx", files=f"{_HERE}.onnx:files", options=("output", "provider")),
     _single("torchscript", "TorchScript", (".pt", ".ts", ".torchscript"), runs_code=True),
