@@ -14,13 +14,14 @@ import numpy as np
 from napari_tileseg.engine.allocator import kept_memory
 from napari_tileseg.engine.axes import AxisMap, map_axes
 from napari_tileseg.engine.journal import disk_error
+from napari_tileseg.engine.orientation import FacingPredictor, facing
 from napari_tileseg.errors import OptionsError, OutputError, RunError
 from napari_tileseg.estimation import Estimate, estimate
 from napari_tileseg.execution import Run
 from napari_tileseg.image import as_volume, check_dtype
 from napari_tileseg.io.own_labels import is_label_place
 from napari_tileseg.job import SegmentOptions
-from napari_tileseg.results import finish, is_zarr_name, make_labels, waits_for
+from napari_tileseg.results import finish, is_zarr_name, make_labels, stands_at, waits_for
 from napari_tileseg.unfinished import Unfinished, folder_beside
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def segment(
     journal: str | Path | None = None,
     resume: bool = True,
     keep_journal: bool = False,
+    on_result: Callable[[Segmentation], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> Segmentation:
@@ -87,6 +89,9 @@ def segment(
     keep_journal : bool
         Leave the journal where it is, and nothing beside `out` if the run stops: the caller still has to bring the result to its
         place, and deletes the folder then. Until that the same call gives the same result without computing anything.
+    on_result : callable, optional
+        Receives the result before it is saved to `out` and the journal is deleted. If it raises an error (the disk is full, and it
+        was to save the scores), the journal stays, and the same call comes to this point again without computing anything.
     on_event : callable, optional
         Receives every event of `napari_tileseg.engine.events` as it happens.
     cancel : callable, optional
@@ -111,6 +116,8 @@ def segment(
     image = as_volume(volume, axes=axes, spec=predictor.spec, partial=options.unreadable == "skip")
     axis_map = map_axes(image.axes, image.shape, predictor.spec, channels=channels)
     check_dtype(image)
+    if (turned := facing(image, predictor.spec)) is not None:
+        predictor, options = FacingPredictor(predictor, turned), turned.options(options)
     place = Path(journal) if journal is not None else folder_beside(target) if target is not None else None
     run = Run(image, axis_map, predictor, options, region, tell, cancel or (lambda: False))
     run.prepare()
@@ -134,9 +141,11 @@ def segment(
                 error.kept = _keep(run.result(labels), target, str(error))
             raise
         result = run.result(labels)
+        if on_result is not None:
+            on_result(result)
         if unfinished is None:
             return result
-        if target is not None:
+        if target is not None and not stands_at(labels, target):
             _save(result, target, place)
         if keep_journal:
             return result

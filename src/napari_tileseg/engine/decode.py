@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from napari_tileseg.engine.tiles import Tile
 
-__all__ = ["Classes", "Decoder", "Masks", "PerPixel", "argmax", "label_type", "masks"]
+__all__ = ["Classes", "Decoder", "Masks", "PerPixel", "Regions", "Undecoded", "argmax", "label_type", "masks", "regions"]
 
 
 _PIECE = 1 << 16
@@ -92,6 +92,26 @@ def masks(scores: torch.Tensor, threshold: float, out: torch.Tensor | None = Non
     torch.Tensor of bool, shape (K, ...)
     """
     return torch.ge(scores.sigmoid_(), threshold, out=out)
+
+
+def regions(scores: torch.Tensor, values: Sequence[int], threshold: float, out: torch.Tensor) -> torch.Tensor:
+    """Return the class of the last region that each pixel belongs to; 0 where there is none.
+
+    Parameters
+    ----------
+    scores : torch.Tensor of float32, shape (K, ...)
+        Raw scores; overwritten with their sigmoid.
+    values : sequence of int
+        The class that each region stands for.
+    threshold : float
+        What the sigmoid must be above.
+    out : torch.Tensor of `label_type`, shape (...)
+        Filled and returned.
+    """
+    out.zero_()
+    for of_region, value in zip(scores.sigmoid_(), values, strict=True):
+        out.masked_fill_(of_region > threshold, value)
+    return out
 
 
 class Decoder(Protocol):
@@ -179,6 +199,19 @@ class Classes(PerPixel):
         yield region, array if array.dtype == np.uint8 else array.astype(np.uint16)
 
 
+class Regions(Classes):
+    """The class of the last of the regions that a pixel belongs to; they lie in each other."""
+
+    normalized = True
+
+    def __init__(self, classes: list[str], values: Sequence[int], threshold: float) -> None:
+        super().__init__(classes)
+        self._values, self._threshold = values, threshold
+
+    def decode(self, scores: torch.Tensor, out: torch.Tensor) -> None:
+        regions(scores, self._values, self._threshold, out)
+
+
 class Masks(PerPixel):
     """One mask per class (sigmoid models); they may overlap."""
 
@@ -197,3 +230,23 @@ class Masks(PerPixel):
     def take(self, region: Tile, labels: torch.Tensor) -> Iterator[tuple[Tile, NDArray[Any]]]:
         self._counts += labels.flatten(1).sum(1).cpu().numpy()
         yield region, labels.cpu().numpy()
+
+
+class Undecoded:
+    """Decodes nothing: the scores of a box in which objects begin or end that go on outside of it are kept as they are."""
+
+    normalized = True
+    objects = 0
+
+    @property
+    def voxels(self) -> dict[str, int]:
+        return {}
+
+    def add(self, region: Tile, scores: torch.Tensor) -> Iterator[tuple[Tile, NDArray[Any]]]:
+        return iter(())
+
+    def finish(self) -> Iterator[tuple[Tile, NDArray[Any]]]:
+        return iter(())
+
+    def warnings(self) -> list[str]:
+        return []

@@ -31,7 +31,7 @@ All coordinates are the image's own; they are negative, or beyond its end, where
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Literal
@@ -71,6 +71,10 @@ class Tile:
     def overlaps(self, other: Tile) -> bool:
         """Whether the two boxes share a pixel."""
         return all(max(a, c) < min(b, d) for a, b, c, d in zip(self.start, self.stop, other.start, other.stop, strict=True))
+
+    def moved(self, by: tuple[int, ...]) -> Tile:
+        """Return the same box further on along each axis."""
+        return self.relative_to(tuple(-step for step in by))
 
     def relative_to(self, origin: tuple[int, ...]) -> Tile:
         """Return the same box in coordinates that start at `origin`."""
@@ -223,6 +227,36 @@ class TilePlan:
             seen = Tile(start, tuple(begin + size for begin, size in zip(start, self.window, strict=True)))
             yield Placed(seen, Tile(tuple(step.keep[0] for step in steps), tuple(step.keep[1] for step in steps)))
 
+    def touching(self, box: Tile) -> tuple[TilePlan, tuple[int, ...]]:
+        """Return the tiles that touch a box, as a plan of their own.
+
+        Pixels of the box get the same tiles in the same order as in the whole plan, so that sums are equal to the last bit;
+        those around it lack some.
+
+        Parameters
+        ----------
+        box : Tile
+            Inside the image, at least one pixel.
+
+        Returns
+        -------
+        plan : TilePlan
+            Of an image that is as large as the tiles reach inside this one.
+        origin : tuple of int
+            Where that image begins in this one.
+        """
+        axes = [
+            tuple(step for step in steps if step.keep[0] < stop and step.keep[1] > start)
+            for steps, (start, stop) in zip(self.steps, box.bounds, strict=True)
+        ]
+        origin = tuple(max(0, steps[0].keep[0]) for steps in axes)
+        shape = tuple(min(size, steps[-1].keep[1]) - low for size, steps, low in zip(self.shape, axes, origin, strict=True))
+        moved = tuple(
+            tuple(Step(step.start - low, (step.keep[0] - low, step.keep[1] - low)) for step in steps)
+            for steps, low in zip(axes, origin, strict=True)
+        )
+        return replace(self, shape=shape, steps=moved), origin
+
     def within(self, tile: Placed) -> Tile:
         """Return the kept part of a tile in the coordinates of the network's output."""
         origin = tuple(start + lost for start, lost in zip(tile.seen.start, self.offset, strict=True))
@@ -288,6 +322,7 @@ def plan_tiles(
     output_offset: tuple[int, ...] | None = None,
     blending: str = "gaussian",
     reflect: bool = False,
+    from_end: tuple[bool, ...] = (),
 ) -> TilePlan:
     """Lay windows over an image.
 
@@ -309,6 +344,9 @@ def plan_tiles(
     reflect : bool
         Whether the network sees a mirror image beyond the border instead of zeros; with "crop" and valid convolutions it
         always does.
+
+    from_end : tuple of bool
+        Along which axes tiles are laid as if the image were turned around; none by default.
 
     Returns
     -------
@@ -337,7 +375,16 @@ def plan_tiles(
             before = max(output - length, 0) // 2
             starts = (start - before for start in place(max(length, output), output, overlap))
             axes.append(tuple(Step(start - lost, (start, start + output)) for start in starts))
-    return TilePlan(tuple(shape), tuple(window), tuple(offset), blending, tuple(axes), reflect)
+    turned = from_end or (False,) * len(shape)
+    steps_of = tuple(
+        _from_end(axis, length, size) if turn else axis for axis, length, size, turn in zip(axes, shape, window, turned, strict=True)
+    )
+    return TilePlan(tuple(shape), tuple(window), tuple(offset), blending, steps_of, reflect)
+
+
+def _from_end(steps: tuple[Step, ...], length: int, window: int) -> tuple[Step, ...]:
+    """Return the mirror image of positions on an axis."""
+    return tuple(Step(length - step.start - window, (length - step.keep[1], length - step.keep[0])) for step in reversed(steps))
 
 
 def _crop_steps(length: int, core: int, border: int, place: Callable[[int, int, float], list[int]]) -> tuple[Step, ...]:
