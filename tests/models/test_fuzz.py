@@ -97,6 +97,7 @@ def repack(content: bytes, folder: Path, how: list[Change]) -> bytes:
 @example(how=[("replace", 0.01, b"\xff" * 9)], inside=True)
 @example(how=[("insert", 0.0, b"[" * 9)], inside=True)
 @example(how=[("replace", 0.499, b"\x80\x02.")], inside=True)
+@example(how=[("cut", 0.125, b"\0"), ("replace", 0.5625, b"\\")], inside=True)
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_damaged_file_is_described_or_refused_in_a_sentence(kind: str, how: list[Change], inside: bool, seeds: Path) -> None:
     scheme, name = KINDS[kind]

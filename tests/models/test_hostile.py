@@ -20,7 +20,11 @@ from napari_tileseg.models.predictor import load_model
 from napari_tileseg.models.registry import card, find_spec, list_models, stamp
 
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    "Return the most memory in kB; on Linux not by getrusage, which remembers the parent's."
+    if sys.platform == "linux":
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 for ref in json.loads(Path(sys.argv[1]).read_text()):
     before = peak()

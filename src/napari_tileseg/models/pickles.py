@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickletools
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from napari_tileseg.errors import WeightsError
 from napari_tileseg.models.archive import Archive, is_zip, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
     from typing import IO
 
@@ -148,7 +149,7 @@ def _follow_all(
     stack: list[Any] = []
     memo: dict[Any, Any] = {}
     try:
-        for count, (opcode, argument, position) in enumerate(pickletools.genops(stream)):
+        for count, (opcode, argument, position) in enumerate(_opcodes(stream)):
             if count > _MOST_OPCODES:
                 raise WeightsError(f"{label} holds a pickle of more than {_MOST_OPCODES} steps, which no model needs.")
             name = opcode.name
@@ -178,6 +179,18 @@ def _follow_all(
         what = printable(member) + " in " if member else ""
         reason = printable(str(error)) or type(error).__name__
         raise WeightsError(f"{what}{label} is no intact file of weights: {reason}. Get the model again.") from None
+
+
+def _opcodes(stream: IO[bytes]) -> Iterator[Any]:
+    """Yield the opcodes of a pickle; what Python says of odd escapes in old strings is of no interest here."""
+    opcodes = pickletools.genops(stream)
+    while True:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = next(opcodes, None)
+        if found is None:
+            return
+        yield found
 
 
 def _follow(opcode: Any, argument: Any, stack: list[Any], memo: dict[Any, Any]) -> None:
