@@ -217,8 +217,11 @@ class BatchWidget(QWidget):
             self._on_change()
 
     def _on_layers(self, event: Any = None) -> None:
+        if self.session.state.folded:
+            return  # files of the batch are being opened
+        before = self.form.images.text()
         self._guess_images()
-        if self.form.choices().layers or event is None:
+        if self.form.images.text() != before or self.form.choices().layers:
             self._on_change()
 
     def _on_output(self) -> None:
