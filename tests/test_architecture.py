@@ -26,7 +26,7 @@ FLOORS = (
     ("models", "volume", "job"),
     ("engine", "io", "measure", "refine"),
     ("image", "provenance", "results", "segmentation"),
-    ("estimation", "execution", "unfinished"),
+    ("estimation", "execution", "unfinished", "verification"),
     ("pipeline", "division"),
     ("training", "batch"),
     ("worker",),

@@ -8,31 +8,37 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_tileseg.engine.clock import Clock
+from napari_tileseg.engine.crop import Inside, cropped, find_inside
 from napari_tileseg.engine.damage import Damage
 from napari_tileseg.engine.events import Event, Finished, Planned, Progress, SlabDone, Warned
 from napari_tileseg.engine.faults import Relief
 from napari_tileseg.engine.grid import Grid, ResampledSink, ResampledSource
+from napari_tileseg.engine.interpolate import InterpolatedSource, Return, choose_kernel
 from napari_tileseg.engine.journal import Keeper, damaged
 from napari_tileseg.engine.levels import View, choose_view
+from napari_tileseg.engine.limits import Limits
 from napari_tileseg.engine.memory import default_batch
 from napari_tileseg.engine.memory import estimate as estimate_memory
-from napari_tileseg.engine.normalize import Statistics
+from napari_tileseg.engine.normalize import Statistics, measure_passes
 from napari_tileseg.engine.parts import Part, Region, plan_parts
-from napari_tileseg.engine.prepare import PreparedSource, SampleReader, measure_frame
+from napari_tileseg.engine.prepare import NormalizedSource, PreparedSource, SampleReader, blocks_of, frame_readers, measure_frame
 from napari_tileseg.engine.recipe import resolve as resolve_recipe
 from napari_tileseg.engine.scan import plan_scan
 from napari_tileseg.engine.sinks import GridSink
 from napari_tileseg.engine.spacing import spacing_note, spacing_ratios
 from napari_tileseg.errors import Cancelled
+from napari_tileseg.models.resampling import Interpolation
+from napari_tileseg.models.spec import Normalization
 from napari_tileseg.provenance import describe
 from napari_tileseg.results import count
 from napari_tileseg.segmentation import Segmentation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from napari_tileseg.engine.axes import AxisMap
@@ -89,6 +95,8 @@ class Run:
     journal: Journal | None = None
 
     def __post_init__(self) -> None:
+        self._insides: dict[int | None, Inside] = {}
+        self._limits: dict[int | None, Limits] = {}
         self.damage: Damage  # what `prepare` decides
         self.parts: list[tuple[Part, Part]]
         self.view: View
@@ -110,11 +118,20 @@ class Run:
         wanted = plan_parts(self.axis_map, self.region, recipe.window, ratios)
         self.view = choose_view(self.image, self.predictor.spec, self.axis_map.spatial, rescale=self.options.rescale)
         self.parts = [self.view.snapped(part, self.axis_map.spatial) for part in wanted]
-        self.reading, self.grid = self.view.grids(*self.parts[0])
-        self.turn, self.plan = plan_scan(self.grid.model, self.predictor.spec, self.options)
         self.damage = self._damage(self.view.level)
         self.recipe = recipe
+        self._lay(*self.parts[0])
         self.settings = {**asdict(recipe), "grid": self.grid.model, "level": self.view.level}
+
+    def _lay(self, part: Part, read: Part) -> None:
+        """Match the grids of a box, and lay tiles over it."""
+        self.reading, self.grid = self.view.grids(part, read)
+        self.turn, self.plan = plan_scan(self.grid.model, self.predictor.spec, self.options, restored=self.restored)
+
+    @property
+    def restored(self) -> bool:
+        """Whether scores, not labels, are brought to the image's grid."""
+        return self.predictor.spec.resampling.scores is not None and not self.grid.same
 
     def _damage(self, level: int) -> Damage:
         name = f"{self.image.name}, resolution {level}" if level else self.image.name
@@ -185,11 +202,14 @@ class Run:
                 journal.finish_sample(last=ordinal + 1 == len(self.parts))
 
     def source(self, part: Part, read: Part) -> Source:
-        """Return a sample as the engine reads it."""
+        """Return a box of a sample as the network sees it."""
+        if self.reading.same:
+            return self._prepared(part.position, read.start, read.stop)
+        if not self.predictor.spec.resampling.before:
+            return self._resampled(self._prepared(part.position, read.start, read.stop), part.position, self.reading)
+        raw = self._raw(part.position, read.start, read.stop)
         statistics = self.measured(part.position.get("T"))
-        reader = SampleReader(self.view.volume, self._mapped(self.view.volume), part.position, self.damage)
-        source: Source = PreparedSource(reader, statistics, self.predictor.spec.normalization, origin=read.start, stop=read.stop)
-        return source if self.reading.same else ResampledSource(source, self.reading)
+        return NormalizedSource(self._resampled(raw, part.position, self.reading), statistics, self.predictor.spec.normalization)
 
     def sink(self, part: Part, labels: Any) -> GridSink:
         """Return what puts the labels of a sample, on the image's grid, where they belong; places that were lost stay empty."""
@@ -198,11 +218,20 @@ class Run:
 
     def target(self, sink: Sink) -> Sink:
         """Return what takes labels on the model's grid and gives them to a sink on the image's."""
-        return sink if self.grid.same else ResampledSink(sink, self.grid)
+        return sink if self.grid.same or self.restored else ResampledSink(sink, self.grid)
 
     def _run_part(self, part: Part, read: Part, keeper: Keeper, sink: GridSink, clock: Clock, after: int) -> None:
         from napari_tileseg.engine.run import run
 
+        statistics = self.measured(part.position.get("T"))
+        if self._crops:
+            box = cropped(read, statistics.box[1:])
+            if box is None or not Inside(statistics.box).holds(self._ordinal(part.position)):
+                clock.plan(after, 0)
+                return  # nothing but background
+            part, read = self.view.cut(part, read, *box, self.axis_map.spatial)
+            self._lay(part, read)
+            sink = sink.of(part)
         source = self.source(part, read)
         events = run(
             source,
@@ -216,11 +245,12 @@ class Run:
             keeper=keeper,
             relief=self.relief,
             wanted=self.tissue(part),
+            back=self._return() if self.restored else None,
         )
         for event in events:
             match event:
                 case SlabDone(region):
-                    if (moved := sink.grid_region(self.grid.image_region(region))) is not None:
+                    if (moved := sink.grid_region(region if self.restored else self.grid.image_region(region))) is not None:
                         self.slabs += 1
                         self.tell(SlabDone(moved))
                 case Progress(done, total, _):
@@ -234,6 +264,79 @@ class Run:
                     clock.plan(after, tiles)
                     self.settings["device"] = device
                     self.settings.setdefault("batch", batch)  # what was planned; `relief` notes what became of it
+
+    @property
+    def _crops(self) -> bool:
+        return self.predictor.spec.crop == "nonzero"
+
+    def _ordinal(self, position: Mapping[str, int]) -> int:
+        """Return the place of a sample among those of its time point."""
+        samples = [other for other in self.axis_map.samples() if other.get("T") == position.get("T")]
+        return samples.index(dict(position))
+
+    def _raw(self, position: Mapping[str, int], start: tuple[int, ...], stop: tuple[int, ...]) -> Source:
+        """Return a box of a sample as it is stored."""
+        reader = SampleReader(self.view.volume, self._mapped(self.view.volume), position, self.damage)
+        return PreparedSource(reader, Statistics(), Normalization(), origin=start, stop=stop)
+
+    def _prepared(self, position: Mapping[str, int], start: tuple[int, ...], stop: tuple[int, ...]) -> PreparedSource:
+        """Return a box of a sample, normalised."""
+        spec, frame = self.predictor.spec, position.get("T")
+        statistics = self.measured(frame)
+        reader = SampleReader(self.view.volume, self._mapped(self.view.volume), position, self.damage)
+        if not self._masked:
+            return PreparedSource(reader, statistics, spec.normalization, origin=start, stop=stop)
+        inside = partial(self._inside(frame).of, self._ordinal(position))
+        return PreparedSource(reader, statistics, spec.normalization, origin=start, stop=stop, inside=inside)
+
+    def _resampled(self, source: Source, position: Mapping[str, int], grid: Grid) -> Source:
+        """Return a prepared box on the model's grid."""
+        spec, spatial = self.predictor.spec, self.axis_map.spatial
+        if spec.resampling.image == Interpolation():
+            return ResampledSource(source, grid)
+        kernel = choose_kernel(spec.resampling.image, *self.view.spacings(spec), spatial)
+        limits = Limits([source], source, self._raise_if_cancelled)
+        if kernel.clip and not kernel.across and (self._crops or self.axis_map.iterated):
+            limits = self._limits_of(position.get("T"))
+        return InterpolatedSource(source, grid, kernel, limits, spatial)
+
+    def _measured_after(self, frame: int | None) -> Statistics:
+        """Measure a time point on the model's grid."""
+        mapped = self._mapped(self.view.volume)
+        shape, rule = mapped.spatial_shape, self.predictor.spec.normalization
+        grid = self.view.matched(shape)
+        samples = [position for position in mapped.samples() if frame is None or position.get("T") == frame]
+        sources = [self._resampled(self._raw(position, (0,) * len(shape), shape), position, grid) for position in samples]
+
+        def blocks() -> Iterator[NDArray[np.float32]]:
+            for source in sources:
+                for region in blocks_of(source.shape):
+                    self._raise_if_cancelled()
+                    yield source.read(region)
+
+        return measure_passes(blocks, rule, sources[0].shape[0], np.dtype(np.float32))
+
+    def _limits_of(self, frame: int | None) -> Limits:
+        """Return the limits of all samples of a time point together; asked for once."""
+        if frame not in self._limits:
+            statistics = self.measured(frame)
+            mapped = self._mapped(self.view.volume)
+            samples = [position for position in mapped.samples() if position.get("T") == frame]
+            (first, last), *spans = statistics.box or ((0, len(samples)), *((0, size) for size in mapped.spatial_shape))
+            start, stop = tuple(low for low, _ in spans), tuple(high for _, high in spans)
+            sources = [self._prepared(position, start, stop) for position in samples[first:last]]
+            self._limits[frame] = Limits(sources, sources[0], self._raise_if_cancelled)
+        return self._limits[frame]
+
+    def _return(self) -> Return:
+        """Return how scores come back to the image's grid."""
+        rule = self.predictor.spec.resampling.scores
+        assert rule is not None  # `restored` has looked
+        ours, models = self.view.spacings(self.predictor.spec)
+        activation = (
+            {"softmax": "softmax"}.get(self.predictor.spec.output, "sigmoid") if self.predictor.spec.resampling.probabilities else ""
+        )
+        return Return(self.grid, choose_kernel(rule, models, ours, self.axis_map.spatial).orders, activation)
 
     def decided(self, source: Source) -> Verdict | None:
         """Choose the precision once, on the first plane, frame or volume, for all of them."""
@@ -280,16 +383,34 @@ class Run:
     def measured(self, frame: int | None) -> Statistics:
         """Return the statistics of a time point; the first call for it reads the image."""
         if frame not in self.statistics:
-            level, volume = self.view.measured
+            level, volume = (self.view.level, self.view.volume) if self._crops else self.view.measured
             self.settings["measured_level"] = level
             rule = self.predictor.spec.normalization
             damage = self.damage if level == self.view.level else self._damage(level)
-            self.statistics[frame] = measure_frame(volume, self._mapped(volume), rule, frame, damage=damage, check=self._raise_if_cancelled)
+            inside = self._inside(frame) if self._crops else None
+            if self.predictor.spec.resampling.before and rule.measured and not self.reading.same:
+                statistics = self._measured_after(frame)
+            else:
+                statistics = measure_frame(
+                    volume, self._mapped(volume), rule, frame, damage=damage, check=self._raise_if_cancelled, inside=inside
+                )
+            self.statistics[frame] = replace(statistics, box=inside.box) if inside is not None else statistics
             self._judge(self.statistics[frame], frame)
             self.tell_damage()
             if self.journal is not None:
                 self.journal.save()
         return self.statistics[frame]
+
+    @property
+    def _masked(self) -> bool:
+        return any(rule.masked for rule in self.predictor.spec.normalization.channels)
+
+    def _inside(self, frame: int | None) -> Inside:
+        """Return what of a time point is not 0; looked for once, and again by a run that goes on."""
+        if frame not in self._insides:
+            readers = frame_readers(self.view.volume, self._mapped(self.view.volume), frame, self.damage)
+            self._insides = {frame: find_inside(readers, blocks_of, masked=self._masked, check=self._raise_if_cancelled)}
+        return self._insides[frame]
 
     def tell_damage(self) -> None:
         """Warn of places that could not be read, once."""

@@ -36,8 +36,8 @@ class SegmentOptions(BaseModel):
     min_size: float = Field(0, ge=0, title="Min. size", description="Smaller objects go (pixels or voxels).")
     rescale: bool = Field(True, title="Match pixel size", description="Resample to the pixel size the model was trained at.")
     skip_background: bool = Field(False, title="Skip background", description="Leave out tiles without tissue or cells.")
-    tta: Literal[False, "flips", "rotations"] = Field(
-        False, title="Average over", description="flips: of every axis. rotations: and quarter turns, 2D only. 4 to 8 times slower."
+    tta: Literal[False, "flips", "rotations"] | None = Field(
+        None, title="Average over", description="none, flips of every axis, or rotations: quarter turns too, 2D only. 4 to 8 times slower."
     )
     scores: bool = Field(False, title="Keep scores", description="To move the threshold later.")
     uncertainty: Literal[False, "entropy", "disagreement"] = Field(
@@ -58,7 +58,7 @@ class SegmentOptions(BaseModel):
     @field_validator("tta", mode="before")
     @classmethod
     def _name_flips(cls, tta: Any) -> Any:
-        return "flips" if tta is True else tta
+        return "flips" if tta is True else False if tta == "none" else tta
 
     @field_validator("uncertainty", mode="before")
     @classmethod

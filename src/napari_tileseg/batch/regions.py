@@ -51,7 +51,7 @@ _SHARES = 4
 """Shares for each worker, so that a slow one does not keep all others waiting at the end."""
 
 
-def can_divide(options: SegmentOptions, output: str | Path) -> str:
+def can_divide(spec: ModelSpec, options: SegmentOptions, output: str | Path) -> str:
     """Return why an image cannot be divided; nothing if it can."""
     if not is_zarr_name(Path(output)):
         return "only a result that is an OME-Zarr of its own (.ome.zarr) can be written by several processes at once"
@@ -59,6 +59,8 @@ def can_divide(options: SegmentOptions, output: str | Path) -> str:
         return "adaptive overlap looks at whole rows of tiles"
     if options.scores or options.uncertainty:
         return "scores and uncertainty are kept by one process only"
+    if spec.crop != "none" or spec.resampling.scores is not None:
+        return f"{spec.label} cuts or resamples images as a whole"
     return ""
 
 
@@ -72,9 +74,11 @@ def worth_dividing(task: Task, *, tasks: int, workers: int) -> bool:
     tasks, workers : int
         How many there are.
     """
-    if workers < 2 or tasks >= workers or can_divide(task.options, task.output):
+    if workers < 2 or tasks >= workers:
         return False
     try:
+        if can_divide(find_spec(task.model), task.options, task.output):
+            return False
         volume = open_image(_image(task))
     except Exception:
         return False  # the worker that gets it says what is wrong
@@ -166,7 +170,7 @@ def segment_on_cluster(
 
     options, stop = options or SegmentOptions(), cancel or (lambda: False)
     target, source = check_writable(Path(out).absolute()), Path(image).absolute()
-    if reason := can_divide(options, target):
+    if reason := can_divide(find_spec(model), options, target):
         raise OptionsError(f"This cannot be done by several workers together: {reason}. Change that, or use one process.")
     facts = {"input": str(source), "series": series, "level": level, "axes": axes, "channels": list(channels) if channels else None}
     facts["partial"] = options.unreadable == "skip"

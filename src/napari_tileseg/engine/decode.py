@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from napari_tileseg.engine.tiles import Tile
 
-__all__ = ["Classes", "Decoder", "Masks", "PerPixel", "Undecoded", "argmax", "label_type", "masks"]
+__all__ = ["Classes", "Decoder", "Masks", "PerPixel", "Regions", "Undecoded", "argmax", "label_type", "masks", "regions"]
 
 
 _PIECE = 1 << 16
@@ -92,6 +92,26 @@ def masks(scores: torch.Tensor, threshold: float, out: torch.Tensor | None = Non
     torch.Tensor of bool, shape (K, ...)
     """
     return torch.ge(scores.sigmoid_(), threshold, out=out)
+
+
+def regions(scores: torch.Tensor, values: Sequence[int], threshold: float, out: torch.Tensor) -> torch.Tensor:
+    """Return the class of the last region that each pixel belongs to; 0 where there is none.
+
+    Parameters
+    ----------
+    scores : torch.Tensor of float32, shape (K, ...)
+        Raw scores; overwritten with their sigmoid.
+    values : sequence of int
+        The class that each region stands for.
+    threshold : float
+        What the sigmoid must be above.
+    out : torch.Tensor of `label_type`, shape (...)
+        Filled and returned.
+    """
+    out.zero_()
+    for of_region, value in zip(scores.sigmoid_(), values, strict=True):
+        out.masked_fill_(of_region > threshold, value)
+    return out
 
 
 class Decoder(Protocol):
@@ -177,6 +197,19 @@ class Classes(PerPixel):
         self._counts += torch.bincount(labels.flatten(), minlength=len(self._classes)).cpu().numpy()
         array = labels.cpu().numpy()
         yield region, array if array.dtype == np.uint8 else array.astype(np.uint16)
+
+
+class Regions(Classes):
+    """The class of the last of the regions that a pixel belongs to; they lie in each other."""
+
+    normalized = True
+
+    def __init__(self, classes: list[str], values: Sequence[int], threshold: float) -> None:
+        super().__init__(classes)
+        self._values, self._threshold = values, threshold
+
+    def decode(self, scores: torch.Tensor, out: torch.Tensor) -> None:
+        regions(scores, self._values, self._threshold, out)
 
 
 class Masks(PerPixel):

@@ -74,6 +74,8 @@ def smaller_window(window: tuple[int, ...], spec: ModelSpec) -> tuple[int, ...] 
     spec : ModelSpec
         Sides must be multiples of its ``multiple_of``, and larger than what its output lacks.
     """
+    if spec.fixed_window:
+        return None
     step = spec.multiple_of
     offset = spec.output_offset or (0,) * len(window)
     shorter = []

@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from napari_tileseg.engine.parts import Region
     from napari_tileseg.engine.protocols import Sink, Source
 
-__all__ = ["SAME", "Grid", "ResampledSink", "ResampledSource"]
+__all__ = ["SAME", "Grid", "ResampledSink", "ResampledSource", "taps"]
 
 SAME = 0.1
-"""Pixel sizes that differ by less than this share are taken for equal: interpolation would cost more than it gains."""
+"""Pixel sizes that differ by less than this share are taken for equal, unless the model says otherwise: interpolation would cost
+more than it gains."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,31 @@ class Grid:
     ----------
     image, model : tuple of int
         Pixels along each axis of space.
+    steps : tuple of float, optional
+        Where pixels are points instead of boxes: how many pixels of the image lie between two of the model, along each axis.
+    shifts : tuple of float, optional
+        With `steps`: where the model's first pixel lies among those of the image; 0 where the first ones coincide.
+    from_end : tuple of bool, optional
+        Along which axes pixels are counted from the end for that.
     """
 
     image: tuple[int, ...]
     model: tuple[int, ...]
+    steps: tuple[float, ...] | None = None
+    shifts: tuple[float, ...] = ()
+    from_end: tuple[bool, ...] = ()
 
     @classmethod
-    def match(cls, shape: tuple[int, ...], ratios: Mapping[str, float] | None) -> Grid:
+    def match(
+        cls,
+        shape: tuple[int, ...],
+        ratios: Mapping[str, float] | None,
+        tolerance: float = SAME,
+        *,
+        points: bool = False,
+        centred: bool = False,
+        from_end: str = "",
+    ) -> Grid:
         """Choose the model's number of pixels for a box of the image.
 
         Parameters
@@ -52,18 +71,70 @@ class Grid:
             The box in pixels of the image.
         ratios : mapping of str to float, optional
             The image's pixel size as a multiple of the model's, along each axis in the order of `shape`; None if unknown.
+        tolerance : float
+            Share by which pixel sizes may differ and be taken for equal.
+        points : bool
+            Whether the first pixels of both grids coincide; both cover the same box otherwise.
+        centred : bool
+            With points, whether it is the places at half the length that coincide.
+        from_end : str
+            Axes along which pixels are counted from the end.
         """
-        if ratios is None or all(abs(ratio - 1) <= SAME for ratio in ratios.values()):
+        if ratios is None or all(abs(ratio - 1) <= tolerance for ratio in ratios.values()):
             return cls(shape, shape)
+        if points:
+            model = tuple(max(1, round((size - 1) * ratio + 1)) for size, ratio in zip(shape, ratios.values(), strict=True))
+            steps = tuple(1 / ratio for ratio in ratios.values())
+            ends = zip(shape, model, steps, strict=True)
+            shifts = tuple(size / 2 - count / 2 * step if centred else 0.0 for size, count, step in ends)
+            return cls(shape, model, steps, shifts, tuple(axis in from_end for axis in ratios))
         return cls(shape, tuple(max(1, round(size * ratio)) for size, ratio in zip(shape, ratios.values(), strict=True)))
 
     @property
     def same(self) -> bool:
         """Whether nothing needs to be resampled."""
-        return self.image == self.model
+        return self.image == self.model and all(self.unchanged(axis) for axis in range(len(self.image)))
+
+    def unchanged(self, axis: int) -> bool:
+        """Whether nothing needs to be resampled along an axis."""
+        return self.image[axis] == self.model[axis] and (
+            self.steps is None or (abs(self.steps[axis] - 1) < 1e-6 and abs(self.shifts[axis]) < 1e-6)
+        )
+
+    def reversed(self) -> Grid:
+        """Return the way back: what was the image's is the model's."""
+        if self.steps is None:
+            return Grid(self.model, self.image)
+        shifts = tuple(-shift / step for shift, step in zip(self.shifts, self.steps, strict=True))
+        return Grid(self.model, self.image, tuple(1 / step for step in self.steps), shifts, self.from_end)
+
+    def over(self, image: tuple[int, ...]) -> Grid:
+        """Return the same pixels of the model over another resolution of the image."""
+        if self.steps is None:
+            return Grid(image, self.model)
+        factors = [new / old for new, old in zip(image, self.image, strict=True)]
+        steps, shifts = (tuple(by * value for by, value in zip(factors, values, strict=True)) for values in (self.steps, self.shifts))
+        return Grid(image, self.model, steps, shifts, self.from_end)
+
+    def turned(self, forth: Callable[[Sequence[Any]], tuple[Any, ...]]) -> Grid:
+        """Return the same for axes in another order."""
+        if self.steps is None:
+            return Grid(forth(self.image), forth(self.model))
+        return Grid(forth(self.image), forth(self.model), forth(self.steps), forth(self.shifts), forth(self.from_end))
+
+    def centres(self, axis: int, start: int, stop: int) -> NDArray[np.float64]:
+        """Return where the pixels of the model from `start` to `stop` lie among those of the image.
+
+        Along axes whose last pixels coincide, both are counted from the end.
+        """
+        if self.steps is not None:
+            return np.arange(start, stop, dtype=np.float64) * self.steps[axis] + self.shifts[axis]
+        return (np.arange(start, stop, dtype=np.float64) + 0.5) * (self.image[axis] / self.model[axis]) - 0.5
 
     def model_row(self, row: int) -> int:
         """Return the first row of the model's grid that rows of the image from `row` on take their labels from."""
+        if self.steps is not None:
+            return int(self.nearest(0, row, row + 1)[0]) if row else 0
         return math.floor((row + 0.5) * self.model[0] / self.image[0]) if row else 0
 
     def image_region(self, region: Region) -> Region:
@@ -72,6 +143,8 @@ class Grid:
 
     def nearest(self, axis: int, start: int, stop: int) -> NDArray[np.intp]:
         """Return the pixel of the model that covers the centre of each pixel of the image from `start` to `stop`."""
+        if self.steps is not None:
+            return taps(0, start, stop, self.reversed(), axis)[0][:, 0]
         centres = (np.arange(start, stop) + 0.5) * self.model[axis] / self.image[axis]
         return np.minimum(np.floor(centres).astype(np.intp), self.model[axis] - 1)
 
@@ -97,9 +170,50 @@ class Grid:
         return np.clip(places, 0, size - 1), (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
     def _first(self, row: int, axis: int) -> int:
+        if self.steps is not None:
+            return int(np.searchsorted(self.nearest(axis, 0, self.image[axis]), row))
         # The smallest i with floor((i + 0.5) * m / n) >= row.
         exact = row * self.image[axis] / self.model[axis] - 0.5
         return min(self.image[axis], max(0, math.ceil(exact - 1e-9)))
+
+
+def taps(order: int, start: int, stop: int, grid: Grid, axis: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return which pixels of the image add up to those of the model from `start` to `stop` along an axis.
+
+    Parameters
+    ----------
+    order : int
+        0: the nearest one. 1: linear between two. 3: a cubic spline.
+
+    Returns
+    -------
+    places : ndarray of int, shape (stop - start, N)
+        For order 3 those of coefficients of the spline, which reach beyond the border.
+    weights : ndarray of float64, shape (stop - start, N)
+        Every row adds up to 1.
+    """
+    size, resampled = grid.image[axis], grid.model[axis]
+    turned = bool(grid.from_end) and grid.from_end[axis]
+    first, last = (resampled - stop, resampled - start) if turned else (start, stop)
+    places, weights = _taps(order, grid.centres(axis, first, last), size, even=grid.steps is not None)
+    return (size - 1 - places[::-1], weights[::-1]) if turned else (places, weights)
+
+
+def _taps(order: int, centres: NDArray[np.float64], size: int, *, even: bool) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    if order == 3:
+        first = np.floor(centres)
+        part = centres - first
+        rest = 1 - part
+        weights = [rest**3 / 6, (4 - 6 * part**2 + 3 * part**3) / 6, (4 - 6 * rest**2 + 3 * rest**3) / 6, part**3 / 6]
+        return first.astype(np.intp)[:, None] + np.arange(-1, 3), np.stack(weights, axis=1)
+    centres = np.clip(centres, 0, size - 1)
+    if order == 0:  # halfway between two: the even one, as torch's grid_sample has it, or the later one
+        nearest = np.rint(centres) if even else np.floor(centres + 0.5)
+        return nearest.astype(np.intp)[:, None], np.ones((len(centres), 1))
+    first = np.floor(centres)
+    part = centres - first
+    low = first.astype(np.intp)
+    return np.stack([low, np.minimum(low + 1, size - 1)], axis=1), np.stack([1 - part, part], axis=1)
 
 
 class ResampledSource:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_tileseg.engine.grid import SAME, Grid
 from napari_tileseg.engine.parts import Part
-from napari_tileseg.engine.spacing import spacing_ratios
+from napari_tileseg.engine.spacing import is_skewed, spacing_ratios
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,9 +64,12 @@ def choose_view(image: Volume, spec: ModelSpec, spatial: str, *, rescale: bool) 
             break  # a file whose resolutions differ in more than their size is read as if it had none
         usable.append(level)
     # The sizes tell how coarse a level is; what files say of the spacing of their levels is less to be trusted.
-    ratios = [{axis: finest[axis] * image.sizes[axis] / level.sizes[axis] for axis in finest} for level in usable]
+    ratios = [finest, *({axis: finest[axis] * image.sizes[axis] / level.sizes[axis] for axis in finest} for level in usable[1:])]
     index = choose_level(ratios)
-    return View(image, index, usable[index], ratios[index])
+    rule = spec.resampling
+    points = rule.anchor == "points"
+    centred = points and is_skewed(image, spec, spatial)
+    return View(image, index, usable[index], ratios[index], rule.tolerance, points, centred, spec.from_end)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,12 +86,28 @@ class View:
         It.
     ratios : mapping of str to float or None
         Its pixel size as a multiple of the model's; None where either is unknown.
+    tolerance : float
+        Share by which the two may differ and be taken for equal.
+    points : bool
+        Whether the first pixels of both grids coincide, see `Grid.match`.
+    centred : bool
+        Whether it is places at half the length that do.
+    from_end : str
+        Axes along which pixels are counted from the end.
     """
 
     image: Volume
     level: int
     volume: Volume
     ratios: Mapping[str, float] | None
+    tolerance: float = SAME
+    points: bool = False
+    centred: bool = False
+    from_end: str = ""
+
+    def matched(self, shape: tuple[int, ...]) -> Grid:
+        """Return the grids of a box of the level."""
+        return Grid.match(shape, self.ratios, self.tolerance, points=self.points, centred=self.centred, from_end=self.from_end)
 
     @property
     def measured(self) -> tuple[int, Volume]:
@@ -122,7 +141,20 @@ class View:
         moved = Part(part.position, tuple(low for low, _ in outer), tuple(high for _, high in outer), part.wanted)
         return moved, Part(part.position, start, stop, tuple(zip(start, stop, strict=True)))
 
+    def cut(self, part: Part, read: Part, start: tuple[int, ...], stop: tuple[int, ...], spatial: str) -> tuple[Part, Part]:
+        """Return a box, as `snapped` gave it, cut down to `start` and `stop` in pixels of the level."""
+        steps = self.factors(spatial)
+        outer = [(round(low * step), round(high * step)) for low, high, step in zip(start, stop, steps, strict=True)]
+        moved = Part(part.position, tuple(low for low, _ in outer), tuple(high for _, high in outer), part.wanted)
+        return moved, Part(read.position, start, stop, read.wanted)
+
+    def spacings(self, spec: ModelSpec) -> tuple[dict[str, float], dict[str, float]]:
+        """Return pixel sizes of the level and of the model along all axes of space that the image has, in one unit."""
+        sizes = {axis: self.volume.spacing[axis] for axis in self.volume.spatial_axes}
+        ratios = self.ratios or {}
+        return sizes, {axis: size / ratios.get(axis, 1.0) for axis, size in sizes.items()}
+
     def grids(self, part: Part, read: Part) -> tuple[Grid, Grid]:
         """Return the grid on which a box is read, and that on which its labels are written; both have the same model's pixels."""
-        reading = Grid.match(read.shape, self.ratios)
-        return reading, Grid(part.shape, reading.model)
+        reading = self.matched(read.shape)
+        return reading, reading.over(part.shape)

@@ -70,7 +70,8 @@ def estimate(plan: TilePlan, spec: ModelSpec, *, batch: int = 1, scores: bool = 
     device += batch * (channels * math.prod(plan.window) + heads * math.prod(plan.output))
     fresh = max((low.finished[1] - low.finished[0] for low in plan.rows()), default=0)
     feed = channels * (plan.window[0] + fresh) * math.prod(plan.seen.shape[1:])
-    pixel = {"softmax": 1 if heads <= 256 else 2, "sigmoid": heads}.get(spec.output, 4)
+    of_class = 1 if len(spec.classes) <= 256 else 2
+    pixel = {"softmax": of_class, "regions": of_class, "sigmoid": heads}.get(spec.output, 4)
     held = plan.depth * rest * (pixel + (heads * _FLOAT * 2 if spec.output == "instances" else 0))
     disk = math.prod(plan.shape) * (pixel + (heads * _FLOAT if scores else 0))
     return Estimate(len(plan), device * _FLOAT, feed * _FLOAT + held, disk)
@@ -78,7 +79,7 @@ def estimate(plan: TilePlan, spec: ModelSpec, *, batch: int = 1, scores: bool = 
 
 def by_strips(plan: TilePlan, spec: ModelSpec, *, scores: bool) -> bool:
     """Whether labels are made strip by strip: each pixel by itself, and no scores kept; a slab of whole rows is needed otherwise."""
-    return spec.output in ("softmax", "sigmoid") and not scores and len(plan.shape) > 1
+    return spec.output in ("softmax", "sigmoid", "regions") and not scores and len(plan.shape) > 1
 
 
 @dataclass(frozen=True)

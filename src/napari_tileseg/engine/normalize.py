@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tileseg.engine.histogram import Histogram
+from napari_tileseg.engine.steps import NOTHING, StepMeter, take_steps
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from napari_tileseg.models.spec import Normalization
 
-__all__ = ["Accumulator", "Statistics", "measure", "normalize"]
-
-_KEY_BITS = 20
-"""Bits of a float32 that a histogram of floats keeps: sign, exponent and 11 of the mantissa (0.05 % of the value)."""
+__all__ = ["Accumulator", "Statistics", "measure", "measure_channels", "measure_passes", "normalize"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,11 @@ class Statistics:
         Number of values that are NaN or infinite; they count as 0.
     constant : bool
         All finite values are equal.
+    steps : tuple of pairs of tuples of float
+        For each step of a normalisation ``"steps"`` the two numbers per channel that were measured for it; empty where none were.
+    box : tuple of pairs of int
+        Start and stop of what is not 0, where the model crops to it: along the planes of one time point (one, where the model sees
+        volumes), then along the axes of space. Empty otherwise.
     """
 
     offset: tuple[float, ...] = (0.0,)
@@ -44,6 +49,12 @@ class Statistics:
     inverted: bool = False
     nonfinite: int = 0
     constant: bool = False
+    steps: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = ()
+    box: tuple[tuple[int, int], ...] = ()
+
+    def of(self, channel: int) -> Statistics:
+        """Return those of one channel."""
+        return Statistics(self.offset[channel : channel + 1], self.scale[channel : channel + 1])
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able copy."""
@@ -52,56 +63,12 @@ class Statistics:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Statistics:
         """Undo `to_dict`."""
-        pairs: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        return cls(**pairs)
+        return cls(**{key: _frozen(value) for key, value in values.items()})
 
 
-class _Histogram:
-    """Counts of values in a fixed number of bins, independent of the order in which blocks arrive.
-
-    Integers of at most 16 bits have one bin each, so their percentiles are exact. Other values are binned by
-    the leading bits of their float32 form, whose order is that of the numbers.
-    """
-
-    def __init__(self, dtype: np.dtype[Any]) -> None:
-        self.exact = dtype.kind in "bui" and dtype.itemsize <= 2
-        self.low = -(1 << (8 * dtype.itemsize - 1)) if dtype.kind == "i" else 0
-        bits = 8 * dtype.itemsize if self.exact else _KEY_BITS
-        self.counts = np.zeros(1 << bits, np.int64)
-
-    def add(self, values: NDArray[Any]) -> None:
-        flat = values.reshape(-1)
-        keys = flat.astype(np.int64) - self.low if self.exact else _float_keys(flat)
-        self.counts += np.bincount(keys, minlength=len(self.counts))
-
-    def percentile(self, percent: float) -> float:
-        """Return numpy's linear percentile of everything added so far."""
-        cumulated = np.cumsum(self.counts)
-        position = (cumulated[-1] - 1) * percent / 100
-        below, above = (
-            self._value(int(np.searchsorted(cumulated, rank, side="right"))) for rank in (np.floor(position), np.ceil(position))
-        )
-        return below + (above - below) * float(position - np.floor(position))
-
-    def _value(self, index: int) -> float:
-        return float(index + self.low) if self.exact else _key_value(index)
-
-
-def _float_keys(values: NDArray[Any]) -> NDArray[np.int64]:
-    """Map numbers to bins whose order is the numbers' order (sign-magnitude turned into an unsigned integer)."""
-    with np.errstate(over="ignore"):
-        bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
-    ordered = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
-    return (ordered >> np.uint32(32 - _KEY_BITS)).astype(np.int64)
-
-
-def _key_value(index: int) -> float:
-    """Return the number of a bin that lies closest to zero: exact for numbers with a short mantissa."""
-    dropped = 32 - _KEY_BITS
-    key = index << dropped
-    negative = not key >> 31
-    bits = ~(key | ((1 << dropped) - 1)) & 0xFFFFFFFF if negative else key & 0x7FFFFFFF
-    return float(np.array([bits], np.uint32).view(np.float32)[0])
+def _frozen(value: Any) -> Any:
+    """Return lists, as JSON has them, as tuples."""
+    return tuple(_frozen(part) for part in value) if isinstance(value, list | tuple) else value
 
 
 class Accumulator:
@@ -127,10 +94,19 @@ class Accumulator:
         self._low = np.full(self._groups, np.inf)
         self._high = np.full(self._groups, -np.inf)
         self._nonfinite = 0
-        self._histograms = [_Histogram(self._dtype) for _ in range(self._groups)] if normalization.kind == "percentile" else []
+        self._histograms = [Histogram(self._dtype) for _ in range(self._groups)] if normalization.kind == "percentile" else []
         # The brightness of a colour pixel is a mean of channels, hence no integer.
         brightness = self._dtype if channels == 1 else np.dtype(np.float32)
-        self._brightness = _Histogram(brightness) if normalization.invert == "auto" else None
+        self._brightness = Histogram(brightness) if normalization.invert == "auto" else None
+        # Steps that are measured on the image take this pass, and the first one that is measured on what unmeasured ones make.
+        steps = normalization.steps
+        self._first = next((index for index, step in enumerate(steps) if step.measured and not step.original), len(steps))
+        depends = any(step.measured for step in steps[: self._first])
+        taken = [index for index, step in enumerate(steps) if step.measured and (step.original or (index == self._first and not depends))]
+        self._meters = {index: StepMeter(steps[index], channels, self._type_before(index)) for index in taken}
+
+    def _type_before(self, index: int) -> np.dtype[Any]:
+        return self._dtype if index == 0 or self._rule.steps[index].original else np.dtype(np.float32)
 
     def add(self, block: NDArray[Any]) -> None:
         """Add a block of intensities, shape (C, ...)."""
@@ -142,6 +118,9 @@ class Accumulator:
                 self._histograms[group].add(part)
         if self._brightness is not None:
             self._brightness.add(values[0] if len(values) == 1 else values.mean(axis=0, dtype=np.float32))
+        for index, meter in self._meters.items():
+            before = () if self._rule.steps[index].original else self._rule.steps[:index]
+            meter.add(take_steps(values, before, [NOTHING] * len(before)) if before else values)
 
     def _add_moments(self, group: int, part: NDArray[Any]) -> None:
         # Chan's update of mean and squared deviations: exact to rounding for any split into blocks.
@@ -156,7 +135,7 @@ class Accumulator:
         self._high[group] = max(self._high[group], float(numbers.max()))
 
     def finish(self) -> Statistics:
-        """Return the statistics of everything added so far."""
+        """Return the statistics of everything added so far; of steps, what one pass can tell."""
         offset, scale = self._affine()
         flat = scale <= 0
         scale = np.where(flat, 1.0, scale)
@@ -169,6 +148,7 @@ class Accumulator:
             inverted=inverted,
             nonfinite=self._nonfinite,
             constant=bool((self._count > 0).all() and (self._low == self._high).all()),
+            steps=tuple(self._meters[index].finish() if index in self._meters else NOTHING for index in range(len(self._rule.steps))),
         )
 
     def _affine(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -181,17 +161,79 @@ class Accumulator:
             return np.where(equal, self._low, lower), np.where(equal, self._high - self._low, upper - lower)
         if rule.kind == "zscore":
             return self._mean, np.sqrt(self._squares / np.maximum(self._count, 1))
+        if rule.kind == "minmax":
+            seen = self._count > 0
+            return np.where(seen, self._low, 0.0), np.where(seen, self._high - self._low, 1.0)
         if rule.kind == "range":
             return np.full(self._groups, rule.low), np.full(self._groups, rule.high - rule.low)
         return np.zeros(self._groups), np.ones(self._groups)
 
 
-def measure(blocks: Iterable[NDArray[Any]], normalization: Normalization, channels: int, dtype: np.dtype[Any]) -> Statistics:
-    """Measure an image given as blocks of shape (C, ...), in one pass."""
+def measure(blocks: Sequence[NDArray[Any]], normalization: Normalization, channels: int, dtype: np.dtype[Any]) -> Statistics:
+    """Measure an image given as blocks of shape (C, ...)."""
+    return measure_passes(lambda: blocks, normalization, channels, dtype)
+
+
+def measure_passes(
+    blocks: Callable[[], Iterable[NDArray[Any]]], normalization: Normalization, channels: int, dtype: np.dtype[Any]
+) -> Statistics:
+    """Measure an image in one pass; steps that depend on measurements of earlier steps take one more each.
+
+    Parameters
+    ----------
+    blocks : callable
+        Begins a pass: gives the image in blocks of shape (C, ...), the same values each time.
+    normalization : Normalization
+        The model's rule.
+    channels : int
+        Number of channels C of the blocks.
+    dtype : dtype
+        Of the image as stored.
+    """
     accumulator = Accumulator(normalization, channels, dtype)
-    for block in blocks:
+    for block in blocks():
         accumulator.add(block)
-    return accumulator.finish()
+    statistics = accumulator.finish()
+    if normalization.kind != "steps":
+        return statistics
+    found = list(statistics.steps)
+    for index, step in enumerate(normalization.steps):
+        if not step.measured or found[index] != NOTHING:
+            continue
+        meter = StepMeter(step, channels, np.dtype(np.float32))
+        for block in blocks():
+            meter.add(take_steps(_finite(block)[0], normalization.steps[:index], found[:index]))
+        found[index] = meter.finish()
+    return replace(statistics, steps=tuple(found))
+
+
+def measure_channels(
+    blocks: Iterable[tuple[NDArray[Any], NDArray[np.bool_] | None]], normalization: Normalization, dtype: np.dtype[Any]
+) -> Statistics:
+    """Measure an image each of whose channels has a rule of its own, in one pass.
+
+    Parameters
+    ----------
+    blocks : iterable of (ndarray, ndarray or None)
+        Intensities, shape (C, ...), and where masked channels count, shape (...); None: everywhere.
+    normalization : Normalization
+        Of kind ``"channels"``.
+    dtype : dtype
+        Of the image as stored.
+    """
+    accumulators = [Accumulator(rule, 1, dtype) for rule in normalization.channels]
+    for block, inside in blocks:
+        for accumulator, rule, values in zip(accumulators, normalization.channels, block, strict=True):
+            counted = values[inside] if rule.masked and inside is not None else values
+            if counted.size:
+                accumulator.add(counted[None])
+    found = [accumulator.finish() for accumulator in accumulators]
+    return Statistics(
+        offset=tuple(statistics.offset[0] for statistics in found),
+        scale=tuple(statistics.scale[0] for statistics in found),
+        nonfinite=sum(statistics.nonfinite for statistics in found),
+        constant=all(statistics.constant for statistics in found),
+    )
 
 
 def normalize(block: NDArray[Any], statistics: Statistics, normalization: Normalization) -> NDArray[np.float32]:
@@ -212,6 +254,11 @@ def normalize(block: NDArray[Any], statistics: Statistics, normalization: Normal
         ``(x - offset) / scale``, inverted if the statistics say so, then clipped. Always a new array.
     """
     values, _ = _finite(block)
+    if normalization.kind == "channels":
+        rules = enumerate(normalization.channels)
+        return np.concatenate([normalize(values[index : index + 1], statistics.of(index), rule) for index, rule in rules])
+    if normalization.kind == "steps":
+        return take_steps(values, normalization.steps, statistics.steps)
     per_channel = (-1, *(1,) * (values.ndim - 1))
     offset = np.asarray(statistics.offset, np.float64).reshape(per_channel)
     scale = np.asarray(statistics.scale, np.float64).reshape(per_channel)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from napari_tileseg.engine.backends import AUTOCAST, COMPILED, backends
-from napari_tileseg.engine.decode import argmax, masks
+from napari_tileseg.engine.decode import argmax, label_type, masks, regions
 from napari_tileseg.engine.decoders import find_decoder
 from napari_tileseg.engine.feed import read_padded
 from napari_tileseg.engine.predict import Network
@@ -224,7 +224,8 @@ def _labels(scores: torch.Tensor, spec: ModelSpec, options: SegmentOptions) -> N
         decoder = find_decoder(spec.decoder)
         return decoder.decode(scores.cpu().numpy(), spec.decoder_parameters, threshold=options.threshold, min_size=options.min_size)
     if spec.output == "sigmoid":
-        found = masks(scores, options.threshold).cpu().numpy()
-        return found * np.arange(1, len(found) + 1).reshape(-1, *(1,) * (found.ndim - 1))
-    labels: NDArray[Any] = argmax(scores).cpu().numpy()
-    return labels
+        several = masks(scores, options.threshold).cpu().numpy()
+        return several * np.arange(1, len(several) + 1).reshape(-1, *(1,) * (several.ndim - 1))
+    labels = torch.empty(scores.shape[1:], dtype=label_type(len(spec.classes)), device=scores.device)
+    found = regions(scores, spec.region_values, options.threshold, labels) if spec.output == "regions" else argmax(scores, labels)
+    return found.cpu().numpy()

@@ -60,7 +60,7 @@ class Network:
         The model.
     output : tuple of int
         Spatial size that it must return.
-    tta : False, "flips" or "rotations"
+    tta : False, "flips", "rotations" or None
         Average over views of each tile, see `views`.
     check : callable
         Called before each forward pass; may raise.
@@ -73,7 +73,7 @@ class Network:
         predictor: Predictor,
         output: tuple[int, ...],
         *,
-        tta: str | bool = False,
+        tta: str | bool | None = False,
         check: Callable[[], None] = lambda: None,
         disagree: bool = False,
     ) -> None:

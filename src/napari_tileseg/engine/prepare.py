@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tileseg.engine.damage import Damage
-from napari_tileseg.engine.normalize import Accumulator, Statistics, normalize
+from napari_tileseg.engine.normalize import Accumulator, Statistics, measure_channels, measure_passes, normalize
 from napari_tileseg.errors import UnreadableError
 
 if TYPE_CHECKING:
@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_tileseg.engine.axes import AxisMap
+    from napari_tileseg.engine.crop import Inside
     from napari_tileseg.engine.parts import Region
+    from napari_tileseg.engine.protocols import Source
     from napari_tileseg.models.spec import Normalization
     from napari_tileseg.volume import Volume
 
-__all__ = ["PreparedSource", "SampleReader", "measure_frame"]
+__all__ = ["NormalizedSource", "PreparedSource", "SampleReader", "blocks_of", "frame_readers", "measure_frame"]
 
 _BLOCK = 1 << 22
 """Values read at once by the pass that measures the image."""
@@ -121,6 +123,8 @@ class PreparedSource:
         The model's rule.
     origin, stop : tuple of int
         The part of the sample to run on; the whole one by default.
+    inside : callable, optional
+        Gives the mask of a region of the sample, for rules that change nothing outside; None: all is inside.
     """
 
     def __init__(
@@ -131,7 +135,9 @@ class PreparedSource:
         *,
         origin: tuple[int, ...] | None = None,
         stop: tuple[int, ...] | None = None,
+        inside: Callable[[tuple[slice, ...]], NDArray[np.bool_] | None] = lambda region: None,
     ) -> None:
+        self._inside = inside
         self._reader = reader
         self._statistics = statistics
         self._rule = normalization
@@ -146,11 +152,44 @@ class PreparedSource:
     def read(self, region: tuple[slice, ...]) -> NDArray[np.float32]:
         """Return normalised intensities of a region of the part, shape (C, *region)."""
         moved = tuple(slice(span.start + start, span.stop + start) for span, start in zip(region, self._origin, strict=True))
-        block = normalize(self._reader.read(moved), self._statistics, self._rule)
+        repeats = self._reader.model_channels
+        raw = self._reader.read(moved)
+        repeated = repeats != list(range(len(raw)))
+        early = repeated and self._rule.kind in ("steps", "channels")  # whose numbers are those of the model's channels
+        block = normalize(raw[repeats] if early else raw, self._statistics, self._rule)
+        if (inside := self._inside(moved)) is not None:
+            for values, rule in zip(block, self._rule.channels, strict=True):
+                if rule.masked:
+                    values[~inside] = 0  # as it was
         for part in self._reader.lost(moved):
             block[(slice(None), *part)] = 0
-        repeats = self._reader.model_channels
-        return block if repeats == list(range(len(block))) else block[repeats]
+        return block[repeats] if repeated and not early else block
+
+
+class NormalizedSource:
+    """A source whose values are normalised as they are read: for images that are resampled first.
+
+    Parameters
+    ----------
+    source : Source
+        Intensities as stored, in float32.
+    statistics : Statistics
+        Of the whole of it.
+    normalization : Normalization
+        The model's rule.
+    """
+
+    def __init__(self, source: Source, statistics: Statistics, normalization: Normalization) -> None:
+        self._source, self._statistics, self._rule = source, statistics, normalization
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, *spatial)."""
+        return self._source.shape
+
+    def read(self, region: tuple[slice, ...]) -> NDArray[np.float32]:
+        """Return normalised intensities of a region, shape (C, *region)."""
+        return normalize(self._source.read(region), self._statistics, self._rule)
 
 
 def _within(part: Region, box: Region) -> tuple[slice, ...]:
@@ -165,6 +204,7 @@ def measure_frame(
     *,
     damage: Damage | None = None,
     check: Callable[[], None] = lambda: None,
+    inside: Inside | None = None,
 ) -> Statistics:
     """Measure an image, or one time point of it, in one pass over blocks.
 
@@ -179,33 +219,53 @@ def measure_frame(
         What to do about places that cannot be read; they are not measured.
     check : callable
         Called before every block; may raise to stop.
+    inside : Inside, optional
+        Measure no more than that.
     """
-    if normalization.kind in ("none", "range") and normalization.invert == "never":
+    if not normalization.measured and normalization.kind != "channels":
         channels = 1 if normalization.joint else len(set(axis_map.channels))
         # Nothing depends on the image: no pass, and NaN are handled where tiles are normalised.
         return Accumulator(normalization, channels, volume.dtype).finish()
-    readers = [
+    if not normalization.measured:
+        return measure_channels((), normalization, volume.dtype)
+    readers = frame_readers(volume, axis_map, frame, damage)
+    early = normalization.kind in ("steps", "channels")
+    repeats = readers[0].model_channels if early else list(range(readers[0].shape[0]))
+
+    def blocks() -> Iterator[tuple[NDArray[Any], NDArray[np.bool_] | None]]:
+        empty = True
+        for index, reader in enumerate(readers):
+            if inside is not None and not inside.holds(index):
+                continue
+            for region in blocks_of(reader.shape, inside.box[1:] if inside is not None else None):
+                check()
+                for box, block in reader.pieces(region):
+                    empty = False
+                    mask = inside.of(index, tuple(slice(*span) for span in box)) if inside is not None else None
+                    yield (block if repeats == list(range(len(block))) else block[repeats]), mask
+        if empty:
+            raise UnreadableError(f'Nothing of "{volume.name}" can be read. Copy the file again.')
+
+    if normalization.kind == "channels":
+        return measure_channels(blocks(), normalization, volume.dtype)
+    return measure_passes(lambda: (block for block, _ in blocks()), normalization, len(repeats), volume.dtype)
+
+
+def frame_readers(volume: Volume, axis_map: AxisMap, frame: int | None, damage: Damage | None = None) -> list[SampleReader]:
+    """Return a reader for each sample of an image, or of one time point of it."""
+    return [
         SampleReader(volume, axis_map, position, damage)
         for position in axis_map.samples()
         if frame is None or position.get("T", frame) == frame
     ]
-    accumulator = Accumulator(normalization, readers[0].shape[0], volume.dtype)
-    measured = False
-    for reader in readers:
-        for region in _blocks(reader.shape):
-            check()
-            for _, block in reader.pieces(region):
-                accumulator.add(block)
-                measured = True
-    if not measured:
-        raise UnreadableError(f'Nothing of "{volume.name}" can be read. Copy the file again.')
-    return accumulator.finish()
 
 
-def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """Cut (C, *spatial) into runs along the first axis of space of about `_BLOCK` values."""
-    row = int(np.prod(shape)) // shape[1]
+def blocks_of(shape: tuple[int, ...], box: Region | None = None) -> Iterator[tuple[slice, ...]]:
+    """Cut (C, *spatial), or a box of its space, into runs along the first axis of space of about `_BLOCK` values."""
+    spans = box or tuple((0, size) for size in shape[1:])
+    row = shape[0] * int(np.prod([stop - start for start, stop in spans[1:]]))
     step = max(1, _BLOCK // row)
-    rest = tuple(slice(0, size) for size in shape[2:])
-    for start in range(0, shape[1], step):
-        yield (slice(start, min(start + step, shape[1])), *rest)
+    rest = tuple(slice(*span) for span in spans[1:])
+    first, last = spans[0]
+    for start in range(first, last, step):
+        yield (slice(start, min(start + step, last)), *rest)

@@ -30,6 +30,7 @@ class Recipe:
     sigma: float
     padding: str
     output_offset: tuple[int, ...] | None
+    from_end: tuple[bool, ...] = ()
 
     def plan(self, shape: tuple[int, ...]) -> TilePlan:
         """Lay the tiles over an image of that spatial shape."""
@@ -41,6 +42,7 @@ class Recipe:
             output_offset=self.output_offset,
             blending=self.blending,
             reflect=self.padding == "reflect",
+            from_end=self.from_end,
         )
 
 
@@ -68,6 +70,8 @@ def resolve(spec: ModelSpec, options: SegmentOptions) -> Recipe:
         raise OptionsError(
             f"Window {_text(window)} has {len(window)} sizes, the model's axes are {spec.spatial_axes}. Give one size for each."
         )
+    if spec.fixed_window and tuple(window) != spec.window:
+        raise OptionsError(f"Window {_text(window)} was given; {spec.label} takes tiles of {_text(spec.window)} only. Leave it open.")
     wrong = next((size for size in window if size % spec.multiple_of), None)
     if wrong is not None:
         better = -(-wrong // spec.multiple_of) * spec.multiple_of
@@ -87,6 +91,7 @@ def resolve(spec: ModelSpec, options: SegmentOptions) -> Recipe:
         sigma=options.sigma if "sigma" in options.model_fields_set else spec.sigma,
         padding=options.padding or spec.padding,
         output_offset=spec.output_offset,
+        from_end=tuple(axis in spec.from_end for axis in spec.spatial_axes),
     )
 
 

@@ -13,8 +13,9 @@ import torch
 
 from napari_tileseg.engine.adaptive import Refinement, line_of
 from napari_tileseg.engine.allocator import kept_memory
+from napari_tileseg.engine.checks import check_limit, check_source
 from napari_tileseg.engine.counted import CountedSlab, empty_scores
-from napari_tileseg.engine.decode import Classes, Decoder, Masks, PerPixel, Undecoded
+from napari_tileseg.engine.decode import Classes, Decoder, Masks, PerPixel, Regions, Undecoded
 from napari_tileseg.engine.decoders import find_decoder
 from napari_tileseg.engine.events import Event, Finished, Planned, Progress, SlabDone, Warned
 from napari_tileseg.engine.faults import Relief, smaller_window
@@ -25,6 +26,7 @@ from napari_tileseg.engine.objects import Objects
 from napari_tileseg.engine.precision import Verdict, decide
 from napari_tileseg.engine.predict import Network, out_of_memory
 from napari_tileseg.engine.recipe import Recipe, resolve
+from napari_tileseg.engine.restore import Restorer
 from napari_tileseg.engine.scan import Turn
 from napari_tileseg.engine.sinks import MovedSink
 from napari_tileseg.engine.stitch import Slab
@@ -32,7 +34,7 @@ from napari_tileseg.engine.strips import Strips
 from napari_tileseg.engine.tiles import Tile
 from napari_tileseg.engine.uncertainty import entropy
 from napari_tileseg.engine.weights import importance
-from napari_tileseg.errors import AxesError, Cancelled, DeviceMemoryError, InputError, ModelError, OptionsError
+from napari_tileseg.errors import Cancelled, DeviceMemoryError, ModelError, OptionsError
 from napari_tileseg.job import SegmentOptions
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_tileseg.engine.interpolate import Return
     from napari_tileseg.engine.memory import Estimate
     from napari_tileseg.engine.protocols import Predictor, Sink, Source
     from napari_tileseg.engine.tiles import Placed, Row, TilePlan
@@ -71,6 +74,7 @@ def run(
     relief: Relief | None = None,
     wanted: Callable[[Tile], bool] | None = None,
     box: Tile | None = None,
+    back: Return | None = None,
 ) -> Iterator[Event]:
     """Segment one image on the model's grid, slab by slab along one of its axes.
 
@@ -103,6 +107,8 @@ def run(
     box : Tile, optional
         Compute only the tiles of the image that touch this part of it: inside, the sink gets what it would get from the whole
         image, to the last bit; around it, less. Objects go on outside, so they are not decoded: only scores, if asked for, arrive.
+    back : Return, optional
+        Bring scores to the image's grid before they are decoded: regions of the sink and of `SlabDone` are the image's then.
 
     Yields
     ------
@@ -128,7 +134,7 @@ def run(
         try:
             if box is not None:
                 keeper = Keeper()  # with a smaller window the box has other surroundings: it is computed anew
-            task = _prepare(source, predictor, relief.options(options), cancel, first_id, turn, keeper, relief, wanted, box)
+            task = _prepare(source, predictor, relief.options(options), cancel, first_id, turn, keeper, relief, wanted, box, back)
             task.verdict = verdict
             yield from _scan(task, MovedSink(turn.sink(sink), task.offset) if box else turn.sink(sink), keeper)
             break
@@ -160,7 +166,8 @@ def _scan(task: _Task, sink: Sink, keeper: Keeper) -> Iterator[Event]:
             finished = task.slab.finish(row, skip=task.skip)
             if finished is not None:
                 yield from task.deliver(sink, *finished)
-                keeper.keep(finished[0].stop[0], task.decoder)
+                stop = finished[0].stop[0]
+                keeper.keep(task.restorer.kept(stop) if task.restorer else stop, task.decoder)
             task.slab.advance(row)
     yield from task.write(sink, task.decoder.finish())
 
@@ -186,6 +193,7 @@ class _Task:
     offset: tuple[int, ...]
     wanted: Callable[[Tile], bool] | None = None
     refinement: Refinement | None = None
+    restorer: Restorer | None = None
     verdict: Verdict | None = None
     done: int = 0
     windows: int = 0
@@ -316,7 +324,14 @@ class _Task:
         """Hand finished scores (of a slab) or labels (of strips) to the decoder, and what it gives back to the sink."""
         if isinstance(self.slab, Strips) and isinstance(self.decoder, PerPixel):
             yield from self.write(sink, self.decoder.take(region, values))
-            return
+        elif self.restorer is None:
+            yield from self._decode(sink, region, values)
+        else:
+            for piece, of_piece in self.restorer.take(region, values):
+                yield from self._decode(sink, piece, of_piece)
+
+    def _decode(self, sink: Sink, region: Tile, values: torch.Tensor) -> Iterator[Event]:
+        """Write what was asked for beside the labels, then these."""
         if self.options.uncertainty == "disagreement":
             sink.write_uncertainty(region.slices, values[-1].cpu().numpy())
             values = values[:-1]
@@ -345,9 +360,10 @@ def _prepare(
     relief: Relief,
     wanted: Callable[[Tile], bool] | None,
     box: Tile | None,
+    back: Return | None,
 ) -> _Task:
     """Check everything that can be checked, then allocate."""
-    _check_source(source, predictor.spec)
+    check_source(source, predictor.spec)
     source, predictor, options = turn.source(source), turn.predictor(predictor), turn.options(options)
     spec = predictor.spec
     recipe = resolve(spec, options)
@@ -359,8 +375,9 @@ def _prepare(
     if decoder is None:
         raise OptionsError("A run that finds objects cannot continue in the middle of an image without its journal. Start it again.")
     relief.batch = relief.batch or options.batch or default_batch(plan, predictor.device)
-    needs = estimate(plan, spec, batch=relief.batch, scores=options.scores or bool(options.uncertainty))
-    _check_limit(needs, options.memory_limit)
+    scores = options.scores or bool(options.uncertainty) or back is not None
+    needs = estimate(plan, spec, batch=relief.batch, scores=scores)
+    check_limit(needs, options.memory_limit)
     extra = options.uncertainty == "disagreement"
     network = Network(predictor, plan.output, tta=options.tta, disagree=extra)
     network.fast = relief.fast
@@ -378,7 +395,7 @@ def _prepare(
         needs,
         relief,
         decoder,
-        scores=options.scores or bool(options.uncertainty),
+        scores=scores,
         extra=extra,
         ends=ends,
         first=first,
@@ -402,24 +419,10 @@ def _prepare(
         wanted,
         refinement,
     )
+    if back is not None:
+        task.restorer = Restorer(back.turned(turn), skip=keeper.rows, by_lines=isinstance(decoder, PerPixel))
     network.check = task.check
     return task
-
-
-def _check_source(source: Source, spec: ModelSpec) -> None:
-    channels, *spatial = source.shape
-    if len(spatial) != spec.spatial_ndim:
-        raise AxesError(f"The image has {len(spatial)} spatial axes, the model needs {spec.spatial_axes}. Choose which axes it works on.")
-    if channels != len(spec.channels):
-        raise InputError(f"The image has {channels} channels, the model needs {len(spec.channels)} ({', '.join(spec.channels)}).")
-
-
-def _check_limit(needs: Estimate, limit: int | None) -> None:
-    if limit is not None and needs.host_bytes > limit:
-        raise OptionsError(
-            f"The run needs {needs.host_bytes / 1e9:.2f} GB of host memory, the limit is {limit / 1e9:.2f} GB. "
-            "Use a smaller window, a part of the image, or a higher limit."
-        )
 
 
 def make_decoder(spec: ModelSpec, options: SegmentOptions, first_id: int, plan: TilePlan, turn: Turn) -> Decoder:
@@ -429,6 +432,8 @@ def make_decoder(spec: ModelSpec, options: SegmentOptions, first_id: int, plan: 
             return Classes(spec.classes)
         case "sigmoid":
             return Masks(spec.classes, options.threshold)
+        case "regions":
+            return Regions(spec.classes, spec.region_values, options.threshold)
         case "instances":
             return Objects(
                 turn.decoder(find_decoder(spec.decoder)),
@@ -440,7 +445,9 @@ def make_decoder(spec: ModelSpec, options: SegmentOptions, first_id: int, plan: 
                 limit=_row_limit(plan, spec, options.memory_limit),
             )
         case _:
-            raise ModelError(f'The model "{spec.name}" gives "{spec.output}" scores. This version decodes softmax, sigmoid and instances.')
+            raise ModelError(
+                f'The model "{spec.name}" gives "{spec.output}" scores. This version decodes softmax, sigmoid, regions and instances.'
+            )
 
 
 def _row_limit(plan: TilePlan, spec: ModelSpec, memory_limit: int | None) -> int:
@@ -466,7 +473,9 @@ def _slab(
     device = predictor.device
     if relief.host is None:
         relief.host = device != "cpu" and needs.device_bytes > free_memory(device) // 2
-    weights = importance(plan.output, recipe.blending, recipe.sigma)
+    # Tiles that are laid from the end count as their mirror images do: nnU-Net's map is not the same from both sides.
+    turned = tuple(axis for axis, turn in enumerate(recipe.from_end) if turn)
+    weights = np.flip(importance(plan.output, recipe.blending, recipe.sigma), turned).copy()
     channels = len(predictor.spec.score_names) + extra
 
     def make(device: str) -> Slab | Strips | CountedSlab:

@@ -102,7 +102,7 @@ class Turn:
         return _TurnedDecoder(decoder, self) if self.axis else decoder
 
 
-def plan_scan(shape: tuple[int, ...], spec: ModelSpec, options: SegmentOptions) -> tuple[Turn, TilePlan]:
+def plan_scan(shape: tuple[int, ...], spec: ModelSpec, options: SegmentOptions, *, restored: bool = False) -> tuple[Turn, TilePlan]:
     """Choose the axis of the scan, and lay the tiles in its order.
 
     The first axis, unless what the engine holds would exceed the memory limit (512 MB if none is set) and the longest axis needs
@@ -116,12 +116,14 @@ def plan_scan(shape: tuple[int, ...], spec: ModelSpec, options: SegmentOptions) 
         The model.
     options : SegmentOptions
         Window, overlap and memory limit.
+    restored : bool
+        Whether scores are brought to the image's grid, for which whole rows of them are needed.
     """
 
     def planned(axis: int) -> tuple[int, Turn, TilePlan]:
         turn = Turn(axis, len(shape))
         plan = resolve(turn.spec(spec), turn.options(options)).plan(turn.forth(shape))
-        needs = estimate(plan, spec, scores=options.scores or bool(options.uncertainty))
+        needs = estimate(plan, spec, scores=restored or options.scores or bool(options.uncertainty))
         return needs.device_bytes + needs.host_bytes, turn, plan
 
     first = planned(0)

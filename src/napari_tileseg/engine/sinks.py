@@ -52,6 +52,10 @@ class GridSink:
         self._uncertainty = uncertainty
         self._lost = lost
 
+    def of(self, part: Part) -> GridSink:
+        """Return a sink for a smaller box of the same sample."""
+        return GridSink(self._map, part, self._labels, self._scores, self._uncertainty, self._lost)
+
     def write(self, region: tuple[slice, ...], labels: NDArray[Any]) -> None:
         """Put labels, shape (*region) or (K, *region), where they belong."""
         box = tuple((span.start + by, span.stop + by) for span, by in zip(region, self._part.start, strict=True))

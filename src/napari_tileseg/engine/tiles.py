@@ -322,6 +322,7 @@ def plan_tiles(
     output_offset: tuple[int, ...] | None = None,
     blending: str = "gaussian",
     reflect: bool = False,
+    from_end: tuple[bool, ...] = (),
 ) -> TilePlan:
     """Lay windows over an image.
 
@@ -343,6 +344,9 @@ def plan_tiles(
     reflect : bool
         Whether the network sees a mirror image beyond the border instead of zeros; with "crop" and valid convolutions it
         always does.
+
+    from_end : tuple of bool
+        Along which axes tiles are laid as if the image were turned around; none by default.
 
     Returns
     -------
@@ -371,7 +375,16 @@ def plan_tiles(
             before = max(output - length, 0) // 2
             starts = (start - before for start in place(max(length, output), output, overlap))
             axes.append(tuple(Step(start - lost, (start, start + output)) for start in starts))
-    return TilePlan(tuple(shape), tuple(window), tuple(offset), blending, tuple(axes), reflect)
+    turned = from_end or (False,) * len(shape)
+    steps_of = tuple(
+        _from_end(axis, length, size) if turn else axis for axis, length, size, turn in zip(axes, shape, window, turned, strict=True)
+    )
+    return TilePlan(tuple(shape), tuple(window), tuple(offset), blending, steps_of, reflect)
+
+
+def _from_end(steps: tuple[Step, ...], length: int, window: int) -> tuple[Step, ...]:
+    """Return the mirror image of positions on an axis."""
+    return tuple(Step(length - step.start - window, (length - step.keep[1], length - step.keep[0])) for step in reversed(steps))
 
 
 def _crop_steps(length: int, core: int, border: int, place: Callable[[int, int, float], list[int]]) -> tuple[Step, ...]:

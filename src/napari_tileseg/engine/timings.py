@@ -65,7 +65,13 @@ def expected_seconds(spec: ModelSpec, window: tuple[int, ...], device: str, *, t
 
 def _model_and_machine(spec: ModelSpec, window: tuple[int, ...], tta: object) -> list[str]:
     size = "x".join(str(side) for side in window)
-    return [spec.weights_sha256, size, f"tta {tta}", f"torch {version('torch')}", _processor().replace("|", " ")]
+    return [
+        spec.weights_sha256,
+        size,
+        f"tta {spec.tta if tta is None else tta}",
+        f"torch {version('torch')}",
+        _processor().replace("|", " "),
+    ]
 
 
 def recall(key: str) -> dict[str, float]:

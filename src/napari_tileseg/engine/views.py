@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["AS_IT_IS", "View", "check_passes", "check_views", "views"]
+__all__ = ["AS_IT_IS", "View", "averaged", "check_passes", "check_views", "views"]
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,23 @@ AS_IT_IS = View()
 """Nothing is turned."""
 
 
-def views(tta: str | bool, spec: ModelSpec) -> tuple[View, ...]:
+def averaged(tta: str | bool | None, spec: ModelSpec) -> str | bool:
+    """Return which views are averaged: what the user says, or else what the model says."""
+    return spec.tta if tta is None else tta
+
+
+def views(tta: str | bool | None, spec: ModelSpec) -> tuple[View, ...]:
     """Return what scores are averaged over, the tile as it is first.
 
     Parameters
     ----------
-    tta : False, "flips" or "rotations"
+    tta : False, "flips", "rotations" or None
         "flips": all combinations of mirrored axes, 4 in 2D and 8 in 3D. "rotations": the 8 flips and quarter turns of a square.
+        None: as the model says.
     spec : ModelSpec
         Axes that its network never saw mirrored are left alone.
     """
+    tta = averaged(tta, spec)
     if not tta:
         return (AS_IT_IS,)
     axes = [2 + place for place, axis in enumerate(spec.spatial_axes) if spec.mirror_axes is None or axis in spec.mirror_axes]
@@ -63,13 +70,14 @@ def views(tta: str | bool, spec: ModelSpec) -> tuple[View, ...]:
     return tuple(View(chosen, swapped) for swapped in ((False, True) if tta == "rotations" else (False,)) for chosen in flips)
 
 
-def check_views(tta: str | bool, spec: ModelSpec, window: tuple[int, ...]) -> None:
+def check_views(tta: str | bool | None, spec: ModelSpec, window: tuple[int, ...]) -> None:
     """Refuse views that the network does not know, and quarter turns of what is not square.
 
     Raises
     ------
     OptionsError
     """
+    tta = averaged(tta, spec)
     if not tta:
         return
     known = spec.spatial_axes if spec.mirror_axes is None else spec.mirror_axes

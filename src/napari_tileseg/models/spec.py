@@ -7,12 +7,60 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-__all__ = ["SCHEMA_VERSION", "ModelSpec", "Normalization", "OutputKind"]
+from napari_tileseg.models.resampling import Resampling
+
+__all__ = ["SCHEMA_VERSION", "ModelSpec", "Normalization", "NormalizationStep", "OutputKind"]
 
 SCHEMA_VERSION = 1
 """Version of `model.json`; a reader refuses newer ones with a sentence."""
 
-OutputKind = Literal["softmax", "sigmoid", "instances", "anomaly"]
+OutputKind = Literal["softmax", "sigmoid", "regions", "instances", "anomaly"]
+
+
+class NormalizationStep(BaseModel):
+    """One step of a normalisation that takes several: simple arithmetic on each value.
+
+    Its numbers are given, or measured on what the steps before it have made of the whole image. Tuples hold one number for each
+    channel of the model, or one for all.
+
+    ``linear``: ``(x - offset) / scale``. ``mean_std``: the same with the mean and the standard deviation plus `eps`.
+    ``percentiles``: with the `lower` percentile and the distance of the `upper` one plus `eps`. ``clip``: between `low` and `high`,
+    or percentiles. ``binarize``: 1 above `threshold`, else 0. ``sigmoid``: ``1 / (1 + exp(-x))``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["linear", "mean_std", "percentiles", "clip", "binarize", "sigmoid"]
+    offset: tuple[float, ...] = Field((0.0,), min_length=1, description="What becomes 0 (linear).")
+    scale: tuple[float, ...] = Field((1.0,), min_length=1, description="What becomes 1 more (linear).")
+    lower: float | None = Field(None, ge=0, le=100, description="Lower percentile (percentiles, clip).")
+    upper: float | None = Field(None, ge=0, le=100, description="Upper percentile (percentiles, clip).")
+    method: Literal["linear", "inverted_cdf"] = Field("linear", description="How NumPy calls the kind of percentile.")
+    low: float | None = Field(None, description="Least value (clip).")
+    high: float | None = Field(None, description="Greatest value (clip).")
+    threshold: tuple[float, ...] = Field((0.5,), min_length=1, description="Least value that becomes 1, itself excluded (binarize).")
+    eps: float = Field(0.0, ge=0, description="Added to what is divided by, where that is measured.")
+    joint: bool = Field(False, description="One measurement for all channels instead of one per channel.")
+    nonzero: bool = Field(False, description="Zeros are neither measured nor changed.")
+    original: bool = Field(False, description="Measured on the image as it is, not on what the steps before have made of it.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> NormalizationStep:
+        if self.kind == "percentiles" and (self.lower is None or self.upper is None or not self.lower < self.upper):
+            raise ValueError(f"a lower percentile below the upper one is needed, not {self.lower} and {self.upper}")
+        if self.kind == "clip":
+            if (self.low is not None and self.lower is not None) or (self.high is not None and self.upper is not None):
+                raise ValueError("a limit is either a value or a percentile")
+            if all(limit is None for limit in (self.low, self.high, self.lower, self.upper)):
+                raise ValueError("clip needs a limit")
+        if not all(self.scale):
+            raise ValueError("scale must not be 0")
+        return self
+
+    @property
+    def measured(self) -> bool:
+        """Whether its numbers depend on the image."""
+        return self.kind in ("mean_std", "percentiles") or self.lower is not None or self.upper is not None
 
 
 class Normalization(BaseModel):
@@ -20,17 +68,24 @@ class Normalization(BaseModel):
 
     ``percentile``: the `lower` percentile becomes 0, the `upper` one 1.
     ``zscore``: mean 0 and standard deviation 1. ``range``: `low` becomes 0, `high` becomes 1.
+    ``minmax``: the least value becomes 0, the greatest 1. ``steps``: what `steps` say, one after another. ``channels``: each input
+    channel has a rule of its own. With the last two, nothing else of this card counts.
     The statistics are those of the whole image (of each time point), never of a tile.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["none", "percentile", "zscore", "range"] = "none"
+    kind: Literal["none", "percentile", "zscore", "range", "minmax", "steps", "channels"] = "none"
+    channels: tuple[Normalization, ...] = Field((), description="One rule for each input channel (channels only).")
+    steps: tuple[NormalizationStep, ...] = Field((), description="In the order in which they are taken (steps only).")
     lower: float = Field(1.0, ge=0, le=100, description="Percentile that becomes 0.")
     upper: float = Field(99.8, ge=0, le=100, description="Percentile that becomes 1.")
     low: float = Field(0.0, description="Intensity that becomes 0 (range only).")
     high: float = Field(1.0, description="Intensity that becomes 1 (range only).")
     joint: bool = Field(False, description="One statistic for all channels (keeps colours) instead of one per channel.")
+    masked: bool = Field(
+        False, description="Only where the image is not 0 in all channels, holes included, are values measured and changed (in channels)."
+    )
     clip: tuple[float, float] | None = Field(None, description="Limits of the normalised values.")
     invert: Literal["never", "auto"] = Field(
         "never", description="auto: x becomes 1 - x where the median brightness is above one half (dark objects on bright ground)."
@@ -42,7 +97,18 @@ class Normalization(BaseModel):
             raise ValueError(f"lower percentile {self.lower} must be below the upper one {self.upper}")
         if not self.low < self.high:
             raise ValueError(f"low {self.low} must be below high {self.high}")
+        if any(rule.kind in ("steps", "channels") or rule.invert != "never" for rule in self.channels):
+            raise ValueError("the rule of one channel takes one step and inverts nothing")
         return self
+
+    @property
+    def measured(self) -> bool:
+        """Whether its numbers depend on the image."""
+        if self.kind == "channels":
+            return any(rule.measured for rule in self.channels)
+        if self.kind == "steps":
+            return any(step.measured for step in self.steps)
+        return self.kind in ("percentile", "zscore", "minmax") or self.invert != "never"
 
 
 class ModelSpec(BaseModel):
@@ -62,26 +128,40 @@ class ModelSpec(BaseModel):
     architecture: str = Field("", description="Name for `build_network`; empty for a module given by the user.")
     arguments: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the architecture.")
 
-    axes: Literal["CYX", "CZYX"] = Field(description="Axes of one input of the network.")
+    axes: Literal["CYX", "CZYX", "CZX", "CZY"] = Field(description="Axes of one input of the network; planes may lie across Y or X.")
     channels: list[str] = Field(description="Names of the input channels, or their number.")
     grey: Literal["refuse", "repeat"] = Field("refuse", description="repeat: a one-channel image is repeated to all channels.")
     normalization: Normalization = Normalization()
     spacing: tuple[float, ...] | None = Field(None, description="Pixel size the network was trained at, in `spacing_unit`.")
     spacing_unit: Literal["millimeter", "micrometer"] = "micrometer"
+    resampling: Resampling = Resampling()
+    orientation: str = Field(
+        "",
+        pattern="^([LR][AP][IS]|[LR][IS][AP]|[AP][LR][IS]|[AP][IS][LR]|[IS][LR][AP]|[IS][AP][LR])?$",
+        description="Where the axes of a volume lead in the body, as the network knows them: SAR for Z to superior, Y to anterior, "
+        "X to right. Empty: as the image is stored.",
+    )
+    crop: Literal["none", "nonzero"] = Field("none", description="nonzero: no more of an image is seen than the box of what is not 0.")
 
     window: tuple[int, ...] = Field(description="Size of one tile.")
     multiple_of: int = Field(1, ge=1, description="Every side of a tile must be a multiple of this.")
+    fixed_window: bool = Field(False, description="The network takes tiles of this size only.")
     overlap: float = Field(0.5, ge=0, lt=1, description="Share of a window that its neighbour covers too.")
     steps: Literal["fixed", "even"] = Field("fixed", description="fixed: MONAI's grid. even: nnU-Net's.")
+    from_end: str = Field("", description="Axes along which tiles are laid from the end of the image.")
     blending: Literal["gaussian", "constant", "nnunet", "crop"] = "gaussian"
     sigma: float = Field(0.125, gt=0, description="Width of the Gaussian weights as a share of the window.")
     padding: Literal["zeros", "reflect"] = Field("zeros", description="What a window sees beyond the image, after normalisation.")
     mirror_axes: str | None = Field(None, description="Axes along which the network was trained on mirror images; all if not known.")
+    tta: Literal[False, "flips"] = Field(False, description="Views that are averaged where the user does not choose.")
     output_offset: tuple[int, ...] | None = Field(None, description="Pixels the output lacks at each side (valid convolutions).")
 
     output: OutputKind = "softmax"
     classes: list[str] = Field(description="Names; index 0 is the background for softmax and instances.")
     colors: list[str] = Field(default_factory=list, description="#rrggbb of each class, background excluded.")
+    region_values: tuple[int, ...] = Field(
+        (), description="Regions only: the class that each score channel stands for where it is above one half; later ones win."
+    )
     heads: list[str] = Field(default_factory=list, description="Names of the raw score channels; the classes if empty.")
     decoder: str = Field("", description="Name of the decoder that turns scores into objects (instances).")
     decoder_parameters: dict[str, float] = Field(default_factory=dict)
@@ -119,8 +199,18 @@ class ModelSpec(BaseModel):
                 raise ValueError(f"{label} {sizes} must have one number for each of the axes {self.spatial_axes}")
         if any(size < 1 or size % self.multiple_of for size in self.window):
             raise ValueError(f"window {self.window} must be made of positive multiples of {self.multiple_of}")
+        if not set(self.from_end) <= set(self.spatial_axes):
+            raise ValueError(f"from_end {self.from_end!r} may hold the letters {self.spatial_axes} only")
+        if self.orientation and self.spatial_ndim != 3:
+            raise ValueError(f"orientation {self.orientation!r} is for volumes only")
         if self.mirror_axes is not None and not set(self.mirror_axes) <= set(self.spatial_axes):
             raise ValueError(f"mirror_axes {self.mirror_axes!r} may hold the letters {self.spatial_axes} only")
+        if self.normalization.kind == "channels" and len(self.normalization.channels) != len(self.channels):
+            raise ValueError(f"{len(self.normalization.channels)} rules were given to normalise {len(self.channels)} channels")
+        values = self.region_values
+        known = all(0 < value < len(self.classes) for value in values)
+        if self.output == "regions" and (len(values) != len(self.score_names) or not known):
+            raise ValueError(f"region_values {values} must name a class for each of the {len(self.score_names)} score channels")
         strange = next((name for name in self.unknown if name not in type(self).model_fields), None)
         if strange is not None:
             raise ValueError(f"unknown names {strange!r}, which is no field of a card")

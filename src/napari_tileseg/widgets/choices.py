@@ -118,6 +118,7 @@ def default_settings(spec: ModelSpec) -> Settings:
         window=", ".join(str(size) for size in spec.window),
         overlap=spec.overlap,
         blending=spec.blending,
+        tta=spec.tta or "",
         sigma=spec.sigma,
         padding=spec.padding,
     )
@@ -198,7 +199,7 @@ def options_from(choices: Choices, spec: ModelSpec, pixel: float = 1.0) -> Segme
         "threshold": round(settings.threshold, 4),
         "min_size": round(settings.min_size / pixel, 6),
         "rescale": settings.rescale,
-        "tta": settings.tta or False,
+        "tta": None if settings.tta == defaults.tta else settings.tta or False,
         "padding": None if settings.padding == defaults.padding else settings.padding,
         "adaptive": settings.adaptive,
         "skip_background": settings.skip_background,

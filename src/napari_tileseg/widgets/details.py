@@ -56,7 +56,7 @@ def option_words(options: SegmentOptions, spec: ModelSpec) -> list[str]:
     words += ["--threshold", f"{options.threshold:g}"] if options.threshold != 0.5 and spec.output != "softmax" else []
     words += ["--min-size", f"{options.min_size:g}"] if options.min_size else []
     words += ["--device", options.device] if options.device != "auto" else []
-    words += ["--tta", options.tta] if options.tta else []
+    words += ["--tta", options.tta or "none"] if options.tta is not None else []
     words += ["--uncertainty", options.uncertainty] if options.uncertainty else []
     words += ["--scores"] if options.scores else []
     words += [] if options.rescale else ["--no-rescale"]

@@ -66,6 +66,9 @@ class Loader:
         every file in the folder.
     card : str
         ``card(path) -> str``: Markdown for people; empty, or an empty answer: made of the card's facts.
+    cases : str
+        ``cases(path) -> list of Case``: tests that the model brings along; its predictor's module then has a method
+        ``answer(batch)``, which returns what they expect. Empty: none.
     options : tuple of str
         What a reference may say after a question mark: ``nnunet:DIR?folds=0,1&checkpoint=best``. Passed to `read_spec` and
         `load` as keyword arguments, as they were typed.
@@ -82,6 +85,7 @@ class Loader:
     extra: str = ""
     files: str = ""
     card: str = ""
+    cases: str = ""
     options: tuple[str, ...] = ()
     runs_code: bool = False
 
@@ -140,8 +144,37 @@ def _single(scheme: str, title: str, suffixes: tuple[str, ...], **more: Any) -> 
     return Loader(scheme, title, suffixes, f"{module}:detect", f"{module}:read_spec", f"{module}:load", **more)
 
 
+def _room(scheme: str, title: str, suffixes: tuple[str, ...], *, room: str = "", **more: Any) -> Loader:
+    """Return a loader that has a folder of its own, and writes cards."""
+    module = f"{_HERE}.{room or scheme}.loader"
+    return Loader(scheme, title, suffixes, f"{module}:detect", f"{module}:read_spec", f"{module}:load", card=f"{module}:card", **more)
+
+
+NNUNET = Loader(
+    "nnunet",
+    "nnU-Net",
+    (".zip",),
+    f"{_HERE}.nnunet.results:detect",
+    f"{_HERE}.nnunet.card:read_spec",
+    f"{_HERE}.nnunet.network:load",
+    extra="nnunet",
+    files=f"{_HERE}.nnunet.results:files",
+    options=("configuration", "folds", "checkpoint", "trainer", "plans"),
+)
+"""Results folders and exports of nnU-Net v2."""
+
 BUILTIN: tuple[Loader, ...] = (
     OWN,
+    _room(
+        "bioimageio",
+        "BioImage.IO",
+        (".zip", "rdf.yaml", "bioimageio.yaml"),
+        extra="onnx",
+        cases=f"{_HERE}.bioimageio.loader:cases",
+        runs_code=True,
+    ),
+    NNUNET,
+    _room("monai", "MONAI bundle", (".zip",), room="monai_bundle", options=("without",), runs_code=True),
     _single("onnx", "ONNX", (".onnx",), extra="onnx", files=f"{_HERE}.onnx:files", options=("output", "provider")),
     _single("torchscript", "TorchScript", (".pt", ".ts", ".torchscript"), runs_code=True),
     _single("pt2", "torch.export", (".pt2",), runs_code=True),

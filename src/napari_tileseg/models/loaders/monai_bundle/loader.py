@@ -1,0 +1,79 @@
+"""The loader of MONAI bundles: recognise, describe, load."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_tileseg.models.archive import is_zip
+from napari_tileseg.models.loaders.monai_bundle.bundle import CONFIGS, METADATA, Bundle, root_of
+from napari_tileseg.models.loaders.monai_bundle.card import text
+from napari_tileseg.models.loaders.monai_bundle.spec import preparation_of, spec_of, threshold_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_tileseg.models.spec import ModelSpec
+
+__all__ = ["card", "detect", "load", "read_spec"]
+
+
+def detect(path: Path) -> bool:
+    """Tell whether a folder or zip is a MONAI bundle."""
+    if path.is_dir():
+        return (path / METADATA).is_file() and any((path / name).is_file() for name in CONFIGS)
+    if not is_zip(path):
+        return False
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return root_of(archive.namelist()) is not None
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False
+
+
+def read_spec(path: Path, *, without: str = "") -> ModelSpec:
+    """Return the card; neither torch nor MONAI is needed.
+
+    Parameters
+    ----------
+    without : str
+        Transforms that are left out, with commas between them.
+
+    Raises
+    ------
+    ModelError
+        If the bundle cannot be used as it is meant; the sentence says why.
+    TrustError
+        If its configuration needs code where plain values are expected.
+    """
+    return spec_of(Bundle(path), without=without)
+
+
+def load(path: Path, spec: ModelSpec, device: str, *, without: str = "") -> Any:
+    """Load the network.
+
+    Raises
+    ------
+    TrustError
+        If that could run code, and nobody has trusted it.
+    WeightsError
+        If the weights are missing, damaged, or do not fit.
+    ModelError
+        If the network cannot be built.
+    """
+    from napari_tileseg.models.loaders.monai_bundle.network import BundleNetwork, load_network
+    from napari_tileseg.models.predictor import from_module
+
+    bundle = Bundle(path)
+    preparation = preparation_of(bundle, without=without)
+    network = BundleNetwork(load_network(bundle), reversed=preparation.reversed, threshold=threshold_of(bundle, without=without))
+    return from_module(network, spec, device=device)
+
+
+def card(path: Path) -> str:
+    """Return the card as Markdown."""
+    bundle = Bundle(path)
+    from napari_tileseg.models.registry import find_spec
+
+    return text(bundle, find_spec(f"monai:{path}"))
