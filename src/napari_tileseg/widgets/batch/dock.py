@@ -267,7 +267,7 @@ class BatchWidget(QWidget):
             self.form.output.setText(self._default_output())
         try:
             recipe = self.recipe()
-            self.form.about.say(recipe.words)
+            self.form.about.say("The model that fits the images" if recipe.free else recipe.words)
             self.form.offer_models(list_models(), recipe.model)
         except TileSegError as error:
             self.form.about.say("")
