@@ -94,6 +94,7 @@ IMPORT_NAMES = {"openslide-python": "openslide", "pillow": "PIL", "scikit-image"
 """Distributions whose module is named otherwise."""
 
 NOT_IMPORTED = {
+    "einops": "MONAI's transformers need it",
     "openslide-bin": "openslide loads the library in it",
     "imagecodecs": "tifffile loads it for compressed files",
     "pillow": "skimage and napari load it; listed where we use it ourselves",

@@ -237,7 +237,7 @@ def _answered(spec: ModelSpec, answers: dict[str, Any]) -> ModelSpec:
 
 def _write_weights(place: Place, spec: ModelSpec, target: Path) -> bool:
     """Write the network in our own format; tell whether it is one network whose weights are at hand."""
-    from napari_tileseg.models.nets.recognize import expected_shapes
+    from napari_tileseg.models.nets.shapes import expected_shapes
     from napari_tileseg.models.package import write_package
     from napari_tileseg.models.weights import compare
 
