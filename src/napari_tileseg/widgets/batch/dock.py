@@ -217,8 +217,11 @@ class BatchWidget(QWidget):
             self._on_change()
 
     def _on_layers(self, event: Any = None) -> None:
+        if self.session.state.folded:
+            return  # files of the batch are being opened
+        before = self.form.images.text()
         self._guess_images()
-        if self.form.choices().layers or event is None:
+        if self.form.images.text() != before or self.form.choices().layers:
             self._on_change()
 
     def _on_output(self) -> None:
@@ -264,7 +267,7 @@ class BatchWidget(QWidget):
             self.form.output.setText(self._default_output())
         try:
             recipe = self.recipe()
-            self.form.about.say(recipe.words)
+            self.form.about.say("The model that fits the images" if recipe.free else recipe.words)
             self.form.offer_models(list_models(), recipe.model)
         except TileSegError as error:
             self.form.about.say("")

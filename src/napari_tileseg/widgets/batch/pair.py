@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Labels, Layer
@@ -17,6 +18,8 @@ from napari_tileseg.io.registry import read_volume
 from napari_tileseg.widgets.breaths import in_breaths
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     import napari
 
     from napari_tileseg.io.napari_hooks import LayerData
@@ -104,37 +107,62 @@ class Pair:
         """Put the layers of another file in the place of those of the last one."""
         self._number += 1
         old = [layer for layer in self.layers if layer in self._viewer.layers]
-        edited = any(id(layer) in self._edited for layer in old)
+        items = [*shown.image, *shown.labels]
+        if len(old) == len(self.layers) and not self._edited and _alike(old, items):
+            for place, (layer, item) in enumerate(zip(old, items, strict=True)):
+                self._later(place, partial(_refill, layer, item))
+            anew = any(np.shape(_finest(layer.data)) != np.shape(_finest(item[0])) for layer, item in zip(old, items, strict=True))
+        else:
+            anew = True
+            self._replace(old, items)
+        if anew and items:
+            self._later(len(items), self._viewer.reset_view)
+
+    def _replace(self, old: list[Layer], items: list[LayerData]) -> None:
+        """Make new layers; those that nobody has painted on go."""
         kept = {type(layer): {name: getattr(layer, name) for name in _KEPT.get(type(layer), ())} for layer in old}
-        extent = _extent(old)
-        self.layers, self._edited = [], set()
-        if not edited:
+        if not self._edited:
             for layer in old:
                 self._viewer.layers.remove(layer)
-        created = [Layer.create(*item) for item in [*shown.image, *shown.labels]]
-        for layer in created:
+        self._edited = set()
+        self.layers = [Layer.create(*item) for item in items]
+        for place, layer in enumerate(self.layers):
             for name, value in kept.get(type(layer), {}).items():
                 setattr(layer, name, value)
-        self.layers = created
-        anew = extent is None or extent != _extent(created)
-        for place, layer in enumerate(created):
             if isinstance(layer, Labels):
                 layer.events.paint.connect(lambda event, layer=layer: self._edited.add(id(layer)))
                 layer.events.labels_update.connect(lambda event, layer=layer: self._edited.add(id(layer)))
-            QTimer.singleShot(_BREATH * place, lambda layer=layer, number=self._number: self._add(layer, number))
-        if anew and created:
-            QTimer.singleShot(_BREATH * len(created), lambda number=self._number: self._look(number))
+            self._later(place, partial(self._add, layer))
 
-    def _add(self, layer: Layer, number: int) -> None:
-        if number == self._number and layer in self.layers:
-            with in_breaths(layer):
-                self._viewer.layers.append(layer)
+    def _later(self, place: int, deed: Callable[[], object]) -> None:
+        """Do something a few breaths later, unless another file has been asked for by then."""
+        number = self._number
+        QTimer.singleShot(_BREATH * place, lambda: deed() if number == self._number else None)
 
-    def _look(self, number: int) -> None:
-        """Bring an image of another size into view."""
-        if number == self._number:
-            self._viewer.reset_view()
+    def _add(self, layer: Layer) -> None:
+        with in_breaths(layer):
+            self._viewer.layers.append(layer)
 
 
-def _extent(layers: list[Layer]) -> tuple[float, ...] | None:
-    return tuple(float(value) for value in np.ravel(layers[0].extent.world)) if layers else None
+def _alike(layers: Sequence[Layer], items: Sequence[LayerData]) -> bool:
+    """Tell whether layers can simply hold other arrays: napari stands still for long when layers come and go."""
+    return bool(layers) and len(layers) == len(items) and all(_fits(layer, *item) for layer, item in zip(layers, items, strict=True))
+
+
+def _fits(layer: Layer, data: Any, meta: dict[str, Any], kind: str) -> bool:
+    same = type(layer).__name__.lower() == kind and layer.multiscale == isinstance(data, list) and not layer.multiscale
+    rgb = bool(getattr(layer, "rgb", False))
+    return same and rgb == bool(meta.get("rgb")) and layer.ndim == np.ndim(data) - rgb and "affine" not in meta and "colormap" not in meta
+
+
+def _refill(layer: Layer, item: LayerData) -> None:
+    """Give a layer the array of another file, and its place."""
+    data, meta, _ = item
+    layer.data = data
+    for name in ("name", "scale", "translate", "units", "axis_labels", "contrast_limits", "metadata", "features"):
+        if name in meta:
+            setattr(layer, name, meta[name])
+
+
+def _finest(data: Any) -> Any:
+    return data[0] if isinstance(data, list | tuple) else data
