@@ -90,7 +90,7 @@ def test_bundled_model_is_whole(name: str) -> None:
 
 # What is declared is true
 
-IMPORT_NAMES = {"openslide-python": "openslide", "pillow": "PIL", "scikit-image": "skimage"}
+IMPORT_NAMES = {"openslide-python": "openslide", "pillow": "PIL", "pyyaml": "yaml", "scikit-image": "skimage"}
 """Distributions whose module is named otherwise."""
 
 NOT_IMPORTED = {
