@@ -16,6 +16,7 @@ from napari_tileseg.errors import ModelError, ModelNotFoundError, OptionsError, 
 from napari_tileseg.job import SegmentOptions
 from napari_tileseg.models.loaders import registry as kinds
 from napari_tileseg.models.loaders.registry import Loader, parse
+from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.predictor import from_module, load_model
 from napari_tileseg.models.registry import absolute, find_spec, list_models, locate, stamp
 from napari_tileseg.models.spec import ModelSpec
@@ -225,6 +226,16 @@ def test_a_file_without_weights_says_what_it_holds(content: Any, tmp_path: Path)
     torch.save(content, path)
     with pytest.raises(WeightsError, match=r"net\.pth holds (no weights that were found, only epoch, loss|a builtins\.)"):
         find_spec(str(path))
+
+
+def test_arguments_that_leave_no_trace_in_weights_are_marked(tmp_path: Path) -> None:
+    arguments = {"spatial_dims": 2, "in_channels": 1, "out_channels": 2, "channels": [4, 8], "strides": [2]}
+    path = tmp_path / "net.pth"
+    torch.save(build_network("monai.UNet", **arguments).state_dict(), path)
+    spec = find_spec(str(path))
+    assert "arguments" in spec.unknown
+    assert spec.training["assumed_arguments"] == ["strides"]
+    assert "arguments" not in find_spec(f"checkpoint:{path}?architecture=monai.UNet&arguments={json.dumps(arguments)}").unknown
 
 
 # ONNX

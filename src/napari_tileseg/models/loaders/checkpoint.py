@@ -73,7 +73,9 @@ def read_spec(path: Path, *, architecture: str = "", arguments: str = "") -> Mod
     }
     if match.assumed:
         known["training"] = {"assumed_arguments": list(match.assumed)}
-    return describe(path, known, scores=match.arguments["out_channels"])
+    spec = describe(path, known, scores=match.arguments["out_channels"])
+    # What leaves no trace in weights, such as strides, is likely and not certain, unless the side-car says it.
+    return spec.model_copy(update={"unknown": [*spec.unknown, "arguments"]}) if match.assumed else spec
 
 
 def load(path: Path, spec: ModelSpec, device: str, *, architecture: str = "", arguments: str = "") -> Any:
