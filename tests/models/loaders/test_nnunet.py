@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 
 from napari_tileseg import SegmentOptions, Volume, read_volume, segment
 from napari_tileseg.models.predictor import load_model
@@ -104,3 +105,17 @@ def test_labels_are_the_same_without_scores(name: str, answers: dict[str, NDArra
     case = next(case for case in CASES if case["name"] == name)
     found = segment(image_of(case, sample), f"nnunet:{HERE / case['model']}?folds=0", options=SegmentOptions(device="cpu")).labels
     assert np.mean(found == answers[name]) >= EQUAL
+
+
+@pytest.mark.parametrize("name", ["slices", "regions, coarse"])
+def test_labels_are_those_of_the_predictor_where_it_is_installed(name: str, sample: NDArray[np.uint16]) -> None:
+    reason = "nnU-Net is not installed; its answers are recorded"
+    nnunet = pytest.importorskip("nnunetv2.inference.predict_from_raw_data", reason=reason, exc_type=ImportError)
+    case = next(case for case in CASES if case["name"] == name)
+    image = image_of(case, sample)
+    predictor = nnunet.nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(HERE / case["model"]), use_folds=(0,))
+    pixels = np.asarray(image.data)[None].astype(np.float32)
+    expected = predictor.predict_single_npy_array(pixels, {"spacing": case["spacing"]}, None, None)
+    found = segment(image, f"nnunet:{HERE / case['model']}?folds=0", options=SegmentOptions(device="cpu")).labels
+    assert np.mean(found == expected) >= EQUAL
