@@ -1,44 +1,59 @@
-"""``tileseg models``: which models are here."""
+"""``tileseg models``: which models are here, and bringing, checking, trusting, giving on and removing them."""
 
 from __future__ import annotations
 
+import json
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from napari_tileseg.cli.arguments import Lines
 from napari_tileseg.cli.console import complain, emit, guarded
 from napari_tileseg.cli.program import models
+from napari_tileseg.cli.values import numbers
+from napari_tileseg.errors import OptionsError
 
-__all__ = ["list_", "show"]
+__all__ = ["export", "import_", "list_", "remove", "revoke", "show", "trust", "verify"]
+
+Reference = Annotated[str, typer.Argument(metavar="REF", help="Name or path of a model, or scheme:PATH (onnx:, torchscript:, ...).")]
+
+_UNITS = {"um": "micrometer", "µm": "micrometer", "micrometer": "micrometer", "mm": "millimeter", "millimeter": "millimeter"}
 
 
 @models.command("list")
 def list_(json_lines: Lines = False) -> None:
-    """List the models that are here."""
+    """List the models that are here, with their kind and whether they need trust."""
+    from napari_tileseg.models.archive import printable
+    from napari_tileseg.models.imports import standing
     from napari_tileseg.models.registry import list_models
 
     with guarded(json_lines):
-        specs = list_models()
+        found = [(spec, standing(spec)) for spec in list_models()]
         if json_lines:
-            for spec in specs:
-                emit({"event": "model", **spec.model_dump(mode="json", exclude={"training"})})
+            for spec, facts in found:
+                emit({"event": "model", **spec.model_dump(mode="json", exclude={"training"}), **vars(facts)})
             return
-        width = max((len(spec.name) for spec in specs), default=0)
-        for spec in specs:
-            typer.echo(f"{spec.name:<{width}}  {spec.axes}  {spec.description}")
-        if not specs:
+        width = max((len(spec.name) for spec, _ in found), default=0)
+        kinds = max((len(facts.kind) for _, facts in found), default=0)
+        for spec, facts in found:
+            note = {"needed": "  [needs trust]", "trusted": "  [trusted]"}.get(facts.trust, "")
+            typer.echo(
+                f"{spec.name:<{width}}  {spec.axes:<4}  {facts.kind:<{kinds}}  {printable(spec.description or spec.label, most=300)}{note}"
+            )
+        if not found:
             complain("There are no models here.")
 
 
 @models.command()
-def show(ref: Annotated[str, typer.Argument(metavar="REF", help="Name of a model, or path of a model package.")]) -> None:
-    """Print a model's card."""
-    from napari_tileseg.models.registry import card
+def show(ref: Reference) -> None:
+    """Print a model's card, and what its source does not say."""
+    from napari_tileseg.models.registry import card, find_spec
 
     with guarded():
         text = card(ref)
+        unknown = find_spec(ref).unknown
         if sys.stdout.isatty():
             from rich.console import Console
             from rich.markdown import Markdown
@@ -46,3 +61,167 @@ def show(ref: Annotated[str, typer.Argument(metavar="REF", help="Name of a model
             Console().print(Markdown(text))
         else:
             typer.echo(text)
+        if unknown:
+            complain(f"Not said by its source, hence assumed: {', '.join(unknown)}. Say it once with tileseg models import.")
+
+
+@models.command("import")
+def import_(
+    ref: Reference,
+    axes: Annotated[str | None, typer.Option(help="Axes of one tile: YX or ZYX.")] = None,
+    channels: Annotated[str | None, typer.Option(help="Names of the input channels with commas between them, or their number.")] = None,
+    classes: Annotated[str | None, typer.Option(help="Names of the classes with commas between them, the background first.")] = None,
+    window: Annotated[str | None, typer.Option(help="Size of one tile: 256,256.")] = None,
+    multiple_of: Annotated[int | None, typer.Option(help="What every side of a tile must be a multiple of.")] = None,
+    normalization: Annotated[
+        str | None, typer.Option(help="none, zscore, percentile, percentile:1,99.8 or range:LOW,HIGH: how intensities are scaled.")
+    ] = None,
+    spacing: Annotated[str | None, typer.Option(help="Pixel size it was trained at, with its unit: 0.5,0.5um or 1,1,1mm.")] = None,
+    output: Annotated[str | None, typer.Option(help="softmax (one class for each pixel) or sigmoid (classes may overlap).")] = None,
+    architecture: Annotated[str | None, typer.Option(help="Checkpoints: name of the network, such as monai.UNet.")] = None,
+    arguments: Annotated[str | None, typer.Option(help="Checkpoints: arguments of the network as JSON.")] = None,
+    licence: Annotated[str | None, typer.Option(help="SPDX expression, such as CC-BY-4.0.")] = None,
+    name: Annotated[str, typer.Option(help="Under which it is kept.")] = "",
+    link: Annotated[bool, typer.Option("--link", help="Leave the files where they are.")] = False,
+    json_lines: Lines = False,
+) -> None:
+    """Bring a model into the folder of your own models; what is said here is remembered."""
+    from napari_tileseg.models.imports import import_model
+    from napari_tileseg.models.registry import find_spec
+
+    with guarded(json_lines):
+        answers: dict[str, Any] = {
+            "axes": None if axes is None else f"C{axes.upper().lstrip('C')}",
+            "channels": _names(channels),
+            "classes": None if classes is None else [part.strip() for part in classes.split(",")],
+            "window": numbers(window, "--window"),
+            "multiple_of": multiple_of,
+            "normalization": _normalization(normalization),
+            **_spacing(spacing),
+            "output": output,
+            "architecture": architecture,
+            "arguments": _arguments(arguments),
+            "licence": licence,
+        }
+        place = import_model(ref, {key: value for key, value in answers.items() if value is not None}, name=name, link=link)
+        spec = find_spec(str(place))
+        if json_lines:
+            return emit({"event": "imported", "name": place.name, "unknown": spec.unknown})
+        typer.echo(f"{place.name} is here now: {spec.axes}, {len(spec.channels)} in, {', '.join(spec.classes)} out.")
+        if spec.unknown:
+            complain(f"Not said, hence assumed: {', '.join(spec.unknown)}. Remove it and import it again with the options that say it.")
+
+
+@models.command()
+def remove(ref: Reference) -> None:
+    """Delete a model of your own folder."""
+    from napari_tileseg.models.imports import remove_model
+
+    with guarded():
+        typer.echo(f"{remove_model(ref).name} is gone.")
+
+
+@models.command()
+def verify(ref: Reference, json_lines: Lines = False) -> None:
+    """Check that a model's files are whole, its weights fit, and one tile goes through."""
+    from napari_tileseg.models.imports import verify_model
+
+    with guarded(json_lines):
+        found = verify_model(ref)
+        if json_lines:
+            return emit({"event": "verified", **vars(found)})
+        typer.echo(
+            f"{ref} works: SHA-256 {found.sha256[:12]}..., loaded in {found.seconds_to_load:.1f} s, one tile in "
+            f"{found.seconds_for_tile:.1f} s, {found.scores[1]} scores."
+        )
+
+
+@models.command()
+def trust(path: Annotated[Path, typer.Argument(help="File that may run code, or a folder of them.")]) -> None:
+    """Allow exactly this file, as it is now, to run code. Trust only an author you know."""
+    from napari_tileseg.models import trust as trusting
+
+    with guarded():
+        for entry in trusting.trust(path):
+            typer.echo(f"{entry.name} is trusted: SHA-256 {entry.sha256[:12]}....")
+
+
+@models.command()
+def revoke(
+    path: Annotated[str, typer.Argument(help="File, folder, SHA-256 or name of what was trusted; nothing lists it.")] = "",
+) -> None:
+    """Take trust back; without a name, list what is trusted."""
+    from napari_tileseg.models import trust as trusting
+
+    with guarded():
+        if not path:
+            for entry in trusting.trusted():
+                typer.echo(f"{entry.sha256[:12]}  {entry.since}  {entry.name}")
+            return
+        gone = trusting.revoke(path)
+        for entry in gone:
+            typer.echo(f"{entry.name} is not trusted any more.")
+        if not gone:
+            raise OptionsError(f'"{path}" was not trusted. See tileseg models revoke for what is.')
+
+
+@models.command()
+def export(
+    ref: Reference,
+    path: Annotated[Path, typer.Argument(help="Folder, or a file that ends with .tileseg.zip.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+) -> None:
+    """Write a model in our own format, to give it on."""
+    from napari_tileseg.models.imports import export_model
+
+    with guarded():
+        typer.echo(f"{ref} is in {export_model(ref, path, overwrite=overwrite)}")
+
+
+def _names(text: str | None) -> list[str] | None:
+    if text is None:
+        return None
+    if text.isdecimal():
+        return [f"channel {index + 1}" for index in range(int(text))]
+    return [part.strip() for part in text.split(",")]
+
+
+def _normalization(text: str | None) -> dict[str, Any] | None:
+    """Read ``"percentile:1,99.8"``."""
+    if text is None:
+        return None
+    kind, _, rest = text.partition(":")
+    names = {"percentile": ("lower", "upper"), "range": ("low", "high")}.get(kind, ())
+    try:
+        values = [float(part) for part in rest.split(",")] if rest else []
+    except ValueError:
+        values = [0.0]
+    if kind not in ("none", "zscore", "percentile", "range") or len(values) not in (0, len(names)) or (kind == "range" and not values):
+        raise OptionsError(f'--normalization "{text}" is not accepted. Give none, zscore, percentile, percentile:1,99.8 or range:0,255.')
+    return {"kind": kind, **dict(zip(names, values, strict=False))}
+
+
+def _spacing(text: str | None) -> dict[str, Any]:
+    """Read ``"0.5,0.5um"``."""
+    if text is None:
+        return {}
+    unit = next((unit for unit in sorted(_UNITS, key=len, reverse=True) if text.endswith(unit)), "")
+    try:
+        values = [float(part) for part in text.removesuffix(unit).split(",")]
+    except ValueError:
+        values = []
+    if not values or not unit:
+        raise OptionsError(f'--spacing "{text}" is not accepted. Give one length for each axis and the unit: 0.5,0.5um or 1,1,1mm.')
+    return {"spacing": values, "spacing_unit": _UNITS[unit]}
+
+
+def _arguments(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        told = json.loads(text)
+    except ValueError:
+        told = None
+    if not isinstance(told, dict):
+        raise OptionsError(f'--arguments "{text}" is not accepted. Give JSON: {{"spatial_dims": 2, "in_channels": 1}}.')
+    return told

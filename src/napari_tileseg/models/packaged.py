@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_tileseg.errors import ModelError, WeightsError
+from napari_tileseg.folders import model_folder
 from napari_tileseg.models.archive import Archive, is_safe_name
 from napari_tileseg.models.package import CARD_FILE, SPEC_FILE, WEIGHTS_FILE, build_module
 
@@ -45,8 +46,8 @@ def source(path: Path, spec: ModelSpec) -> Path:
         If they are not there, or the card names a place outside the package that is no whole path.
     """
     given = Path(spec.source)
-    if given.is_absolute():
-        place = given
+    if given.is_absolute() and path.absolute().parent == model_folder().absolute():
+        place = given  # only the user's own folder may say where something else lies
     elif not is_safe_name(spec.source):
         raise ModelError(f"{SPEC_FILE} of {spec.label} names its source {spec.source!r}, which is no file of the package.")
     else:

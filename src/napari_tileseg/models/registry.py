@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -12,6 +13,7 @@ from napari_tileseg.folders import model_folder
 from napari_tileseg.models.archive import printable
 from napari_tileseg.models.checksum import checksum
 from napari_tileseg.models.ensemble import combine, join, split
+from napari_tileseg.models.loaders.describe import sidecar, with_sidecar
 from napari_tileseg.models.loaders.registry import OWN, Place, detect, loaders, parse
 from napari_tileseg.models.package import is_package
 
@@ -106,7 +108,7 @@ def card(ref: str) -> str:
     if members := split(ref):
         return "\n".join(card(member) for member in members)
     place = locate(ref)
-    text = place.loader.call("card", place.path) if place.loader.card else ""
+    text = _readable(place.loader.call("card", place.path)) if place.loader.card else ""
     spec = spec_of(place)
     return text or f"# {spec.label}\n\n{spec.description}\n"
 
@@ -115,6 +117,11 @@ def stamp(ref: str) -> tuple[tuple[str, str, float], ...]:
     """Return path, checksum and date of each model that a reference stands for: it changes when a model does."""
     places = [locate(member) for member in split(ref) or (ref,)]
     return tuple((place.ref, spec_of(place).weights_sha256, _modified(place)) for place in places)
+
+
+def _readable(text: str) -> str:
+    """Return a text without what could steer a terminal."""
+    return "".join(letter for letter in text if letter in "\n\t" or unicodedata.category(letter) not in ("Cc", "Cf"))
 
 
 def _packages() -> list[Path]:
@@ -144,8 +151,10 @@ def _spec_or_none(path: Path) -> ModelSpec | None:
 
 def _modified(place: Place) -> float:
     """Return when a model was last changed."""
+    beside = sidecar(place.path)
     try:
-        return max((file.stat().st_mtime for file in place.loader.members(place.path)), default=0.0)
+        files = [*place.loader.members(place.path), *([beside] if beside.is_file() else [])]
+        return max((file.stat().st_mtime for file in files), default=0.0)
     except OSError as error:
         raise ModelError(f'"{printable(place.path.name)}" cannot be read: {error.strerror or error}. Check its permissions.') from None
 
@@ -155,6 +164,8 @@ def _cached_spec(scheme: str, path: Path, options: tuple[tuple[str, str], ...], 
     # `modified` is part of the key, so that a model that was written anew is read again.
     loader = next(loader for loader in loaders() if loader.scheme == scheme)
     spec = cast("ModelSpec", loader.call("read_spec", path, **dict(options)))
+    if loader is not OWN:
+        spec = with_sidecar(path, spec)
     if not spec.weights_sha256:
         spec = spec.model_copy(update={"weights_sha256": checksum(loader.members(path), path)})
     return spec

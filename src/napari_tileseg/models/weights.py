@@ -1,7 +1,8 @@
-"""Weights in checkpoints of all habits: found, freed of prefixes, and compared with the network they are for."""
+"""Weights in checkpoints of all habits: found, freed of the prefixes of wrappers, and compared with the network they are for."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,11 @@ from napari_tileseg.errors import WeightsError
 from napari_tileseg.models.archive import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from torch import Tensor
 
-__all__ = ["KEYS", "PREFIXES", "Fit", "compare", "find_state", "strip_prefixes"]
+__all__ = ["KEYS", "PREFIXES", "Fit", "best_fit", "compare", "find_state", "variants"]
 
 KEYS = (
     "state_dict",
@@ -67,7 +68,7 @@ class Fit:
         return len(self.missing) + len(self.unexpected) + len(self.shapes)
 
     def __str__(self) -> str:
-        """What does not fit: ``"2 missing (a, b); 1 of another shape (c: 2 x 3 instead of 4 x 3)"``."""
+        """Say what does not fit: ``"2 missing (a, b); 1 of another shape (c: 2 x 3 instead of 4 x 3)"``."""
         parts = []
         for what, names in (("missing", self.missing), ("unexpected", self.unexpected)):
             if names:
@@ -87,7 +88,7 @@ def compare(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[i
 
 
 def find_state(content: Any, label: str) -> dict[str, Tensor]:
-    """Return the weights that a checkpoint holds, by their names without prefixes.
+    """Return the weights that a checkpoint holds, by the names they have there.
 
     Parameters
     ----------
@@ -105,23 +106,34 @@ def find_state(content: Any, label: str) -> dict[str, Tensor]:
     if found is None:
         if isinstance(content, dict):
             there = ", ".join(printable(str(key)) for key in list(content)[:8]) or "nothing"
-            raise WeightsError(
-                f"{label} holds no weights that were found: its keys are {there}. Give a state dict, or one under state_dict."
-            )
+            raise WeightsError(f"{label} holds no weights that were found, only {there}. Give a state dict, or one under state_dict.")
         kind = f"{type(content).__module__}.{type(content).__name__}"
         raise WeightsError(f"{label} holds a {printable(kind)}, no weights. Save the model's state_dict() instead.")
-    return strip_prefixes(found)
+    return found
 
 
-def strip_prefixes(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Remove the prefixes of wrappers where every name has them."""
-    result = {str(name): value for name, value in state.items()}
-    while result:
-        prefix = next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in result)), None)
-        if prefix is None:
-            break
-        result = {name[len(prefix) :]: value for name, value in result.items()}
-    return result
+def variants(state: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the weights under the names they may have without wrappers: as they are, then with one prefix less each time.
+
+    A prefix goes where every name has it; where only most have it, those without it are left out (what a loss or a metric
+    remembers). Whether a prefix belongs to a wrapper or to the network shows only when the names are compared with its own.
+    """
+    result = dict(state)
+    yield result
+    for _ in range(_DEEPEST):
+        heads = Counter(name.partition(".")[0] + "." for name in result if "." in name)
+        prefix, count = max(heads.items(), key=lambda item: item[1], default=("", 0))
+        known = prefix in PREFIXES
+        if not count or (count < len(result) and not (known and count > len(result) / 2)):
+            return
+        result = {name[len(prefix) :]: value for name, value in result.items() if name.startswith(prefix)}
+        yield result
+
+
+def best_fit(expected: Mapping[str, tuple[int, ...]], state: Mapping[str, Any]) -> tuple[Fit, dict[str, Any]]:
+    """Return how weights fit a network best, and the weights under the names that do so."""
+    fits = [(compare(expected, {name: tuple(value.shape) for name, value in names.items()}), names) for names in variants(state)]
+    return min(fits, key=lambda pair: pair[0].problems)
 
 
 def _find(content: Any, depth: int) -> dict[str, Any] | None:

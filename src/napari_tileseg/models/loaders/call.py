@@ -1,19 +1,23 @@
-"""``CallPredictor``: a function from tiles to scores behind the engine's protocol, and which of several results are the scores."""
+"""``CallPredictor``: a function from tiles to scores behind the engine's protocol."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from napari_tileseg.errors import ModelError, TileSegError
+from napari_tileseg.models.nets.outputs import full_scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["CallPredictor", "check_scores", "full_scores"]
+__all__ = ["CallPredictor", "check_scores"]
+
+_MOST_VALUES = 2**28
 
 
 class CallPredictor:
@@ -60,31 +64,6 @@ class CallPredictor:
         return torch.cat(parts)
 
 
-def full_scores(result: Any, batch: torch.Tensor) -> Any:
-    """Return the scores at full size among what a network returns.
-
-    Networks with deep supervision return several, as a list, a tuple, a dictionary, or with an axis of their own; those with a
-    second task return its loss or a reconstruction besides. The scores are the first tensor with the spatial size of the input,
-    or, where none has it, the first of the largest.
-
-    Parameters
-    ----------
-    result : object
-        What the network returned.
-    batch : torch.Tensor, shape (N, C, *window)
-        What it was given.
-    """
-    if isinstance(result, torch.Tensor):
-        return result[:, 0] if result.ndim == batch.ndim + 1 and result.shape[3:] == batch.shape[2:] else result
-    parts = result.values() if isinstance(result, dict) else result
-    if not isinstance(result, dict | list | tuple):
-        return result
-    tensors = [full_scores(part, batch) for part in parts if isinstance(part, torch.Tensor | list | tuple | dict)]
-    tensors = [part for part in tensors if isinstance(part, torch.Tensor) and part.ndim == batch.ndim]
-    whole = next((part for part in tensors if part.shape[2:] == batch.shape[2:]), None)
-    return whole if whole is not None else max(tensors, key=lambda part: part.shape[2:].numel(), default=result)
-
-
 def check_scores(predictor: Any, path: Any) -> None:
     """Try a model whose number of classes is assumed on one empty tile.
 
@@ -96,6 +75,8 @@ def check_scores(predictor: Any, path: Any) -> None:
     spec = predictor.spec
     if not {"axes", "channels", "classes"} & set(spec.unknown):
         return
+    if math.prod(spec.window) * len(spec.channels) > _MOST_VALUES:
+        raise ModelError(f"The card of {path.name} says tiles of {' x '.join(map(str, spec.window))}, which no computer holds. Correct it.")
     again = f'tileseg models import "{path}" --axes {spec.axes[1:]} --channels NAME,NAME --classes NAME,NAME'
     try:
         with torch.inference_mode():

@@ -68,6 +68,7 @@ def load(path: Path, spec: ModelSpec, device: str, *, output: str = "", provider
 
     from napari_tileseg.models.loaders.call import CallPredictor, check_scores
 
+    onnxruntime.disable_telemetry_events()  # nobody is told which models are used here
     layout = _Layout(path, read_onnx(path), output)
     wanted = _provider(provider)
     available = onnxruntime.get_available_providers()
@@ -110,8 +111,8 @@ class _Layout:
                 f"{printable(path.name)} takes an input of {len(self.input.shape)} axes and type {self.input.kind}; "
                 "batch, channel and two or three axes of floating-point numbers are accepted."
             )
-        self.output = self._scores_of(file, output)
         self.last = _channels_last(self.input.shape)
+        self.output = self._scores_of(file, output)
         self.results_last = self.last and _channels_last(self.output.shape) if self.output.shape else self.last
         self.activation = file.last.get(self.output.name, "")
 

@@ -17,8 +17,10 @@ NETWORKS: dict[str, str] = {
     "residual_conv_unet": "napari_tileseg.models.nets.dynamic_unet:ResidualUNet",
     "residual_encoder_unet": "napari_tileseg.models.nets.dynamic_unet:ResidualEncoderUNet",
     "residual_unet": "napari_tileseg.models.nets.residual_unet:ResidualUNet",
+    "monai.DiNTS": "napari_tileseg.models.nets.monai_nets:dints",
+    "monai.VISTA3D": "napari_tileseg.models.nets.monai_nets:vista3d",
 }
-"""Where each architecture lives, as ``module:class``."""
+"""Where each architecture lives, as ``module:class``; those of MONAI's that plain arguments cannot build are here too."""
 
 
 def build_network(name: str, **arguments: Any) -> nn.Module:
@@ -34,7 +36,8 @@ def build_network(name: str, **arguments: Any) -> nn.Module:
     Returns
     -------
     torch module
-        Maps (B, C, *spatial) to raw scores (B, K, *spatial).
+        Maps (B, C, *spatial) to raw scores (B, K, *spatial). Where the class itself returns several results (deep supervision, a
+        second task), a hook takes the scores at full size; the names of the weights are those of the class.
 
     Raises
     ------
@@ -44,9 +47,12 @@ def build_network(name: str, **arguments: Any) -> nn.Module:
     network = _find(name)
     try:
         module: nn.Module = network(**arguments)
-    except (TypeError, ValueError, KeyError, IndexError) as error:
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, NotImplementedError, RuntimeError, AssertionError) as error:
         given = ", ".join(f"{key}={value!r}" for key, value in arguments.items()) or "nothing"
         raise ModelError(f'The network "{name}" cannot be built with {given}: {error}') from error
+    from napari_tileseg.models.nets.outputs import keep_full_scores
+
+    keep_full_scores(module)
     return module
 
 

@@ -23,7 +23,7 @@ __all__ = ["PlainConvUNet", "ResidualEncoderUNet", "ResidualUNet"]
 _LAYERS = ("Dropout", "Dropout2d", "Dropout3d", "ELU", "GELU", "Identity", "LeakyReLU", "Mish", "PReLU", "ReLU", "SiLU")
 """Activations and dropouts that plans may name."""
 
-_DEFAULT = {
+_DEFAULT: dict[str, Any] = {
     "n_stages": 4,
     "features_per_stage": (32, 64, 128, 256),
     "conv_op": "torch.nn.modules.conv.Conv2d",

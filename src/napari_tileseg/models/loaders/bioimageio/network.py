@@ -10,7 +10,7 @@ from torch import nn
 
 from napari_tileseg.errors import ModelError, TrustError, WeightsError
 from napari_tileseg.models.archive import printable
-from napari_tileseg.models.loaders.allowed import known_network
+from napari_tileseg.models.loaders.allowed import harmless, known_network
 from napari_tileseg.models.loaders.bioimageio.tensors import FORMATS
 from napari_tileseg.models.loaders.onnx_file import read_onnx
 from napari_tileseg.models.loaders.python_source import load_source
@@ -188,7 +188,7 @@ def _built(package: Package, architecture: Architecture) -> nn.Module:
             f"The network is {printable(architecture.module)}.{printable(architecture.name)}, of a package that is not on the list; "
             "classes of monai.networks.nets can be built. Export the model with its source file, as ONNX, or as TorchScript."
         )
-    return build_network(name, **architecture.arguments)
+    return build_network(name, **harmless(architecture.arguments))
 
 
 def _torchscript(package: Package, weights: Weights) -> nn.Module:

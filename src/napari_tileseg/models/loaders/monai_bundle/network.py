@@ -10,7 +10,7 @@ from torch import nn
 
 from napari_tileseg.errors import ModelError, WeightsError
 from napari_tileseg.models.archive import printable
-from napari_tileseg.models.loaders.allowed import known_network
+from napari_tileseg.models.loaders.allowed import harmless, known_network
 from napari_tileseg.models.loaders.monai_bundle.expression import Component
 from napari_tileseg.models.loaders.torchscript import open_module
 from napari_tileseg.models.nets import build_network
@@ -93,13 +93,14 @@ def _network(bundle: Bundle) -> nn.Module:
         raise ModelError(f"network_def of {printable(bundle.path.name)} builds nothing. Get the model again.")
     strange = _strange(found)
     if strange is None:
-        return build_network(_name(found), **{key: _built(value) for key, value in found.arguments.items()})
+        network: nn.Module = _built(found)
+        return network
     line = bundle.config.line(strange.target)
     bundle.trusted(f"line {line} builds {printable(strange.target)}, which is none of MONAI's networks and not of torch.nn")
-    network = bundle.built("network_def")
-    if not isinstance(network, nn.Module):
+    built = bundle.built("network_def")
+    if not isinstance(built, nn.Module):
         raise ModelError(f"network_def of {printable(bundle.path.name)} builds no network. Get the model again.")
-    return network
+    return built
 
 
 def _name(component: Component) -> str:
@@ -132,4 +133,4 @@ def _built(value: Any) -> Any:
         return value
     arguments = {key: _built(part) for key, part in value.arguments.items()}
     layer = _layer(value.target) if value.target.startswith("torch.nn.") else None
-    return layer(**arguments) if layer is not None else build_network(_name(value), **arguments)
+    return layer(**arguments) if layer is not None else build_network(_name(value), **harmless(arguments))

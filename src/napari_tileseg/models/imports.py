@@ -1,0 +1,351 @@
+"""Bring models into the user's folder, take them out, write them in our own format, and check that they work."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+import zipfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from napari_tileseg.errors import ModelError, OutputError, TrustError
+from napari_tileseg.folders import model_folder
+from napari_tileseg.models.archive import printable
+from napari_tileseg.models.checksum import checksum
+from napari_tileseg.models.loaders.describe import safe_name
+from napari_tileseg.models.loaders.registry import OWN, Place
+from napari_tileseg.models.package import SPEC_FILE, parse_spec
+from napari_tileseg.models.registry import BUNDLED, find_spec, locate, spec_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from napari_tileseg.models.spec import ModelSpec
+
+__all__ = ["Checked", "Standing", "export_model", "import_model", "remove_model", "standing", "verify_model"]
+
+_SOURCE = "source"
+"""Folder inside a package that holds an imported model's files."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is known of a model besides its card.
+
+    Parameters
+    ----------
+    kind : str
+        Title of its loader.
+    trust : str
+        ``"not needed"``, ``"trusted"`` or ``"needed"``.
+    size : int
+        Bytes of its files.
+    place : {"built in", "own", "elsewhere"}
+    """
+
+    kind: str
+    trust: str
+    size: int
+    place: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check of a model has found: its files are whole, its weights fit, and one empty tile went through."""
+
+    sha256: str
+    seconds_to_load: float
+    seconds_for_tile: float
+    scores: tuple[int, ...]
+
+
+def import_model(ref: str, answers: Mapping[str, Any] | None = None, *, name: str = "", link: bool = False) -> Path:
+    """Bring a model into the user's folder, with what the user says of it, so that its name suffices from then on.
+
+    Weights whose network has a name are written in our own format; of anything else the files themselves are kept, with a card.
+
+    Parameters
+    ----------
+    ref : str
+        Path of a model, or ``scheme:PATH``.
+    answers : mapping, optional
+        Fields of the card that its source does not say, or says wrongly.
+    name : str
+        Under which it is kept; the model's own by default.
+    link : bool
+        Leave the files where they are, and keep only the card.
+
+    Returns
+    -------
+    Path
+        The package.
+
+    Raises
+    ------
+    ModelError
+        If it is no model, or what was said contradicts it.
+    TrustError
+        If its files could run code and the user has not trusted them.
+    OutputError
+        If it is there already, or cannot be written.
+    """
+    place = locate(ref)
+    answers = dict(answers or {})
+    spec = _answered(_spec(place, answers), answers)
+    label = safe_name(name or spec.name)
+    spec = spec.model_copy(update={"name": label})
+    target = model_folder() / label
+    if target.exists():
+        raise OutputError(f'A model "{label}" is there already. Give another name (--name), or remove it: tileseg models remove {label}.')
+    if place.loader is not OWN and spec.architecture and not link and place.loader.scheme == "checkpoint":
+        _write_weights(place, spec, target)
+    elif place.loader is OWN and not find_spec(ref).loader:
+        _copy_own(place, spec, target)
+    else:
+        _wrap(place, spec, target, link=link)
+    try:
+        _try_unknown(target, spec)
+    except TrustError:
+        pass  # it may be trusted later; the copy has the same bytes
+    except ModelError:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
+    return target
+
+
+def remove_model(ref: str) -> Path:
+    """Delete a model of the user's folder; a model that was linked stays where it is.
+
+    Raises
+    ------
+    ModelError
+        If it is built in, or lies elsewhere.
+    OutputError
+        If the system refuses.
+    """
+    path = locate(ref).path
+    if path.parent == BUNDLED:
+        raise ModelError(f"{printable(path.name)} comes with the program, so it cannot be removed.")
+    if path.absolute().parent != model_folder().absolute():
+        raise ModelError(f"{printable(path.name)} is not in {model_folder()}, so it was not removed. Delete it yourself if you want to.")
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    except OSError as error:
+        raise OutputError(f"{path.name} cannot be removed: {error.strerror or error}. Check the folder's permissions.") from None
+    return path
+
+
+def export_model(ref: str, path: Path, *, overwrite: bool = False) -> Path:
+    """Write a model in our own format, a folder or ``.tileseg.zip``.
+
+    A network of torch whose architecture has a name becomes a card and safetensors. Of anything else the files are put beside the
+    card, so that the package can be given on; what could run code still needs trust.
+
+    Raises
+    ------
+    ModelError
+        If it is an ensemble, or cannot be loaded.
+    OutputError
+        If something is there already, or it cannot be written.
+    """
+    if path.exists() and not overwrite:
+        raise OutputError(f'"{path}" is there already. Give another name, or replace it with --overwrite.')
+    if ref.startswith("ensemble:"):
+        raise ModelError("An ensemble is not one model. Export its members one by one.")
+    place = locate(ref)
+    spec = spec_of(place)
+    if spec.architecture and not (place.loader is OWN and spec.loader) and _write_weights(place, spec, path):
+        return path
+    _wrap(place, spec, path, link=False)
+    return path
+
+
+def verify_model(ref: str) -> Checked:
+    """Load a model, compare its checksum, and compute one empty tile on the processor.
+
+    Raises
+    ------
+    ModelError
+        If its files were changed or damaged, its weights do not fit, or it does not return what its card says.
+    """
+    import torch
+
+    from napari_tileseg.models.predictor import load_model
+
+    spec = find_spec(ref)
+    began = time.perf_counter()
+    predictor: Any = load_model(ref, device="cpu")
+    loaded = time.perf_counter() - began
+    began = time.perf_counter()
+    scores = _one_tile(predictor, spec, torch)
+    return Checked(spec.weights_sha256, loaded, time.perf_counter() - began, tuple(scores.shape))
+
+
+def standing(spec: ModelSpec, ref: str = "") -> Standing:
+    """Return kind, trust, size and place of a model."""
+    from napari_tileseg.models.loaders.registry import find_loader
+    from napari_tileseg.models.packaged import source
+    from napari_tileseg.models.trust import is_trusted
+
+    place = locate(ref or spec.name)
+    loader, path = place.loader, place.path
+    if loader is OWN and spec.loader:
+        try:
+            loader, path = find_loader(spec.loader), source(path, spec)
+        except ModelError:
+            return Standing(spec.loader, "not needed", 0, _where(place))
+    files = loader.members(path)
+    trust = "not needed"
+    if loader.runs_code:
+        trust = "trusted" if files and all(is_trusted(file) for file in files) else "needed"
+    return Standing(loader.title, trust, sum(file.stat().st_size for file in files), _where(place))
+
+
+def _where(place: Place) -> str:
+    folder = place.path.absolute().parent
+    return "built in" if folder == BUNDLED else "own" if folder == model_folder().absolute() else "elsewhere"
+
+
+def _spec(place: Place, answers: dict[str, Any]) -> ModelSpec:
+    """Return the card; what names the network of a checkpoint must be known before it can be read."""
+    if place.loader.scheme == "checkpoint" and "architecture" in answers:
+        options = {"architecture": answers["architecture"], "arguments": json.dumps(answers.get("arguments", {}))}
+        return spec_of(Place(place.loader, place.path, {**place.options, **options}))
+    return spec_of(place)
+
+
+def _answered(spec: ModelSpec, answers: dict[str, Any]) -> ModelSpec:
+    """Return a card with what the user says; those fields are known from then on."""
+    known = {name: value for name, value in answers.items() if value is not None}
+    values = spec.model_dump(mode="json")
+    if "axes" in known and known["axes"] != spec.axes and "window" not in known:
+        values["window"] = [values["window"][-1]] * (len(known["axes"]) - 1)
+        values["spacing"] = values["output_offset"] = values["mirror_axes"] = None
+    if "classes" in known and "colors" not in known:
+        values["colors"] = []
+    values |= known
+    values["unknown"] = [name for name in spec.unknown if name not in known]
+    return parse_spec(values, "What was said of the model")
+
+
+def _write_weights(place: Place, spec: ModelSpec, target: Path) -> bool:
+    """Write the network in our own format; tell whether it is one network whose weights are at hand."""
+    from napari_tileseg.models.nets.shapes import expected_shapes
+    from napari_tileseg.models.package import write_package
+    from napari_tileseg.models.weights import compare
+
+    predictor: Any = place.loader.call("load", place.path, spec, "cpu", **_told(place))
+    module = getattr(predictor, "module", None)
+    if module is None:
+        return False
+    state = module.state_dict()
+    fit = compare(expected_shapes(spec.architecture, spec.arguments), {key: tuple(value.shape) for key, value in state.items()})
+    if not fit.exact:
+        raise ModelError(f"The network of {spec.label} is not {spec.architecture} as its card says: {fit}.")
+    text = place.loader.call("card", place.path) if place.loader.card else ""
+    kept = spec.model_copy(update={"loader": "", "source": "", "source_options": {}})
+    write_package(target, kept, state, card=text)
+    return True
+
+
+def _told(place: Place) -> dict[str, str]:
+    return {name: value for name, value in place.options.items() if name not in ("architecture", "arguments")}
+
+
+def _copy_own(place: Place, spec: ModelSpec, target: Path) -> None:
+    from napari_tileseg.models.package import build_module, write_package
+    from napari_tileseg.models.packaged import card
+
+    _, module = build_module(place.path)
+    write_package(target, spec, module.state_dict(), card=card(place.path))
+
+
+def _wrap(place: Place, spec: ModelSpec, target: Path, *, link: bool) -> None:
+    """Write a card around the files of a model of another kind."""
+    loader, path, options = place.loader, place.path, dict(place.options)
+    if loader is OWN and spec.loader:
+        from napari_tileseg.models.loaders.registry import find_loader
+        from napari_tileseg.models.packaged import source
+
+        loader, options = find_loader(spec.loader), dict(spec.source_options)
+        path = source(path, spec)
+    files = loader.members(path)
+    root = path if path.is_dir() else path.parent
+    inside = "" if path.is_dir() else f"/{path.name}"
+    update = {
+        "loader": loader.scheme,
+        "source": str(path.absolute()) if link else f"{_SOURCE}{inside}",
+        "source_options": {key: str(value) for key, value in options.items()},
+        "weights_sha256": checksum(files, path),
+    }
+    spec = spec.model_copy(update=update)
+    temporary = target.with_name(f".{target.name}.{uuid4().hex[:8]}")
+    try:
+        temporary.mkdir(parents=True)
+        (temporary / SPEC_FILE).write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        for file in [] if link else files:
+            copy = temporary / _SOURCE / file.relative_to(root)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+        if target.name.endswith(".zip"):
+            _zip(temporary, target)
+        else:
+            if target.exists():
+                shutil.rmtree(target)
+            os.replace(temporary, target)
+    except OSError as error:
+        raise OutputError(f"The model cannot be written to {target}: {error.strerror or error}. Choose another folder.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _zip(folder: Path, target: Path) -> None:
+    archive = folder.with_name(folder.name + ".zip")
+    try:
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as stream:
+            for file in sorted(folder.rglob("*")):
+                if file.is_file():
+                    stream.write(file, file.relative_to(folder).as_posix())
+        os.replace(archive, target)
+    finally:
+        archive.unlink(missing_ok=True)
+
+
+def _try_unknown(target: Path, spec: ModelSpec) -> None:
+    """Load the new package and compute one empty tile, so that a wrong answer shows now and not during a run."""
+    import torch
+
+    from napari_tileseg.models.predictor import load_model
+
+    predictor: Any = load_model(str(target), device="cpu")
+    _one_tile(predictor, spec, torch)
+
+
+def _one_tile(predictor: Any, spec: ModelSpec, torch: Any) -> Any:
+    size = "x".join(str(side) for side in spec.window)
+    try:
+        with torch.inference_mode():
+            scores = predictor(torch.zeros(1, len(spec.channels), *spec.window))
+    except ModelError:
+        raise
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = printable(lines[-1]) if lines else type(error).__name__
+        raise ModelError(f"{spec.label} fails on one tile of {size} with {len(spec.channels)} channels: {reason}.") from None
+    lost = spec.output_offset or (0,) * spec.spatial_ndim
+    expected = (1, len(spec.score_names), *(side - 2 * less for side, less in zip(spec.window, lost, strict=True)))
+    if tuple(scores.shape) != expected:
+        found = " x ".join(map(str, scores.shape[1:]))
+        wanted = " x ".join(map(str, expected[1:]))
+        raise ModelError(
+            f"{spec.label} returns scores of {found} for a tile of {size}; its card says {wanted}. "
+            f"Say its classes (--classes, one name for each of the {scores.shape[1]} scores)."
+        )
+    return scores
