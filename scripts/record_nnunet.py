@@ -6,7 +6,8 @@ Run it in an environment of its own, from the root of the repository; nothing of
     nnunet-venv/bin/pip install torch
     nnunet-venv/bin/pip install --no-deps nnunetv2==2.8.1 dynamic-network-architectures acvl-utils batchgenerators batchgeneratorsv2
     nnunet-venv/bin/pip install SimpleITK scikit-image scikit-learn nibabel pandas seaborn yacs einops blosc2 fft-conv-pytorch graphviz
-    nnunet-venv/bin/python scripts/record_nnunet.py FOLDER_OF_HIPPOCAMPUS_MRI
+    nnunet-venv/bin/python scripts/record_nnunet.py FOLDER_OF_HIPPOCAMPUS_MRI    # trains, then records
+    nnunet-venv/bin/python scripts/record_nnunet.py                              # records the cases of cases.json again
 
 timm, and torchvision with it, is imported by trainers that are not used here; a stand-in keeps it out.
 """
@@ -22,12 +23,13 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
 TARGET = Path(__file__).parent.parent / "tests" / "models" / "loaders" / "nnunet"
 CASES = 24
-EPOCHS, STEPS = 4, 60
+EPOCHS, STEPS = 12, 100
 DATASET = "Dataset901_Hippocampus"
 REGIONS = "Dataset902_HippocampusRegions"
 
@@ -144,13 +146,12 @@ def main() -> None:
         (work / name).mkdir(parents=True, exist_ok=True)
         os.environ[f"nnUNet_{name}"] = str(work / name)
     os.environ.update(nnUNet_n_proc_DA="1", nnUNet_def_n_proc="1", nnUNet_compile="f")
-    keep_timm_out()
     write_raw(source, work / "raw")
     preprocessed = work / "preprocessed"
     plan(901, DATASET, preprocessed)
     plan(902, REGIONS, preprocessed)
-    if TARGET.exists():
-        shutil.rmtree(TARGET)
+    for name in (DATASET, REGIONS):
+        shutil.rmtree(TARGET / name, ignore_errors=True)
     os.environ["nnUNet_n_proc_DA"] = "0"  # augment in this process; while planning, the number must be positive
     for dataset, configuration, folds in ((DATASET, "3d_fullres", (0, 1)), (DATASET, "2d", (0,)), (REGIONS, "3d_fullres", (0,))):
         for fold in folds:
@@ -158,5 +159,84 @@ def main() -> None:
         slim(folder, TARGET / dataset / folder.name, keep_state=configuration == "2d")
 
 
+def edited(content: dict[str, Any], edits: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy with some values exchanged; their places are written with slashes."""
+    copy = json.loads(json.dumps(content))
+    for place, value in edits.items():
+        *parents, last = place.split("/")
+        inner = copy
+        for parent in parents:
+            inner = inner[parent]
+        inner[last] = value
+    return copy
+
+
+def made(images: dict[str, np.ndarray], case: dict[str, Any]) -> np.ndarray:
+    """Make the image of a case, shape (Z, Y, X); the test does the same."""
+    image = images[case["image"]]
+    image = image[tuple(slice(*part) for part in case.get("part", []))]
+    image = np.tile(image, case.get("tile", [1, 1, 1]))
+    if "scale" in case:
+        image = np.round(image * case["scale"]).astype(image.dtype)
+    image = np.pad(image, case.get("pad", 0))
+    for hole in case.get("holes", []):
+        image[tuple(slice(*part) for part in hole)] = 0
+    return image
+
+
+def answer(folder: Path, case: dict[str, Any], image: np.ndarray, properties: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels and probabilities of nnU-Net's own predictor, with everything as it is by default."""
+    import torch
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    checkpoint = f"checkpoint_{case.get('checkpoint', 'final')}.pth"
+    predictor.initialize_from_trained_model_folder(str(folder), use_folds=tuple(case.get("folds", [0])), checkpoint_name=checkpoint)
+    found = predictor.predict_single_npy_array(image, properties, None, None, save_or_return_probabilities=True)
+    return found[0], found[1]
+
+
+class Wide:
+    """Stands for torch where the predictor allocates its sums, which it keeps in half precision."""
+
+    def __getattr__(self, name: str) -> Any:
+        import torch
+
+        return torch.float32 if name == "half" else getattr(torch, name)
+
+
+def record() -> None:
+    """Ask the predictor about each case of ``cases.json``, as it is and with sums in float32, and write ``answers.npz``."""
+    import SimpleITK as sitk
+    from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+    from nnunetv2.inference import predict_from_raw_data
+
+    sample = sitk.ReadImage(str(TARGET.parents[3] / "sample_data" / "hippocampus_mri.nii.gz"))
+    images = {"sample": np.round(sitk.GetArrayFromImage(sample)).astype(np.uint16)}
+    arrays: dict[str, np.ndarray] = {}
+    for case in json.loads((TARGET / "cases.json").read_text()):
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary) / "model"
+            shutil.copytree(TARGET / case["model"], folder)
+            for name in ("plans", "dataset"):
+                file = folder / f"{name}.json"
+                file.write_text(json.dumps(edited(json.loads(file.read_text()), case.get(name, {}))))
+            if "file" in case:
+                image, properties = SimpleITKIO().read_images([str(TARGET / case["file"])])
+            else:
+                image, properties = made(images, case)[None].astype(np.float32), {"spacing": case["spacing"]}
+            labels, _ = answer(folder, case, image, dict(properties))
+            with patch.object(predict_from_raw_data, "torch", Wide()):
+                wide, scores = answer(folder, case, image, dict(properties))
+        arrays[case["name"]] = labels.astype(np.uint8)
+        arrays[f"{case['name']}, float32"] = wide.astype(np.uint8)
+        arrays[f"{case['name']}, probabilities"] = scores[:, ::5, ::5, ::5].astype(np.float16)
+        print(f"{case['name']}: {labels.shape}, {np.bincount(labels.ravel())}, {np.count_nonzero(labels != wide)} differ in float32")
+    np.savez_compressed(TARGET / "answers.npz", **arrays)
+
+
 if __name__ == "__main__":
-    main()
+    keep_timm_out()
+    if len(sys.argv) > 1:
+        main()
+    record()

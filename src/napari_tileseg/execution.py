@@ -16,7 +16,7 @@ from napari_tileseg.engine.damage import Damage
 from napari_tileseg.engine.events import Event, Finished, Planned, Progress, SlabDone, Warned
 from napari_tileseg.engine.faults import Relief
 from napari_tileseg.engine.grid import Grid, ResampledSink, ResampledSource
-from napari_tileseg.engine.interpolate import InterpolatedSource, choose_kernel
+from napari_tileseg.engine.interpolate import InterpolatedSource, Return, choose_kernel
 from napari_tileseg.engine.journal import Keeper, damaged
 from napari_tileseg.engine.levels import View, choose_view
 from napari_tileseg.engine.limits import Limits
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from napari_tileseg.engine.precision import Verdict
     from napari_tileseg.engine.protocols import Predictor, Sink, Source
     from napari_tileseg.engine.recipe import Recipe
-    from napari_tileseg.engine.restore import Return
     from napari_tileseg.engine.scan import Turn
     from napari_tileseg.engine.tiles import Tile, TilePlan
     from napari_tileseg.job import SegmentOptions
@@ -327,8 +326,6 @@ class Run:
 
     def _return(self) -> Return:
         """Return how scores come back to the image's grid."""
-        from napari_tileseg.engine.restore import Return
-
         rule = self.predictor.spec.resampling.scores
         assert rule is not None  # `_restored` has looked
         ours, models = self.view.spacings(self.predictor.spec)

@@ -121,16 +121,21 @@ def remove(ref: Reference) -> None:
 @models.command()
 def verify(ref: Reference, json_lines: Lines = False) -> None:
     """Check that a model's files are whole, its weights fit, and one tile goes through."""
+    from napari_tileseg.models.checks import sentence
     from napari_tileseg.models.imports import verify_model
+    from napari_tileseg.verification import verify as run_tests
 
     with guarded(json_lines):
         found = verify_model(ref)
+        tests = run_tests(ref)
         if json_lines:
-            return emit({"event": "verified", **vars(found)})
+            return emit({"event": "verified", **vars(found), "tests": [vars(test) for test in tests]})
         typer.echo(
             f"{ref} works: SHA-256 {found.sha256[:12]}..., loaded in {found.seconds_to_load:.1f} s, one tile in "
             f"{found.seconds_for_tile:.1f} s, {found.scores[1]} scores."
         )
+        for test in tests:
+            typer.echo(f"Test {sentence(test)}.")
 
 
 @models.command()

@@ -140,8 +140,7 @@ class AxisMap:
         whole = "plane" if len(self.spatial) == 2 else "volume"
         if not self.iterated:
             return f"One {whole}."
-        words = {"T": "frames", "Z": "planes"}
-        parts = [f"{axis} = {self.sizes[axis]} {words[axis]}" for axis in self.iterated]
+        parts = [f"{axis} = {self.sizes[axis]} {'frames' if axis == 'T' else 'planes'}" for axis in self.iterated]
         return f"{', '.join(parts)}, each by itself."
 
 

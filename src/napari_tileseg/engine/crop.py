@@ -43,8 +43,8 @@ class Inside:
         """Return the mask of a region of a sample, both inside the box; None: all of it."""
         if self.mask is None:
             return None
-        place = (slice(span.start - start, span.stop - start) for span, (start, _) in zip(region, self.box[1:], strict=True))
-        found: NDArray[np.bool_] = self.mask[(sample - self.box[0][0], *place)]
+        place = tuple(slice(span.start - start, span.stop - start) for span, (start, _) in zip(region, self.box[1:], strict=True))
+        found: NDArray[np.bool_] = self.mask[sample - self.box[0][0]][place]
         return found
 
 
@@ -82,7 +82,7 @@ def find_inside(
             check()
             inside = (reader.read(region) != 0).any(axis=0)
             if mask is not None:
-                mask[(index, *region)] = inside
+                mask[index][region] = inside
             filled[0][index] |= inside.any()
             for axis, span in enumerate(region):
                 others = tuple(other for other in range(len(region)) if other != axis)

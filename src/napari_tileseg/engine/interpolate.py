@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
     from napari_tileseg.engine.grid import Grid
     from napari_tileseg.engine.protocols import Source
+    from napari_tileseg.engine.scan import Turn
     from napari_tileseg.models.resampling import Interpolation
 
     Limits = Callable[[int | None, int], tuple[NDArray[np.float64], NDArray[np.float64]]]
 
-__all__ = ["InterpolatedSource", "Kernel", "choose_kernel"]
+__all__ = ["InterpolatedSource", "Kernel", "Return", "choose_kernel"]
 
 _EDGE = 12
 """Pixels by which SciPy repeats the border before it looks for the coefficients of a spline."""
@@ -88,6 +89,29 @@ def _coarsest(sizes: Mapping[str, float]) -> str:
     return largest[0] if len(largest) == 1 else ""
 
 
+@dataclass(frozen=True)
+class Return:
+    """How scores come back to the image's grid.
+
+    Parameters
+    ----------
+    grid : Grid
+        Of the image and of the model.
+    orders : tuple of int
+        Of the interpolation, 0 or 1 for each axis of space.
+    activation : str
+        "softmax" or "sigmoid": scores are probabilities on their way, and logits again at its end. Empty: they stay what they are.
+    """
+
+    grid: Grid
+    orders: tuple[int, ...]
+    activation: str = ""
+
+    def turned(self, turn: Turn) -> Return:
+        """Return the same for axes in the order of the loop."""
+        return Return(self.grid.turned(turn.forth), turn.forth(self.orders), self.activation)
+
+
 class InterpolatedSource:
     """A source on the model's grid over one on the image's; reads only what a tile needs, and what a spline reaches around it.
 
@@ -117,7 +141,8 @@ class InterpolatedSource:
 
     def read(self, region: tuple[slice, ...]) -> NDArray[np.float32]:
         """Return normalised intensities of a region of the model's grid, shape (C, *region)."""
-        mixes, spans = [], []
+        mixes: list[tuple[int, NDArray[np.intp], NDArray[np.float64]] | None] = []
+        spans = []
         for axis, (span, order) in enumerate(zip(region, self._kernel.orders, strict=True)):
             size = self._grid.image[axis]
             if self._grid.unchanged(axis):
@@ -166,7 +191,7 @@ def _interpolated(
         block = spline_filter1d(np.pad(block, padding, mode="edge"), order, axis=axis, output=np.float64, mode="nearest")
         first -= before
     along = (-1, *(1,) * (block.ndim - axis - 1))
-    total = block.take(places[:, 0] - first, axis=axis) * weights[:, 0].reshape(along)
+    total: NDArray[np.float64] = block.take(places[:, 0] - first, axis=axis) * weights[:, 0].reshape(along)
     for index in range(1, places.shape[1]):
         total += block.take(places[:, index] - first, axis=axis) * weights[:, index].reshape(along)
     return total

@@ -9,7 +9,6 @@ of it, two rows at most, is kept. ::
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,36 +22,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_tileseg.engine.grid import Grid
-    from napari_tileseg.engine.scan import Turn
+    from napari_tileseg.engine.interpolate import Return
 
-__all__ = ["Restorer", "Return"]
+__all__ = ["Restorer"]
 
 _PIECE = 1 << 22
 """Scores on the image's grid that exist at once, unless one row or line has more."""
-
-
-@dataclass(frozen=True)
-class Return:
-    """How scores come back to the image's grid.
-
-    Parameters
-    ----------
-    grid : Grid
-        Of the image and of the model.
-    orders : tuple of int
-        Of the interpolation, 0 or 1 for each axis of space.
-    activation : str
-        "softmax" or "sigmoid": scores are probabilities on their way, and logits again at its end. Empty: they stay what they are.
-    """
-
-    grid: Grid
-    orders: tuple[int, ...]
-    activation: str = ""
-
-    def turned(self, turn: Turn) -> Return:
-        """Return the same for axes in the order of the loop."""
-        return Return(self.grid.turned(turn.forth), turn.forth(self.orders), self.activation)
 
 
 class Restorer:
@@ -146,8 +121,8 @@ class Restorer:
 
     def _mix(self, block: torch.Tensor, axis: int, start: int, stop: int, origin: int) -> torch.Tensor:
         """Interpolate along one axis of a block that begins at `origin` of the model's grid; always a new tensor."""
-        places, weights = (values[start:stop] for values in self._taps[axis])
-        return _weighted(block, axis + 1, places - origin, weights)
+        places, weights = self._taps[axis]
+        return _weighted(block, axis + 1, places[start:stop] - origin, weights[start:stop])
 
 
 def _weighted(block: torch.Tensor, axis: int, places: NDArray[np.intp], weights: NDArray[np.float64]) -> torch.Tensor:

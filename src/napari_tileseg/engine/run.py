@@ -25,7 +25,7 @@ from napari_tileseg.engine.objects import Objects
 from napari_tileseg.engine.precision import Verdict, decide
 from napari_tileseg.engine.predict import Network, out_of_memory
 from napari_tileseg.engine.recipe import Recipe, resolve
-from napari_tileseg.engine.restore import Restorer, Return
+from napari_tileseg.engine.restore import Restorer
 from napari_tileseg.engine.scan import Turn
 from napari_tileseg.engine.stitch import Slab
 from napari_tileseg.engine.strips import Strips
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_tileseg.engine.interpolate import Return
     from napari_tileseg.engine.memory import Estimate
     from napari_tileseg.engine.protocols import Predictor, Sink, Source
     from napari_tileseg.engine.tiles import Placed, Row, TilePlan

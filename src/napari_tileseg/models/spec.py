@@ -141,9 +141,7 @@ class ModelSpec(BaseModel):
         description="Where the axes of a volume lead in the body, as the network knows them: SAR for Z to superior, Y to anterior, "
         "X to right. Empty: as the image is stored.",
     )
-    crop: Literal["none", "nonzero"] = Field(
-        "none", description="nonzero: an image counts up to the box of what is not 0; no more is seen."
-    )
+    crop: Literal["none", "nonzero"] = Field("none", description="nonzero: no more of an image is seen than the box of what is not 0.")
 
     window: tuple[int, ...] = Field(description="Size of one tile.")
     multiple_of: int = Field(1, ge=1, description="Every side of a tile must be a multiple of this.")
@@ -207,16 +205,15 @@ class ModelSpec(BaseModel):
             raise ValueError(f"orientation {self.orientation!r} is for volumes only")
         if self.mirror_axes is not None and not set(self.mirror_axes) <= set(self.spatial_axes):
             raise ValueError(f"mirror_axes {self.mirror_axes!r} may hold the letters {self.spatial_axes} only")
-        strange = next((name for name in self.unknown if name not in type(self).model_fields), None)
-        if strange is not None:
-            raise ValueError(f"unknown names {strange!r}, which is no field of a card")
         if self.normalization.kind == "channels" and len(self.normalization.channels) != len(self.channels):
             raise ValueError(f"{len(self.normalization.channels)} rules were given to normalise {len(self.channels)} channels")
         values = self.region_values
-        if self.output == "regions" and (
-            len(values) != len(self.score_names) or not all(0 < value < len(self.classes) for value in values)
-        ):
+        known = all(0 < value < len(self.classes) for value in values)
+        if self.output == "regions" and (len(values) != len(self.score_names) or not known):
             raise ValueError(f"region_values {values} must name a class for each of the {len(self.score_names)} score channels")
+        strange = next((name for name in self.unknown if name not in type(self).model_fields), None)
+        if strange is not None:
+            raise ValueError(f"unknown names {strange!r}, which is no field of a card")
         if self.colors and len(self.colors) != len(self.foreground_classes):
             raise ValueError(f"{len(self.colors)} colours were given for {len(self.foreground_classes)} classes")
         return self

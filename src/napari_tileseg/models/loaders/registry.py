@@ -150,8 +150,22 @@ def _room(scheme: str, title: str, suffixes: tuple[str, ...], *, room: str = "",
     return Loader(scheme, title, suffixes, f"{module}:detect", f"{module}:read_spec", f"{module}:load", card=f"{module}:card", **more)
 
 
+NNUNET = Loader(
+    "nnunet",
+    "nnU-Net",
+    (".zip",),
+    f"{_HERE}.nnunet.results:detect",
+    f"{_HERE}.nnunet.card:read_spec",
+    f"{_HERE}.nnunet.network:load",
+    extra="nnunet",
+    files=f"{_HERE}.nnunet.results:files",
+    options=("configuration", "folds", "checkpoint", "trainer", "plans"),
+)
+"""Results folders and exports of nnU-Net v2."""
+
 BUILTIN: tuple[Loader, ...] = (
     OWN,
+    NNUNET,
     _room(
         "bioimageio",
         "BioImage.IO",

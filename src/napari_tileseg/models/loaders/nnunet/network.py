@@ -1,0 +1,150 @@
+"""From checkpoints of nnU-Net to a predictor: the network of the plans with the weights of each fold."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from napari_tileseg.errors import ModelError, WeightsError
+from napari_tileseg.models.archive import printable
+from napari_tileseg.models.ensemble import Ensemble
+from napari_tileseg.models.loaders.nnunet.card import letters
+from napari_tileseg.models.loaders.nnunet.checkpoint import read_weights
+from napari_tileseg.models.loaders.nnunet.plans import Plans
+from napari_tileseg.models.loaders.nnunet.results import Results, choose
+from napari_tileseg.models.nets import build_network
+from napari_tileseg.models.predictor import from_module
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from napari_tileseg.models.predictor import Predictor
+    from napari_tileseg.models.spec import ModelSpec
+
+__all__ = ["Folds", "load"]
+
+_OWN = {"PlainConvUNet": "plain_conv_unet", "ResidualEncoderUNet": "residual_encoder_unet", "ResidualUNet": "residual_conv_unet"}
+"""Networks that this package has itself."""
+
+_PACKAGE = "dynamic_network_architectures"
+
+_ELSEWHERE = {
+    f"{_PACKAGE}.architectures.primus.Primus",
+    f"{_PACKAGE}.architectures.primus.PrimusV2",
+}
+"""Other networks that plans may name; they come from the package, and no other name is ever imported."""
+
+
+class Folds(Ensemble):
+    """Networks of several folds under one card, whose scores are averaged.
+
+    Parameters
+    ----------
+    members : sequence of Predictor
+    spec : ModelSpec
+        Of all of them together.
+    """
+
+    def __init__(self, members: list[Predictor], spec: ModelSpec) -> None:
+        super().__init__(members)
+        self.spec = spec
+
+
+class _Turned(nn.Module):
+    """A network that was trained on turned volumes, fed with volumes as they are."""
+
+    def __init__(self, network: nn.Module, order: tuple[int, ...]) -> None:
+        super().__init__()
+        self.network = network
+        self._forth = (0, 1, *(2 + axis for axis in order))
+        self._back = (0, 1, *(2 + order.index(axis) for axis in range(len(order))))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.network(x.permute(self._forth).contiguous())
+        return scores.permute(self._back)
+
+
+def load(path: Path, spec: ModelSpec, device: str, **options: str) -> Predictor | Folds:
+    """Load the folds that a path and options mean.
+
+    Parameters
+    ----------
+    path : Path
+        A results folder at any level, or an export.
+    spec : ModelSpec
+        As `read_spec` returned it.
+    device : str
+        One that torch knows.
+    **options
+        See `choose`.
+
+    Raises
+    ------
+    TrustError
+        If a checkpoint names something that could run code.
+    WeightsError, ModelError
+        If one is damaged, or does not fit its plans; or the network is none that is known.
+    """
+    results = Results(path)
+    choice = choose(results, **options)
+    dataset = results.json(choice.trained.path("dataset.json"))
+    plans = Plans(results.json(choice.trained.path("plans.json")), dataset, str(spec.training["configuration"]))
+    alone = spec.model_copy(update={"members": []})
+    members = []
+    for name in choice.checkpoints:
+        weights = read_weights(results.file(name))
+        network = _build(plans, spec, weights)
+        _fill(network, weights, name)
+        members.append(from_module(_oriented(network, plans), alone, device=device))
+    return members[0] if len(members) == 1 else Folds(members, spec)
+
+
+def _build(plans: Plans, spec: ModelSpec, weights: Mapping[str, Any]) -> nn.Module:
+    """Build the network that the plans name."""
+    dotted, arguments = plans.network
+    kind = dotted.rpartition(".")[2]
+    if any(key.endswith(".running_mean") for key in weights) and "InstanceNorm" in str(arguments.get("norm_op")):
+        # A trainer that exchanges the normalisation leaves the plans as they are.
+        arguments |= {"norm_op": f"torch.nn.BatchNorm{plans.ndim}d", "norm_op_kwargs": {"eps": 1e-5, "affine": True}}
+    inputs, outputs = len(spec.channels), len(spec.score_names)
+    if kind in _OWN and dotted.startswith(f"{_PACKAGE}.architectures."):
+        return build_network(_OWN[kind], input_channels=inputs, num_classes=outputs, **arguments)
+    if dotted not in _ELSEWHERE:
+        known = ", ".join([*_OWN, *(name.rpartition(".")[2] for name in sorted(_ELSEWHERE))])
+        raise ModelError(f'The plans name the network "{printable(dotted)}". Known are {known}; nothing else is imported.')
+    module, _, attribute = dotted.rpartition(".")
+    network_class = getattr(import_module(module), attribute)
+    try:
+        network: nn.Module = network_class(input_channels=inputs, num_classes=outputs, **arguments)
+    except (TypeError, ValueError, KeyError, AssertionError) as error:
+        raise ModelError(f"The network {kind} cannot be built from the plans: {printable(str(error))}") from error
+    return network
+
+
+def _fill(network: nn.Module, weights: Mapping[str, Any], name: str) -> None:
+    """Put weights into a network; all must fit."""
+    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in weights.items() if isinstance(value, torch.Tensor)}
+    problems = [
+        f"{len(keys)} {what} ({', '.join(printable(key) for key in keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for what, keys in (
+            ("missing", sorted(expected.keys() - found.keys())),
+            ("unexpected", sorted(found.keys() - expected.keys())),
+            ("of another shape", sorted(key for key in expected.keys() & found.keys() if expected[key] != found[key])),
+        )
+        if keys
+    ]
+    if problems:
+        raise WeightsError(f"The weights in {name} do not fit the network of the plans: {'; '.join(problems)}.")
+    network.load_state_dict(dict(weights))
+
+
+def _oriented(network: nn.Module, plans: Plans) -> nn.Module:
+    """Return a network for axes in the image's order."""
+    axes = letters(plans)
+    ordered = "".join(sorted(axes, key="ZYX".index))
+    return network if axes == ordered else _Turned(network, tuple(ordered.index(axis) for axis in axes))
