@@ -22,10 +22,14 @@ import tempfile
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+import nibabel
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TARGET = Path(__file__).parent.parent / "tests" / "models" / "loaders" / "nnunet"
 CASES = 24
@@ -84,10 +88,10 @@ def plan(dataset: int, name: str, preprocessed: Path) -> None:
     plan_experiments([dataset])
     file = preprocessed / name / "nnUNetPlans.json"
     plans = json.loads(file.read_text())
-    for configuration, patch, features in (("2d", [32, 40], [8, 16, 24]), ("3d_fullres", [24, 32, 24], [6, 12, 24])):
+    for configuration, window, features in (("2d", [32, 40], [8, 16, 24]), ("3d_fullres", [24, 32, 24], [6, 12, 24])):
         chosen = plans["configurations"][configuration]
-        ndim = len(patch)
-        chosen["patch_size"], chosen["batch_size"], chosen["batch_dice"] = patch, 4 if ndim == 3 else 12, False
+        ndim = len(window)
+        chosen["patch_size"], chosen["batch_size"], chosen["batch_dice"] = window, 4 if ndim == 3 else 12, False
         arguments = chosen["architecture"]["arch_kwargs"]
         arguments.update(
             n_stages=3,
@@ -196,6 +200,26 @@ def answer(folder: Path, case: dict[str, Any], image: np.ndarray, properties: di
     return found[0], found[1]
 
 
+def as_it_is(values: np.ndarray) -> np.ndarray:
+    """Return an array as it is."""
+    return values
+
+
+def read(path: Path, reader: str) -> tuple[np.ndarray, dict[str, Any], Callable[[np.ndarray], np.ndarray]]:
+    """Read a file as nnU-Net does; return image, properties, and what brings labels to the order of the file."""
+    from nnunetv2.imageio.nibabel_reader_writer import NibabelIOWithReorient
+    from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO, SimpleITKIOWithReorient
+
+    classes = {kind.__name__: kind for kind in (NibabelIOWithReorient, SimpleITKIO, SimpleITKIOWithReorient)}
+    image, properties = classes[reader]().read_images([str(path)])
+    if reader == "SimpleITKIO":
+        return image, properties, as_it_is
+    stored = nibabel.load(path)
+    turned = nibabel.orientations.io_orientation(stored.affine)
+    back = nibabel.orientations.ornt_transform([[0, 1], [1, 1], [2, 1]], turned)
+    return image, properties, lambda values: nibabel.orientations.apply_orientation(values.transpose(), back).transpose()
+
+
 class Wide:
     """Stands for torch where the predictor allocates its sums, which it keeps in half precision."""
 
@@ -208,7 +232,6 @@ class Wide:
 def record() -> None:
     """Ask the predictor about each case of ``cases.json``, as it is and with sums in float32, and write ``answers.npz``."""
     import SimpleITK as sitk
-    from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
     from nnunetv2.inference import predict_from_raw_data
 
     sample = sitk.ReadImage(str(TARGET.parents[3] / "sample_data" / "hippocampus_mri.nii.gz"))
@@ -222,12 +245,13 @@ def record() -> None:
                 file = folder / f"{name}.json"
                 file.write_text(json.dumps(edited(json.loads(file.read_text()), case.get(name, {}))))
             if "file" in case:
-                image, properties = SimpleITKIO().read_images([str(TARGET / case["file"])])
+                image, properties, back = read(TARGET / case["file"], case.get("plans", {}).get("image_reader_writer", "SimpleITKIO"))
             else:
-                image, properties = made(images, case)[None].astype(np.float32), {"spacing": case["spacing"]}
+                image, properties, back = made(images, case)[None].astype(np.float32), {"spacing": case["spacing"]}, as_it_is
             labels, _ = answer(folder, case, image, dict(properties))
             with patch.object(predict_from_raw_data, "torch", Wide()):
                 wide, scores = answer(folder, case, image, dict(properties))
+        labels, wide, scores = back(labels), back(wide), np.stack([back(values) for values in scores])
         arrays[case["name"]] = labels.astype(np.uint8)
         arrays[f"{case['name']}, float32"] = wide.astype(np.uint8)
         arrays[f"{case['name']}, probabilities"] = scores[:, ::5, ::5, ::5].astype(np.float16)

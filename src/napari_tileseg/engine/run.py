@@ -458,7 +458,9 @@ def _slab(
     device = predictor.device
     if relief.host is None:
         relief.host = device != "cpu" and needs.device_bytes > free_memory(device) // 2
-    weights = importance(plan.output, recipe.blending, recipe.sigma)
+    # Tiles that are laid from the end count as their mirror images do: nnU-Net's map is not the same from both sides.
+    turned = [axis for axis, turn in enumerate(recipe.from_end) if turn]
+    weights = np.flip(importance(plan.output, recipe.blending, recipe.sigma), turned)
     channels = len(predictor.spec.score_names) + extra
 
     def make(device: str) -> Slab | Strips | CountedSlab:

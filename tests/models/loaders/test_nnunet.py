@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from napari_tileseg import SegmentOptions, Volume, read_volume, segment
 from napari_tileseg.models.predictor import load_model
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 HERE = Path(__file__).parent / "nnunet"
 SAMPLE = Path(__file__).parents[3] / "sample_data" / "hippocampus_mri.nii.gz"

@@ -165,7 +165,6 @@ NNUNET = Loader(
 
 BUILTIN: tuple[Loader, ...] = (
     OWN,
-    NNUNET,
     _room(
         "bioimageio",
         "BioImage.IO",
@@ -174,6 +173,7 @@ BUILTIN: tuple[Loader, ...] = (
         cases=f"{_HERE}.bioimageio.loader:cases",
         runs_code=True,
     ),
+    NNUNET,
     _room("monai", "MONAI bundle", (".zip",), room="monai_bundle", options=("without",), runs_code=True),
     _single("onnx", "ONNX", (".onnx",), extra="onnx", files=f"{_HERE}.onnx:files", options=("output", "provider")),
     _single("torchscript", "TorchScript", (".pt", ".ts", ".torchscript"), runs_code=True),

@@ -30,6 +30,7 @@ _LENGTHS = {"SimpleITKIO", "NibabelIO", "SimpleITKIOWithReorient", "NibabelIOWit
 """Readers whose spacing is in millimetres; files of the others hold none, or in any unit."""
 
 _TURNING = ("SimpleITKIOWithReorient", "NibabelIOWithReorient")
+"""Readers that turn every volume so that X leads to the right, Y to the front and Z upwards."""
 
 _SAMPLERS = {
     "resample_data_or_seg_to_shape": "spline",
@@ -102,6 +103,7 @@ def describe(plans: Plans, labels: Labels, choice: Choice, header: Mapping[str, 
         spacing=None if _sampler(plans, "data") == "none" else spacing,
         spacing_unit="millimeter",
         resampling=Resampling(tolerance=0, image=_interpolation(plans, "data"), scores=_interpolation(plans, "probabilities")),
+        orientation="SAR" if plans.reader in _TURNING else "",
         crop="nonzero",
         window=_by_letter(axes, plans["patch_size"]),
         multiple_of=_multiple(plans["patch_size"], arguments.get("strides")),
@@ -138,8 +140,8 @@ def _refuse(plans: Plans) -> None:
     ):
         if name != known:
             raise ModelError(f'This model {what} "{printable(str(name))}", code of its own; only {known} is known here.')
-    if plans.reader in _TURNING:
-        raise ModelError(f"This model turns images as {plans.reader} does, which is not supported yet. Use one trained with SimpleITKIO.")
+    if plans.reader in _TURNING and plans.ndim == 2:
+        raise ModelError(f"This model turns volumes as {plans.reader} does and sees planes of them, which only nnU-Net itself can do.")
     if plans.previous_stage:
         raise ModelError(
             f"{plans.configuration} is the second stage of a cascade: it needs the labels of {plans.previous_stage} beside the image. "
