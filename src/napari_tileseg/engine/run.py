@@ -459,7 +459,7 @@ def _slab(
     if relief.host is None:
         relief.host = device != "cpu" and needs.device_bytes > free_memory(device) // 2
     # Tiles that are laid from the end count as their mirror images do: nnU-Net's map is not the same from both sides.
-    turned = [axis for axis, turn in enumerate(recipe.from_end) if turn]
+    turned = tuple(axis for axis, turn in enumerate(recipe.from_end) if turn)
     weights = np.ascontiguousarray(np.flip(importance(plan.output, recipe.blending, recipe.sigma), turned))
     channels = len(predictor.spec.score_names) + extra
 
