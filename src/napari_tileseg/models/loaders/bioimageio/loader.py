@@ -11,6 +11,7 @@ from napari_tileseg.models.loaders.bioimageio.arrays import read_array
 from napari_tileseg.models.loaders.bioimageio.card import text
 from napari_tileseg.models.loaders.bioimageio.description import NAMES, Package
 from napari_tileseg.models.loaders.bioimageio.spec import image_tensors, meaning_of, spec_of
+from napari_tileseg.models.loaders.strange import sensible
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +51,8 @@ def read_spec(path: Path) -> ModelSpec:
     ModelError
         If the model cannot be used as it is described; the sentence says why.
     """
-    return spec_of(Package(path))
+    with sensible(f"The description of {printable(path.name)}"):
+        return spec_of(Package(path))
 
 
 def load(path: Path, spec: ModelSpec, device: str) -> Any:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_tileseg.models.archive import is_zip
+from napari_tileseg.models.archive import is_zip, printable
 from napari_tileseg.models.loaders.monai_bundle.bundle import CONFIGS, METADATA, Bundle, root_of
 from napari_tileseg.models.loaders.monai_bundle.card import text
 from napari_tileseg.models.loaders.monai_bundle.spec import preparation_of, spec_of, threshold_of
+from napari_tileseg.models.loaders.strange import sensible
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +48,8 @@ def read_spec(path: Path, *, without: str = "") -> ModelSpec:
     TrustError
         If its configuration needs code where plain values are expected.
     """
-    return spec_of(Bundle(path), without=without)
+    with sensible(f"The configuration of {printable(path.name)}"):
+        return spec_of(Bundle(path), without=without)
 
 
 def load(path: Path, spec: ModelSpec, device: str, *, without: str = "") -> Any:
