@@ -71,6 +71,9 @@ def compare(name: str, folder: Path, images: int) -> bool:
         agreements.append(compared)
         losses.append(own["exact"] - own["auto"])
         speeds.append(float(found[1]) if (found := re.search(r": ([\d.]+) times", settings["precision_reason"])) else 1.0)
+    if not agreements:
+        print(f"{name}: it finds nothing in these images, so there is nothing to compare", flush=True)
+        return False
     least = 0.99 if instances else 0.995
     print(f"{name} on {len(agreements)} images: ways {ways}")
     print(f"  agreement mean {statistics.mean(agreements):.4f}, lowest {min(agreements):.4f} (at least {least} is asked for)")

@@ -6,6 +6,8 @@ and the moment in which the result is taken over. The limit is 150 ms on two cor
 
     xvfb-run -a -s "-screen 0 1366x768x24" python benchmarks/bench_responsiveness.py
 
+``--batch 200`` measures a batch of that many small files instead: listing, running, a click on a row every second, the end.
+
 ``--idle`` measures the same window while nothing runs; and before the runs napari adds an empty Labels layer by itself, twice:
 what the machine and napari need without us. Beside each gap stands how long the window's own thread was busy in it; the rest of
 it had to wait for the processor, which on a busy machine says nothing about the program.
@@ -16,16 +18,20 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import napari
 import numpy as np
 import psutil
+import tifffile
 from napari.settings import get_settings
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtTest import QTest
 
 from napari_tileseg.io.samples import sample
+from napari_tileseg.widgets.batch import BatchWidget
 from napari_tileseg.widgets.bridge import close_supervisor
 from napari_tileseg.widgets.segment import SegmentWidget
 from napari_tileseg.widgets.states import Phase
@@ -73,10 +79,50 @@ def tell(name: str, gaps: np.ndarray, pulse: Pulse) -> None:
     print(f"  most work of the window's thread between two ticks: {work.max():.0f} ms")
 
 
+def pump(seconds: float) -> None:
+    QTest.qWait(int(seconds * 1000))
+
+
+def batch(viewer: napari.Viewer, count: int, pulse: Pulse, folder: Path) -> float:
+    """Return the longest gap while a batch of small files runs, with a result opened every second."""
+    raw = folder / "raw"
+    raw.mkdir()
+    image = np.asarray(sample("nuclei-fluorescence")[0].data)[:256, :256]
+    for number in range(count):
+        tifffile.imwrite(raw / f"field{number:04d}.tif", np.roll(image, number * 3, 1))
+    dock = BatchWidget(viewer)
+    viewer.window.add_dock_widget(dock, name="Batch (TileSeg)", area="right")
+    pulse.note = lambda: dock.session.state.phase.value
+    pump(1.0)
+    pulse.start()
+    dock.form.images.write(str(raw))
+    while dock.order is None:
+        pump(0.02)
+    pump(0.5)
+    gaps = pulse.stop()
+    tell(f"listing {count} files", gaps, pulse)
+    longest = float(gaps.max())
+    pulse.start()
+    began, clicked = time.monotonic(), time.monotonic()
+    QTest.mouseClick(dock.button, Qt.MouseButton.LeftButton)
+    while dock.session.active:
+        pump(0.02)
+        done = [number for number, row in enumerate(dock.session.table.rows) if row.state == "done"]
+        if done and time.monotonic() - clicked > 1:
+            clicked = time.monotonic()
+            dock.session.open(done[-1])
+    pump(0.5)
+    gaps = pulse.stop()
+    tell(f"batch of {count} files, {time.monotonic() - began:.0f} s", gaps, pulse)
+    assert dock.session.state.phase is Phase.DONE, dock.session.state
+    return max(longest, float(gaps.max()))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", type=int, default=2048)
     parser.add_argument("--idle", type=float, default=5.0, help="seconds to measure while nothing runs")
+    parser.add_argument("--batch", type=int, default=0, help="measure a batch of so many small files instead")
     arguments = parser.parse_args()
     get_settings().application.save_window_geometry = False
     get_settings().application.confirm_close_window = False
@@ -89,10 +135,6 @@ def main() -> int:
     viewer.add_image(np.tile(image, repeats)[: arguments.side, : arguments.side], name="nuclei")
     pulse = Pulse()
     pulse.note = lambda: dock.session.state.phase.value
-
-    def pump(seconds: float) -> None:
-        QTest.qWait(int(seconds * 1000))
-
     pump(2.0)
     pulse.start()
     pump(arguments.idle)
@@ -108,7 +150,11 @@ def main() -> int:
         viewer.layers.remove(layer)
         pump(0.5)
     longest = 0.0
-    for name in ("first run", "second run"):
+    if arguments.batch:
+        viewer.layers.clear()
+        with tempfile.TemporaryDirectory() as folder:
+            longest = batch(viewer, arguments.batch, pulse, Path(folder))
+    for name in () if arguments.batch else ("first run", "second run"):
         pulse.start()
         began = time.monotonic()
         QTest.mouseClick(dock.button, Qt.MouseButton.LeftButton)

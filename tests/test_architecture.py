@@ -24,10 +24,10 @@ SOURCE = ROOT / "src" / "napari_tileseg"
 FLOORS = (
     ("errors", "folders", "units"),
     ("models", "volume", "job"),
-    ("engine", "io", "refine"),
+    ("engine", "io", "measure", "refine"),
     ("image", "provenance", "results", "segmentation"),
     ("estimation", "execution", "unfinished", "verification"),
-    ("pipeline",),
+    ("pipeline", "division"),
     ("training", "batch"),
     ("worker",),
     ("about", "reporting"),
@@ -209,6 +209,7 @@ for name in {light!r}:
 # The public surface
 
 PUBLIC = {
+    "BatchJob",
     "ModelSpec",
     "SegmentOptions",
     "Segmentation",
@@ -221,8 +222,10 @@ PUBLIC = {
     "list_models",
     "load_model",
     "read_volume",
+    "run_batch",
     "save_segmentation",
     "segment",
+    "watch_batch",
 }
 """Written out a second time on purpose: a name is added or taken away by changing both places."""
 

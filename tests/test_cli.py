@@ -18,6 +18,7 @@ import tifffile
 import napari_tileseg
 from napari_tileseg import cli, reporting
 from napari_tileseg.engine.events import SlabDone
+from napari_tileseg.errors import OutputError
 from napari_tileseg.io import read_volume
 from napari_tileseg.io.samples import sample
 from napari_tileseg.job import Job, SegmentOptions
@@ -189,6 +190,29 @@ def test_an_interrupted_run_goes_on_or_begins_anew(run: Run, crop: Path, tmp_pat
     assert not (tmp_path / ".a.ome.tif.tileseg").exists()
 
 
+@pytest.mark.parametrize("which", ["write_scores", "write_uncertainty"])
+def test_a_disk_that_is_full_when_scores_are_saved_loses_nothing(
+    run: Run, crop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    out, more = tmp_path / "a.ome.tif", (*SMALL, "--scores", "--uncertainty", "entropy", "--json")
+    assert run("segment", crop, "-o", tmp_path / "b.ome.tif", *more)[0] == 0
+
+    def refuse(*arguments: object, **others: object) -> None:
+        raise OutputError("The disk is full.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"napari_tileseg.io.{which}", refuse)
+        status, _, told = run("segment", crop, "-o", out, *more)
+    assert (status, told) == (1, "The disk is full.\n")
+    assert not out.exists()
+    status, said, _ = run("segment", crop, "-o", out, *more)
+    assert status == 0
+    assert not [line for line in said.splitlines() if json.loads(line)["event"] == "slab"], "nothing is computed again"
+    for end in (".ome.tif", "_scores.ome.tif", "_uncertainty.ome.tif"):
+        assert (tmp_path / f"a{end}").read_bytes() == (tmp_path / f"b{end}").read_bytes()
+    assert {path.name for path in tmp_path.iterdir() if path.name.startswith((".", "a_unf"))} == set()
+
+
 def test_the_image_itself_is_never_overwritten(run: Run, crop: Path) -> None:
     before = crop.read_bytes()
     status, _, told = run("segment", crop, "-o", crop, *SMALL, "--overwrite")
@@ -213,7 +237,10 @@ def test_axes_are_asked_for_where_nobody_says_them(run: Run, tmp_path: Path) -> 
     assert read_volume(tmp_path / "a.ome.tif").axes == "TYX"
 
 
-def test_ctrl_c_ends_with_130_and_keeps_what_is_finished(run: Run, crop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_a_signal_ends_with_130_and_keeps_what_is_finished(
+    run: Run, crop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
     tell = reporting._print_json
     seen: list[SlabDone] = []
 
@@ -222,10 +249,10 @@ def test_ctrl_c_ends_with_130_and_keeps_what_is_finished(run: Run, crop: Path, t
         if isinstance(event, SlabDone):
             seen.append(event)
             if len(seen) == 1:
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(number)
 
     monkeypatch.setattr(reporting, "_print_json", interrupt)
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(number)
     status, said, _ = run("segment", crop, "-o", tmp_path / "a.ome.tif", *SMALL, "--json")
     events = [json.loads(line) for line in said.splitlines()]
     assert status == 130
@@ -239,7 +266,7 @@ def test_ctrl_c_ends_with_130_and_keeps_what_is_finished(run: Run, crop: Path, t
     np.testing.assert_array_equal(np.asarray(kept.data)[:stop] > 0, whole[:stop] > 0)
     assert not np.asarray(kept.data)[stop:].any()
     assert kept.metadata["provenance"]["state"] == "unfinished"
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
 
 
 def test_a_job_repeats_a_run(run: Run, crop: Path, tmp_path: Path) -> None:
@@ -362,7 +389,7 @@ def test_help_loads_neither_torch_nor_napari() -> None:
     code = """
 import sys
 from napari_tileseg import cli
-for arguments in (["--help"], ["segment", "--help"], ["models", "list"], ["--version"]):
+for arguments in (["--help"], ["segment", "--help"], ["batch", "--help"], ["run", "--help"], ["models", "list"], ["--version"]):
     try:
         cli.main(arguments)
     except SystemExit as end:

@@ -39,6 +39,9 @@ NOT_RUN = {
 }
 """Commands of the documentation that are not run here, and why."""
 
+RUN_ELSEWHERE = {"SLURMCluster(": "tests/batch/test_slurm.py, with stand-ins for SLURM's commands"}
+"""What marks the Python of the documentation that is not run here, and where it is."""
+
 
 class Snippet(NamedTuple):
     page: Path
@@ -61,6 +64,9 @@ def prepare(folder: Path) -> None:
     image = np.asarray(read_volume(ROOT / "sample_data" / "nuclei_fluorescence.tif").data)
     tifffile.imwrite(folder / "cells.tif", image[:256, :320])
     np.save(folder / "frames.npy", np.stack([image[:128, :160], image[128:256, :160]]))
+    (folder / "raw" / "plate_2").mkdir(parents=True)
+    for number, name in enumerate(("image_1.tif", "image_2.tif", "plate_2/image_7.tif")):
+        tifffile.imwrite(folder / "raw" / name, image[number * 100 : number * 100 + 96, :128])
     (folder / "job.json").write_text('{"model": "nuclei-2d", "input": "cells.tif", "output": "from_job.ome.tif"}')
     shutil.copy(ROOT / "sample_data" / "hippocampus_mri.nii.gz", folder / "brain.nii.gz")
 
@@ -87,6 +93,8 @@ def test_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for snippet in snippets(page):
         if snippet.language == "sh":
             run_shell(snippet.code)
+        elif any(mark in snippet.code for mark in RUN_ELSEWHERE):
+            assert snippet.language == "python"
         elif snippet.language == "python":
             exec(compile("\n" * (snippet.line - 1) + snippet.code, snippet.page, "exec"), namespace)
         elif snippet.language == "toml":

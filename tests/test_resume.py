@@ -282,6 +282,37 @@ def test_only_saving_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert result.counts == whole.counts
 
 
+def test_a_journal_that_is_kept_gives_the_same_again(tmp_path: Path) -> None:
+    image, predictor = image_of(3, (2, 30, 20)), model(**OBJECTS)
+    whole = segment(image, model(**OBJECTS), axes="TYX")
+    arguments: dict[str, Any] = {"axes": "TYX", "journal": tmp_path / "journal", "keep_journal": True}
+    first = segment(image, predictor, **arguments)
+    tiles = predictor.module.tiles
+    second = segment(image, predictor, **arguments)
+    assert predictor.module.tiles == tiles
+    for result in (first, second):
+        np.testing.assert_array_equal(result.labels, whole.labels)
+        assert result.counts == whole.counts
+    assert (tmp_path / "journal" / "journal.json").exists()
+
+
+def test_a_cancelled_run_with_a_kept_journal_leaves_nothing_else(tmp_path: Path) -> None:
+    slabs: list[object] = []
+    with pytest.raises(Cancelled) as stopped:
+        segment(
+            image_of(2, (50, 20)),
+            model(),
+            axes="YX",
+            out=tmp_path / "labels.ome.tif",
+            journal=tmp_path / "journal",
+            keep_journal=True,
+            on_event=lambda event: slabs.append(event) if isinstance(event, SlabDone) else None,
+            cancel=lambda: len(slabs) > 3,
+        )
+    assert stopped.value.kept is None
+    assert [path.name for path in tmp_path.iterdir()] == ["journal"]
+
+
 @pytest.mark.parametrize("gone", [[], ["labels.npy"], ["labels.npy", "lock", "journal.json"]])
 def test_killed_between_saving_and_tidying_up(gone: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target, folder = tmp_path / "a.ome.tif", tmp_path / ".a.ome.tif.tileseg"
@@ -441,6 +472,29 @@ def test_a_disk_that_is_really_full(small_disk: Path) -> None:
     np.testing.assert_array_equal(segment(image, second, axes="YX", out=small_disk / "a.ome.tif").labels, expected)
     assert second.module.tiles < whole.module.tiles
     assert [path.name for path in small_disk.iterdir()] == ["a.ome.tif"]
+
+
+@pytest.mark.parametrize("kind", [{}, OBJECTS], ids=["classes", "objects"])
+@pytest.mark.parametrize("name", ["a.ome.tif", "a.ome.zarr"])
+def test_what_is_done_with_a_result_before_it_is_saved_can_be_done_again(kind: dict[str, Any], name: str, tmp_path: Path) -> None:
+    image, options = image_of(5, (60, 20)), SegmentOptions(scores=True)
+    whole = segment(image, model(**kind), axes="YX", options=options)
+
+    def refuse(result: object) -> None:
+        assert not (tmp_path / name).exists()
+        raise OutputError("The disk is full.")
+
+    with pytest.raises(OutputError, match="full"):
+        segment(image, model(**kind), axes="YX", options=options, out=tmp_path / name, on_result=refuse)
+    assert not (tmp_path / name).exists()
+    seen: list[Any] = []
+    again = model(**kind)
+    keep = lambda result: seen.append((np.array(result.scores), np.asarray(result.labels[...])))  # noqa: E731
+    segment(image, again, axes="YX", options=options, out=tmp_path / name, on_result=keep)
+    assert again.module.tiles == 0
+    np.testing.assert_array_equal(seen[0][0], whole.scores)
+    np.testing.assert_array_equal(seen[0][1], whole.labels)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_the_same_number_of_threads_computes(cut: Any, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _ORIGINS = {
+    "BatchJob": "batch.job",
     "ModelSpec": "models.spec",
     "Segmentation": "segmentation",
     "SegmentOptions": "job",
@@ -22,12 +23,15 @@ _ORIGINS = {
     "list_models": "models.registry",
     "load_model": "models.predictor",
     "read_volume": "io",
+    "run_batch": "batch.run",
     "save_segmentation": "pipeline",
     "segment": "pipeline",
+    "watch_batch": "batch.watch",
 }
 """Module of each public name."""
 
 __all__ = [
+    "BatchJob",
     "ModelSpec",
     "SegmentOptions",
     "Segmentation",
@@ -40,11 +44,16 @@ __all__ = [
     "list_models",
     "load_model",
     "read_volume",
+    "run_batch",
     "save_segmentation",
     "segment",
+    "watch_batch",
 ]
 
 if TYPE_CHECKING:
+    from napari_tileseg.batch.job import BatchJob
+    from napari_tileseg.batch.run import run_batch
+    from napari_tileseg.batch.watch import watch_batch
     from napari_tileseg.errors import TileSegError
     from napari_tileseg.io import read_volume
     from napari_tileseg.job import SegmentOptions

@@ -126,10 +126,10 @@ class Run:
     def _lay(self, part: Part, read: Part) -> None:
         """Match the grids of a box, and lay tiles over it."""
         self.reading, self.grid = self.view.grids(part, read)
-        self.turn, self.plan = plan_scan(self.grid.model, self.predictor.spec, self.options, restored=self._restored)
+        self.turn, self.plan = plan_scan(self.grid.model, self.predictor.spec, self.options, restored=self.restored)
 
     @property
-    def _restored(self) -> bool:
+    def restored(self) -> bool:
         """Whether scores, not labels, are brought to the image's grid."""
         return self.predictor.spec.resampling.scores is not None and not self.grid.same
 
@@ -175,9 +175,9 @@ class Run:
         clock = Clock(len(self.plan) * len(self.parts))
         self._announce(clock.total)
         if (note := spacing_note(self.image, self.predictor.spec, rescale=self.options.rescale)) is not None:
-            self._warn(note)
+            self.warn(note)
         if (note := assumptions(self.predictor.spec)) is not None:
-            self._warn(note)
+            self.warn(note)
         with threads(self.settings.get("threads")) as count:
             self.settings["threads"] = count
             self._run_parts(labels, clock)
@@ -185,8 +185,9 @@ class Run:
         if self.journal is None or not self.journal.resumed:
             from napari_tileseg.engine.precision import remember_run
 
-            remember_run(self.predictor, self.options, self.verdict, self.seconds / clock.total)
-        self.counts = self._count(labels)
+            worked = self.seconds - getattr(self.predictor, "waited", 0.0)  # for others that use the model too
+            remember_run(self.predictor, self.options, self.verdict, worked / clock.total)
+        self.count(labels)
         objects = self.objects if self.axis_map.output == "instances" else None
         self.tell(Finished(objects=objects, seconds=self.seconds, voxels=self.counts, windows=self.windows))
 
@@ -195,17 +196,34 @@ class Run:
         first = journal.state["sample"] if journal is not None else 0
         for ordinal, (part, read) in enumerate(self.parts[first:], start=first):
             keeper = journal.keeper(ordinal) if journal is not None else Keeper()
-            lost = partial(self.damage.covered, factors=self.view.factors(self.axis_map.spatial))
-            sink = GridSink(self.axis_map, part, labels, self.scores, self.uncertainty, lost)
-            self._run_part(part, read, keeper, sink, clock, (ordinal + 1) * len(self.plan))
-            self._tell_damage()
+            self._run_part(part, read, keeper, self.sink(part, labels), clock, (ordinal + 1) * len(self.plan))
+            self.tell_damage()
             if journal is not None:
                 journal.finish_sample(last=ordinal + 1 == len(self.parts))
+
+    def source(self, part: Part, read: Part) -> Source:
+        """Return a box of a sample as the network sees it."""
+        if self.reading.same:
+            return self._prepared(part.position, read.start, read.stop)
+        if not self.predictor.spec.resampling.before:
+            return self._resampled(self._prepared(part.position, read.start, read.stop), part.position, self.reading)
+        raw = self._raw(part.position, read.start, read.stop)
+        statistics = self.measured(part.position.get("T"))
+        return NormalizedSource(self._resampled(raw, part.position, self.reading), statistics, self.predictor.spec.normalization)
+
+    def sink(self, part: Part, labels: Any) -> GridSink:
+        """Return what puts the labels of a sample, on the image's grid, where they belong; places that were lost stay empty."""
+        lost = partial(self.damage.covered, factors=self.view.factors(self.axis_map.spatial))
+        return GridSink(self.axis_map, part, labels, self.scores, self.uncertainty, lost)
+
+    def target(self, sink: Sink) -> Sink:
+        """Return what takes labels on the model's grid and gives them to a sink on the image's."""
+        return sink if self.grid.same or self.restored else ResampledSink(sink, self.grid)
 
     def _run_part(self, part: Part, read: Part, keeper: Keeper, sink: GridSink, clock: Clock, after: int) -> None:
         from napari_tileseg.engine.run import run
 
-        statistics = self._measured(part.position.get("T"))
+        statistics = self.measured(part.position.get("T"))
         if self._crops:
             box = cropped(read, statistics.box[1:])
             if box is None or not Inside(statistics.box).holds(self._ordinal(part.position)):
@@ -214,29 +232,25 @@ class Run:
             part, read = self.view.cut(part, read, *box, self.axis_map.spatial)
             self._lay(part, read)
             sink = sink.of(part)
-        source: Source = self._source(part, read)
-        target: Sink = sink
-        restored = self._restored
-        if not self.grid.same and not restored:
-            target = ResampledSink(sink, self.grid)
+        source = self.source(part, read)
         events = run(
             source,
             self.predictor,
-            target,
+            self.target(sink),
             options=self.options,
             cancel=self.cancel,
             first_id=self.objects + 1,
-            verdict=self._decided(source),
+            verdict=self.decided(source),
             axis=self.turn.axis,
             keeper=keeper,
             relief=self.relief,
-            wanted=self._tissue(part),
-            back=self._return() if restored else None,
+            wanted=self.tissue(part),
+            back=self._return() if self.restored else None,
         )
         for event in events:
             match event:
                 case SlabDone(region):
-                    if (moved := sink.grid_region(region if restored else self.grid.image_region(region))) is not None:
+                    if (moved := sink.grid_region(region if self.restored else self.grid.image_region(region))) is not None:
                         self.slabs += 1
                         self.tell(SlabDone(moved))
                 case Progress(done, total, _):
@@ -245,7 +259,7 @@ class Run:
                     self.objects += objects or 0
                     self.windows += windows
                 case Warned(message):
-                    self._warn(message)
+                    self.warn(message)
                 case Planned(tiles=tiles, device=device, batch=batch):
                     clock.plan(after, tiles)
                     self.settings["device"] = device
@@ -260,16 +274,6 @@ class Run:
         samples = [other for other in self.axis_map.samples() if other.get("T") == position.get("T")]
         return samples.index(dict(position))
 
-    def _source(self, part: Part, read: Part) -> Source:
-        """Return a box of a sample as the network sees it."""
-        if self.reading.same:
-            return self._prepared(part.position, read.start, read.stop)
-        if not self.predictor.spec.resampling.before:
-            return self._resampled(self._prepared(part.position, read.start, read.stop), part.position, self.reading)
-        raw = self._raw(part.position, read.start, read.stop)
-        statistics = self._measured(part.position.get("T"))
-        return NormalizedSource(self._resampled(raw, part.position, self.reading), statistics, self.predictor.spec.normalization)
-
     def _raw(self, position: Mapping[str, int], start: tuple[int, ...], stop: tuple[int, ...]) -> Source:
         """Return a box of a sample as it is stored."""
         reader = SampleReader(self.view.volume, self._mapped(self.view.volume), position, self.damage)
@@ -278,7 +282,7 @@ class Run:
     def _prepared(self, position: Mapping[str, int], start: tuple[int, ...], stop: tuple[int, ...]) -> PreparedSource:
         """Return a box of a sample, normalised."""
         spec, frame = self.predictor.spec, position.get("T")
-        statistics = self._measured(frame)
+        statistics = self.measured(frame)
         reader = SampleReader(self.view.volume, self._mapped(self.view.volume), position, self.damage)
         if not self._masked:
             return PreparedSource(reader, statistics, spec.normalization, origin=start, stop=stop)
@@ -315,7 +319,7 @@ class Run:
     def _limits_of(self, frame: int | None) -> Limits:
         """Return the limits of all samples of a time point together; asked for once."""
         if frame not in self._limits:
-            statistics = self._measured(frame)
+            statistics = self.measured(frame)
             mapped = self._mapped(self.view.volume)
             samples = [position for position in mapped.samples() if position.get("T") == frame]
             (first, last), *spans = statistics.box or ((0, len(samples)), *((0, size) for size in mapped.spatial_shape))
@@ -327,14 +331,14 @@ class Run:
     def _return(self) -> Return:
         """Return how scores come back to the image's grid."""
         rule = self.predictor.spec.resampling.scores
-        assert rule is not None  # `_restored` has looked
+        assert rule is not None  # `restored` has looked
         ours, models = self.view.spacings(self.predictor.spec)
         activation = (
             {"softmax": "softmax"}.get(self.predictor.spec.output, "sigmoid") if self.predictor.spec.resampling.probabilities else ""
         )
         return Return(self.grid, choose_kernel(rule, models, ours, self.axis_map.spatial).orders, activation)
 
-    def _decided(self, source: Source) -> Verdict | None:
+    def decided(self, source: Source) -> Verdict | None:
         """Choose the precision once, on the first plane, frame or volume, for all of them."""
         if self.options.precision != "auto":
             return None
@@ -348,7 +352,7 @@ class Run:
             self.settings["precision_reason"] = self.verdict.reason
         return self.verdict
 
-    def _tissue(self, part: Part) -> Callable[[Tile], bool] | None:
+    def tissue(self, part: Part) -> Callable[[Tile], bool] | None:
         """Return which boxes of the model's grid hold tissue; None where all are to be computed."""
         if not self.options.skip_background:
             return None
@@ -376,7 +380,8 @@ class Run:
         memory = needs.device_bytes + needs.host_bytes
         self.tell(Planned(tiles, self.recipe.window, self.axis_map.spatial_shape, self.predictor.device, batch, memory))
 
-    def _measured(self, frame: int | None) -> Statistics:
+    def measured(self, frame: int | None) -> Statistics:
+        """Return the statistics of a time point; the first call for it reads the image."""
         if frame not in self.statistics:
             level, volume = (self.view.level, self.view.volume) if self._crops else self.view.measured
             self.settings["measured_level"] = level
@@ -391,7 +396,7 @@ class Run:
                 )
             self.statistics[frame] = replace(statistics, box=inside.box) if inside is not None else statistics
             self._judge(self.statistics[frame], frame)
-            self._tell_damage()
+            self.tell_damage()
             if self.journal is not None:
                 self.journal.save()
         return self.statistics[frame]
@@ -407,9 +412,10 @@ class Run:
             self._insides = {frame: find_inside(readers, blocks_of, masked=self._masked, check=self._raise_if_cancelled)}
         return self._insides[frame]
 
-    def _tell_damage(self) -> None:
+    def tell_damage(self) -> None:
+        """Warn of places that could not be read, once."""
         for sentence in self.damage.news():
-            self._warn(sentence)
+            self.warn(sentence)
 
     def _mapped(self, level: Volume) -> AxisMap:
         """Return how the axes of a resolution are used."""
@@ -419,11 +425,12 @@ class Run:
         where = "" if frame is None else f"In frame {frame}, "
         if statistics.nonfinite:
             many = "value is" if statistics.nonfinite == 1 else "values are"
-            self._warn(f"{where}{statistics.nonfinite:,} {many} NaN or infinite. They count as 0.")
+            self.warn(f"{where}{statistics.nonfinite:,} {many} NaN or infinite. They count as 0.")
         if statistics.constant:
-            self._warn(f"{where}{'all' if where else 'All'} pixels have the same value, so there is nothing to tell apart.")
+            self.warn(f"{where}{'all' if where else 'All'} pixels have the same value, so there is nothing to tell apart.")
 
-    def _warn(self, message: str) -> None:
+    def warn(self, message: str) -> None:
+        """Tell the user something, once."""
         if message not in self.warnings:
             self.warnings.append(message)
             self.tell(Warned(message))
@@ -432,13 +439,16 @@ class Run:
         if self.cancel():
             raise Cancelled("Cancelled while the image was being measured. Nothing is in the layer yet.")
 
-    def _count(self, labels: Any) -> dict[str, int]:
+    def count(self, labels: Any) -> None:
+        """Count objects, or the pixels of each class."""
         names = self.predictor.spec.classes
         if self.axis_map.output == "instances":
-            return {names[-1]: self.objects}
-        return dict(zip(names, count(labels, len(names), masks=self.axis_map.output == "sigmoid"), strict=True))
+            self.counts = {names[-1]: self.objects}
+        else:
+            self.counts = dict(zip(names, count(labels, len(names), masks=self.axis_map.output == "sigmoid"), strict=True))
 
-    def result(self, labels: NDArray[Any]) -> Segmentation:
+    def result(self, labels: Any) -> Segmentation:
+        """Return labels, which are finished, with all that is known of them."""
         spec = self.predictor.spec
         settings = {key: value for key, value in self.settings.items() if key != "threads"}
         provenance = describe(self.image, spec, self.axis_map, self.options, self.region, settings, self.statistics, self.warnings)

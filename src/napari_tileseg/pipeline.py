@@ -21,7 +21,7 @@ from napari_tileseg.execution import Run
 from napari_tileseg.image import as_volume, check_dtype
 from napari_tileseg.io.own_labels import is_label_place
 from napari_tileseg.job import SegmentOptions
-from napari_tileseg.results import finish, is_zarr_name, make_labels, waits_for
+from napari_tileseg.results import finish, is_zarr_name, make_labels, stands_at, waits_for
 from napari_tileseg.unfinished import Unfinished, folder_beside
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def segment(
     journal: str | Path | None = None,
     resume: bool = True,
     keep_journal: bool = False,
+    on_result: Callable[[Segmentation], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> Segmentation:
@@ -88,6 +89,9 @@ def segment(
     keep_journal : bool
         Leave the journal where it is, and nothing beside `out` if the run stops: the caller still has to bring the result to its
         place, and deletes the folder then. Until that the same call gives the same result without computing anything.
+    on_result : callable, optional
+        Receives the result before it is saved to `out` and the journal is deleted. If it raises an error (the disk is full, and it
+        was to save the scores), the journal stays, and the same call comes to this point again without computing anything.
     on_event : callable, optional
         Receives every event of `napari_tileseg.engine.events` as it happens.
     cancel : callable, optional
@@ -137,9 +141,11 @@ def segment(
                 error.kept = _keep(run.result(labels), target, str(error))
             raise
         result = run.result(labels)
+        if on_result is not None:
+            on_result(result)
         if unfinished is None:
             return result
-        if target is not None:
+        if target is not None and not stands_at(labels, target):
             _save(result, target, place)
         if keep_journal:
             return result

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_tileseg.job import SegmentOptions
     from napari_tileseg.volume import Volume
 
-__all__ = ["IN_MEMORY_BYTES", "count", "finish", "highest", "is_zarr_name", "make_labels", "on_disk", "waits_for"]
+__all__ = ["IN_MEMORY_BYTES", "count", "finish", "highest", "is_zarr_name", "make_labels", "on_disk", "stands_at", "waits_for"]
 
 IN_MEMORY_BYTES = 2 * 10**9
 """Larger labels go to the disk, unless `SegmentOptions.memory_limit` says otherwise."""
@@ -64,6 +64,11 @@ def is_zarr_name(path: Path | None) -> TypeGuard[Path]:
 def waits_for(labels: Any, path: Path) -> TypeGuard[ZarrLabels]:
     """Say whether labels are a store that only has to be finished to stand at `path`."""
     return _is_store(labels) and not labels.finished and labels.target == path
+
+
+def stands_at(labels: Any, path: Path) -> bool:
+    """Say whether labels are a store that an earlier run has put at `path`."""
+    return _is_store(labels) and labels.finished and labels.path == path
 
 
 def finish(

@@ -115,6 +115,8 @@ class Unfinished:
             If it cannot be made, or the earlier one is gone.
         """
         path = self.journal.folder / "labels.zarr"
+        if self.journal.resumed and self.journal.state.get("complete") and target.exists():
+            return ZarrLabels.open(target)  # all is done, and the journal was kept
         if self.journal.resumed:
             labels = ZarrLabels.open_unfinished(path)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -186,3 +187,18 @@ def test_places_join_to_boxes() -> None:
     assert list(again.lost({"T": 3}, ((100, 200), (5, 6)))) == [((100, 128), (5, 6))]
     assert list(again.lost({"T": 2}, ((100, 200), (5, 6)))) == []
     assert place({}, "YX", ((0, 1), (2, 3))) == "Y 0 to 1, X 2 to 3"
+
+
+def test_places_that_others_have_found_are_taken_over_once() -> None:
+    def torn(region: tuple[slice, ...]) -> Any:
+        raise OSError("torn")
+
+    whole, other = Damage("image", "skip"), Damage("image", "skip")
+    for damage, box in ((whole, (slice(0, 64), slice(0, 64))), (other, (slice(0, 64), slice(64, 128)))):
+        assert not list(damage.pieces(torn, box, {"T": 1}, "YX"))
+    for _ in range(2):
+        whole.add(json.loads(json.dumps(other.state())))
+    assert whole.places == ["T 1, Y 0 to 64, X 0 to 128"]
+    fresh = Damage("image", "skip")
+    fresh.add(other.state())
+    assert fresh.places == other.places

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import grey_dilation, grey_erosion
 
-from napari_tileseg.io.overlay import Panel, object_panels, plane_panels, write_overlay
+from napari_tileseg.io.overlay import Panel, object_panels, outlines, plane_panels, write_overlay
 from napari_tileseg.volume import Volume
 
 if TYPE_CHECKING:
@@ -64,3 +65,11 @@ def test_dim_images_are_stretched() -> None:
     empty = np.zeros((100, 100), np.int32)
     ((shown, *_),) = object_panels(image, empty, empty, found="", expected="")
     assert (shown.image.min(), shown.image.max()) == (0, 255)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_outlines_are_what_lies_near_another_label(width: int) -> None:
+    labels = np.kron(np.random.default_rng(0).integers(0, 4, (7, 9)), np.ones((6, 5), np.int32)).astype(np.int32)
+    box = (2 * width + 1,) * 2
+    expected = (labels > 0) & ((grey_dilation(labels, box) != labels) | (grey_erosion(labels, box) != labels))
+    np.testing.assert_array_equal(outlines(labels, width=width), expected)

@@ -13,6 +13,7 @@ import zarr
 
 from napari_tileseg.errors import InputError, OutputError
 from napari_tileseg.io import check_writable, count_series, read_volume, write_labels
+from napari_tileseg.io.beside import scores_path, uncertainty_path
 from napari_tileseg.io.plate import read_plate
 from napari_tileseg.unfinished import folder_beside
 from napari_tileseg.volume import Volume
@@ -205,3 +206,11 @@ def test_segment_writes_into_the_store(make_plate: Callable[..., Path]) -> None:
     np.testing.assert_array_equal(np.asarray(saved.data), np.asarray(result.labels))
     assert listed(image) == ["bright"]
     assert sorted(entry.name for entry in (image.parents[2]).parent.iterdir()) == ["plate.ome.zarr"]
+
+
+def test_maps_stand_beside_the_labels_or_beside_their_store(make_plate: Callable[..., Path], tmp_path: Path) -> None:
+    image = make_plate() / "A" / "1" / "0"
+    assert scores_path(tmp_path / "a.nii.gz") == tmp_path / "a_scores.ome.tif"
+    assert uncertainty_path(tmp_path / "a.nii.gz") == tmp_path / "a_uncertainty.nii.gz"
+    assert uncertainty_path(tmp_path / "a.ome.zarr") == tmp_path / "a_uncertainty.ome.tif"
+    assert scores_path(image / "labels" / "nuclei") == tmp_path / "plate_A_1_0_nuclei_scores.ome.tif"

@@ -175,7 +175,11 @@ def test_weights_that_do_not_fit_are_listed(tmp_path: Path) -> None:
     write_package(tmp_path / "model", SPEC, state)
     with pytest.raises(WeightsError) as caught:
         build_module(tmp_path / "model")
-    for part in ("1 missing (head.bias)", "1 unexpected (surplus)", "1 of another shape (head.weight)"):
+    for part in (
+        "1 missing (head.bias)",
+        "1 unexpected (surplus)",
+        "1 of another shape (head.weight: 5 x 2 x 1 x 1 instead of 2 x 2 x 1 x 1)",
+    ):
         assert part in str(caught.value)
 
 

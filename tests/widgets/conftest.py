@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,13 @@ from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.package import write_package
 from napari_tileseg.models.spec import ModelSpec
 from napari_tileseg.widgets import bridge, session
+from napari_tileseg.widgets.batch import BatchWidget
+from napari_tileseg.widgets.batch import session as batch_session
 from napari_tileseg.widgets.segment import SegmentWidget
 from napari_tileseg.worker import Supervisor
+
+sys.path.insert(0, str(Path(__file__).parent))  # for what several files of tests share
+from batch_desk import BatchDesk, make_folder, save_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,6 +124,7 @@ def _sessions(monkeypatch: pytest.MonkeyPatch) -> dict[int, Any]:
     """Give every test its own sessions."""
     sessions: dict[int, Any] = {-1: _Sentinel()}
     monkeypatch.setattr(session, "_SESSIONS", sessions)
+    monkeypatch.setattr(batch_session, "_SESSIONS", {})
     return sessions
 
 
@@ -130,7 +137,7 @@ def no_leaks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         return  # the traceback holds everything
     QApplication.sendPostedEvents(None, 52)  # DeferredDelete
     gc.collect()
-    left = [item for item in gc.get_objects() if type(item) is SegmentWidget]
+    left = [item for item in gc.get_objects() if type(item) in (SegmentWidget, BatchWidget)]
     assert not left, f"{len(left)} docks outlived their viewers"
 
 
@@ -182,6 +189,33 @@ def desk(no_leaks: None, make_napari_viewer: Any, qtbot: Any) -> Callable[..., D
         return Desk(viewer, qtbot, dock)
 
     return make
+
+
+@pytest.fixture
+def batch(no_leaks: None, make_napari_viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., BatchDesk]:
+    """Return a function that opens a viewer with the Batch dock."""
+    monkeypatch.setattr(batch_session, "_CALM", 0.0)
+
+    def make(*, show: bool = False, viewer: Any = None) -> BatchDesk:
+        viewer = viewer or make_napari_viewer(show=show)
+        get_settings().application.confirm_close_window = False
+        dock = BatchWidget(viewer)
+        viewer.window.add_dock_widget(dock, name="Batch (TileSeg)", area="right")
+        return BatchDesk(viewer, qtbot, dock)
+
+    return make
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A dozen small images."""
+    return make_folder(tmp_path / "raw", 12)
+
+
+@pytest.fixture
+def settings_file(tmp_path: Path) -> Path:
+    """A job file with a model that is quick."""
+    return save_job(tmp_path)
 
 
 @pytest.fixture

@@ -22,7 +22,9 @@ from napari_tileseg.worker.messages import Evented, Message
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from napari_tileseg.batch.job import BatchJob
     from napari_tileseg.engine.events import Event
+    from napari_tileseg.worker.batch_run import BatchRun
 
 PATIENCE = 300
 """Seconds after which a test gives up waiting; nothing should come near."""
@@ -65,6 +67,10 @@ class Bench:
     def start(self, job: Job, volume: Volume, *, previous: Run | None = None) -> tuple[Run, Recorder]:
         recorder = Recorder()
         return self.supervisor.start(job, volume, on_message=recorder, previous=previous), recorder
+
+    def start_batch(self, job: BatchJob, **more: Any) -> tuple[BatchRun, Recorder]:
+        recorder = Recorder()
+        return self.supervisor.start_batch(job, on_message=recorder, **more), recorder
 
     def run(self, job: Job, volume: Volume, *, previous: Run | None = None) -> tuple[Run, Recorder]:
         run, recorder = self.start(job, volume, previous=previous)

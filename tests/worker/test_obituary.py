@@ -33,14 +33,5 @@ def test_a_full_scratch_disk_is_named() -> None:
     assert cause_of_death(-7) == "The model's process crashed (SIGBUS)."
 
 
-@pytest.mark.parametrize(
-    ("done", "total", "left"),
-    [
-        (5, 12, "5 of 12 tiles are safe in the layer."),
-        (1, 12, "1 of 12 tiles is safe in the layer."),
-        (0, 12, "None of the 12 tiles is in the layer yet."),
-        (0, 0, "No tile was computed yet."),
-    ],
-)
-def test_what_is_left_is_counted(done: int, total: int, left: str) -> None:
-    assert obituary("It ended.", done, total, "").message == f"It ended. {left}"
+def test_what_is_left_is_said_after_the_cause() -> None:
+    assert obituary("It ended.", "5 of 12 files are safe.", 5, 12, "").message == "It ended. 5 of 12 files are safe."

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from napari_tileseg.engine.events import Record
 from napari_tileseg.errors import InputError
 
-__all__ = ["BatchEvent", "BatchFinished", "BatchProgress", "BatchStarted", "TaskEnded", "TaskProgress", "TaskStarted", "from_dict"]
+__all__ = ["KINDS", "BatchEvent", "BatchFinished", "BatchProgress", "BatchStarted", "TaskEnded", "TaskProgress", "TaskStarted", "from_dict"]
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,10 @@ class BatchFinished(Record):
 BatchEvent = BatchStarted | TaskStarted | TaskProgress | TaskEnded | BatchProgress | BatchFinished
 """Any event of a batch."""
 
-_KINDS: dict[str, type[Record]] = {
+KINDS: dict[str, type[Record]] = {
     record.kind: record for record in (BatchStarted, TaskStarted, TaskProgress, TaskEnded, BatchProgress, BatchFinished)
 }
+"""Each by the word that its dictionary holds at ``"event"``."""
 
 
 def from_dict(data: dict[str, Any]) -> BatchEvent:
@@ -125,7 +126,7 @@ def from_dict(data: dict[str, Any]) -> BatchEvent:
         If ``data["event"]`` names no event of a batch.
     """
     kind = data.get("event")
-    if kind not in _KINDS:
-        raise InputError(f"{kind!r} is no event of a batch. Known are {', '.join(_KINDS)}.")
-    event: BatchEvent = _KINDS[kind].from_dict(data)
+    if kind not in KINDS:
+        raise InputError(f"{kind!r} is no event of a batch. Known are {', '.join(KINDS)}.")
+    event: BatchEvent = KINDS[kind].from_dict(data)
     return event

@@ -145,7 +145,25 @@ class Ledger:
             return {}
         with _told(path), contextlib.closing(sqlite3.connect(path, timeout=_PATIENCE / 1000)) as connection:
             connection.execute("PRAGMA query_only = ON")
-            return _rows(connection)
+            begun = connection.execute("SELECT name FROM sqlite_master WHERE name = 'tasks'").fetchone()
+            return _rows(connection) if begun else {}  # somebody may just be making it
+
+    @staticmethod
+    def objection(output: Path, settings: Mapping[str, Any]) -> str:
+        """Return the sentence with which `agree` would refuse other settings, without changing anything; empty if it would not.
+
+        Raises
+        ------
+        OutputError
+            If the ledger cannot be read.
+        """
+        path = ledger_path(output)
+        if not path.is_file():
+            return ""
+        with _told(path), contextlib.closing(sqlite3.connect(path, timeout=_PATIENCE / 1000)) as connection:
+            connection.execute("PRAGMA query_only = ON")
+            found = connection.execute("SELECT value FROM job WHERE name = 'settings'").fetchone()
+        return _refusal(path, None if found is None else json.loads(found[0]), json.loads(json.dumps(settings)))
 
     def close(self) -> None:
         """Close it; what was told is on the disk anyway."""
@@ -168,15 +186,8 @@ class Ledger:
             If the results that are there were made with other settings.
         """
         now = json.loads(json.dumps(settings))
-        before = self._value("settings")
-        if before is not None:
-            changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-            if changed:
-                told = "; ".join(f"{name} (was {_shown(before.get(name))}, is {_shown(now.get(name))})" for name in changed)
-                raise OutputError(
-                    f'The results in "{self._path.parent.parent}" were made with other settings: {told}. '
-                    "Choose another output folder, or the settings of before."
-                )
+        if refusal := _refusal(self._path, self._value("settings"), now):
+            raise OutputError(refusal)
         with self._changing() as connection:
             for name, value in (("settings", now), ("job", dict(job))):
                 connection.execute("INSERT OR REPLACE INTO job VALUES (?, ?)", (name, json.dumps(value)))
@@ -188,13 +199,18 @@ class Ledger:
 
     def take_up(self, tasks: Iterable[tuple[str, Task]]) -> None:
         """Take up the tasks of a run: new ones wait, and so do those that another run was cut off from."""
+        self.stop()
         with self._changing() as connection:
-            connection.execute("UPDATE tasks SET state = 'waiting' WHERE state = 'running'")
             connection.executemany(
                 "INSERT INTO tasks (key, number, name, model, size) VALUES (?, ?, ?, ?, ?)"
                 " ON CONFLICT (key) DO UPDATE SET number = excluded.number, name = excluded.name, size = excluded.size",
                 [(key, task.number, _text(task.name), _text(task.model), task.size) for key, task in tasks],
             )
+
+    def stop(self) -> None:
+        """Note that nothing is going on: what was begun and is not over waits."""
+        with self._changing() as connection:
+            connection.execute("UPDATE tasks SET state = 'waiting' WHERE state = 'running'")
 
     def start(self, key: str) -> int:
         """Note that work on a task begins; return which attempt it is, from 1."""
@@ -234,6 +250,14 @@ class Ledger:
         with self._changing() as connection:
             connection.executemany("UPDATE tasks SET state = 'waiting', message = '' WHERE key = ?", [(key,) for key in keys])
 
+    def origins(self, now: frozenset[str]) -> frozenset[str]:
+        """Note where the images lie, as digests; return where they lay in earlier runs, these places if there was none."""
+        before = self._value("origins")
+        with self._changing() as connection:
+            known = sorted(now | set(before or ()))
+            connection.execute("INSERT OR REPLACE INTO job VALUES ('origins', ?)", (json.dumps(known),))
+        return now if before is None else frozenset(before)
+
     def _value(self, name: str) -> Any:
         with self._lock, _told(self._path):
             found = self._connection.execute("SELECT value FROM job WHERE name = ?", (name,)).fetchone()
@@ -251,6 +275,18 @@ class Ledger:
         """Give the connection inside one transaction."""
         with self._lock, _told(self._path), self._connection:
             yield self._connection
+
+
+def _refusal(path: Path, before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str:
+    """Say what is other than in an earlier run; nothing where all is the same."""
+    changed = [name for name in {**before, **now} if before.get(name) != now.get(name)] if before is not None else []
+    if before is None or not changed:
+        return ""
+    told = "; ".join(f"{name} (was {_shown(before.get(name))}, is {_shown(now.get(name))})" for name in changed)
+    return (
+        f'The results in "{path.parent.parent}" were made with other settings: {told}. '
+        "Choose another output folder, or the settings of before."
+    )
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -11,24 +11,30 @@ from typing import TYPE_CHECKING
 
 from napari_tileseg.batch.naming import Names, inside, key, model_names, stem_of
 from napari_tileseg.batch.task import Task
-from napari_tileseg.batch.walk import Rules, Walk, readable
-from napari_tileseg.errors import InputError, OptionsError
-from napari_tileseg.io.files import amount
+from napari_tileseg.batch.walk import Rules, Walk
+from napari_tileseg.errors import Cancelled, InputError, OptionsError
+from napari_tileseg.io.files import amount, readable
 from napari_tileseg.io.plate import read_plate
 from napari_tileseg.io.registry import count_series, suffix_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from napari_tileseg.batch.job import BatchJob
     from napari_tileseg.batch.walk import Found
 
-__all__ = ["Listing", "list_tasks"]
+__all__ = ["SAVED_LAYERS", "Listing", "list_tasks"]
 
 _NIFTI = (".nii", ".nii.gz")
 
+SAVED_LAYERS = Path(".tileseg", "layers")
+"""Where in the output folder layers are saved that no file stands behind; their results go to the top of the output folder."""
+
 JOURNALS = Path(".tileseg", "journals")
 """Where in the output folder the journals stand."""
+
+THUMBNAILS = Path("report_files", "thumbnails")
+"""Where in the output folder the small pictures for the report stand."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ class _Image:
     labels: Path | None = None
 
 
-def list_tasks(job: BatchJob, *, empty: bool = False) -> Listing:
+def list_tasks(job: BatchJob, *, empty: bool = False, cancel: Callable[[], bool] | None = None) -> Listing:
     """List what a job consists of; no pixel is read.
 
     The same folder gives the same names each time, whatever is in the output folder.
@@ -102,6 +108,8 @@ def list_tasks(job: BatchJob, *, empty: bool = False) -> Listing:
     job : BatchJob
     empty : bool
         Whether a folder without images is accepted: a microscope may write there later.
+    cancel : callable, optional
+        Asked for every folder and every file of several images; true stops.
 
     Raises
     ------
@@ -109,6 +117,8 @@ def list_tasks(job: BatchJob, *, empty: bool = False) -> Listing:
         If an input is not there, may not be read, or nothing in it is an image.
     OptionsError
         If a model is given twice, names cannot be made by the template, or results would stand among the images.
+    Cancelled
+        If `cancel` said so.
     """
     models = model_names(job.models)
     names = _names(job)
@@ -116,9 +126,10 @@ def list_tasks(job: BatchJob, *, empty: bool = False) -> Listing:
     if output.is_file():
         raise OptionsError(f'"{output.name}" is a file. Give a folder for the results.')
     inputs = [_absolute(given) for given in job.inputs]
-    walk = _walk(job, inputs, output)
+    stop = cancel or (lambda: False)
+    walk = _walk(job, inputs, output, stop)
     while True:
-        images, left_out = _images(job, walk.found, inputs)
+        images, left_out = _images(job, walk.found, inputs, stop)
         plain = _tasks(job, images, models, names, output)
         if (earlier := _earlier_results(walk.found, plain, names)) is None:
             break
@@ -146,12 +157,13 @@ def _absolute(path: str) -> Path:
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
-def _walk(job: BatchJob, inputs: list[Path], output: Path) -> Walk:
-    if len(inputs) == 1 and not os.path.lexists(inputs[0]):
+def _walk(job: BatchJob, inputs: list[Path], output: Path, stop: Callable[[], bool]) -> Walk:
+    saved = output / SAVED_LAYERS
+    if len(inputs) == 1 and not os.path.lexists(inputs[0]) and inputs[0].parent != saved:
         raise InputError(f'There is no file or folder "{inputs[0]}". Check the name.')
     around = any(inside(output, path) for path in inputs)
-    rules = Rules(job.pattern, job.exclude, job.recursive, output if around else None)
-    walk = Walk(_root(inputs), rules)
+    rules = Rules(job.pattern, job.exclude, job.recursive, output if around else None, saved)
+    walk = Walk(_root([path for path in inputs if path.parent != saved] or inputs), rules, stop)
     for path in dict.fromkeys(inputs):
         walk.add(path)
     walk.finish()
@@ -167,11 +179,15 @@ def _root(inputs: list[Path]) -> Path | None:
         return None
 
 
-def _images(job: BatchJob, found: Iterable[Found], inputs: list[Path]) -> tuple[list[_Image], list[tuple[str, str]]]:
+def _images(
+    job: BatchJob, found: Iterable[Found], inputs: list[Path], stop: Callable[[], bool]
+) -> tuple[list[_Image], list[tuple[str, str]]]:
     """Take files apart that hold several images."""
     images: list[_Image] = []
     left_out: list[tuple[str, str]] = []
     for item in found:
+        if stop():
+            raise Cancelled("Cancelled while the images were being listed.")
         folder, _, file = item.place.rpartition("/")
         stem, kind = stem_of(file)
         name = readable(item.place)
@@ -245,7 +261,7 @@ def _suffix(job: BatchJob, image: _Image) -> str:
         return ""
     if job.format != "auto":
         return job.format
-    return ".nii.gz" if suffix_of(image.path) in _NIFTI else ".ome.tif"
+    return ".nii.gz" if image.kind in ("nii", "nii_gz") else ".ome.tif"
 
 
 def _task(job: BatchJob, number: int, model: str, image: _Image, models: dict[str, str], chosen: str, output: Path) -> Task:
@@ -253,6 +269,7 @@ def _task(job: BatchJob, number: int, model: str, image: _Image, models: dict[st
     own = image.labels is not None
     beside = output / (f"{image.folder}/{image.stem}_{chosen.rpartition('/')[2]}" if own else chosen)
     digest = hashlib.blake2b(below.encode("utf-8", "surrogatepass"), digest_size=10).hexdigest()
+    nifti = below.endswith(_NIFTI)
     return Task(
         number=number,
         name=image.name if len(job.models) == 1 else f"{image.name} with {models[model]}",
@@ -267,6 +284,9 @@ def _task(job: BatchJob, number: int, model: str, image: _Image, models: dict[st
         level=job.level,
         objects=f"{beside}_objects.csv" if job.objects else "",
         overlay=f"{beside}_overlay.png" if job.overlays else "",
+        scores=f"{beside}_scores.ome.tif" if job.options.scores else "",
+        uncertainty=f"{beside}_uncertainty{'.nii.gz' if nifti else '.ome.tif'}" if job.options.uncertainty else "",
+        thumbnail=str(output / THUMBNAILS / f"{digest}.jpg") if job.report or job.overlays else "",
         size=image.size,
     )
 

@@ -6,31 +6,66 @@ import errno
 import os
 import secrets
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_tileseg.batch.ledger import FOLDER
 from napari_tileseg.io.output import take_place
+from napari_tileseg.io.own_labels import enlist, is_label_place
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from napari_tileseg.batch.task import Task
 
-__all__ = ["put"]
+__all__ = ["announce", "home_of", "make_way", "put"]
+
+
+def home_of(task: Task) -> Path:
+    """Return the output folder of a task's batch."""
+    folder = Path(task.journal)
+    return next((parent.parent for parent in folder.parents if parent.name == FOLDER), folder.parent)
+
+
+def make_way(task: Task, path: Path) -> None:
+    """Make the folders for a file of a task, but never the output folder itself: somebody has taken it away, and it would be another.
+
+    Raises
+    ------
+    OSError
+        If that does not work; FileNotFoundError if the output folder is gone.
+    """
+    home = home_of(task)
+    missing = [folder for folder in path.parents if folder.is_relative_to(home) and folder != home]
+    for folder in reversed(missing or [path.parent]):
+        folder.mkdir(exist_ok=True)
 
 
 def put(staged: Path, output: Path) -> None:
-    """Move a file or folder to its place; what stood there goes when it is replaced.
+    """Move a file or folder to its place; what stood there goes when it is replaced. `make_way` first.
 
     Raises
     ------
     OSError
         If the system refuses; `staged` is still there then.
     """
-    output.parent.mkdir(parents=True, exist_ok=True)
     try:
         take_place(staged, output)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
         _carry(staged, output)
+    announce(output)
+
+
+def announce(output: Path) -> None:
+    """Have labels in the store of their image listed there; of others nobody has to be told.
+
+    Raises
+    ------
+    OutputError
+        If the system refuses.
+    """
+    if is_label_place(output):
+        enlist(output)
 
 
 def _carry(staged: Path, output: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import threading
 import time
+from collections.abc import Generator
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,16 @@ from napari_tileseg.batch.countdown import Countdown
 from napari_tileseg.batch.events import BatchFinished, BatchProgress, BatchStarted, TaskEnded, TaskProgress, TaskStarted
 from napari_tileseg.batch.ledger import Ledger, key_of
 from napari_tileseg.batch.lock import OutputLock
-from napari_tileseg.batch.stamps import digest, input_stamp, output_stamp
+from napari_tileseg.batch.report import finish_batch
+from napari_tileseg.batch.stamps import digest, output_stamp
+from napari_tileseg.batch.standing import standing
 from napari_tileseg.batch.task import OVER
-from napari_tileseg.batch.work import forget
+from napari_tileseg.batch.trouble import failed
+from napari_tileseg.batch.work import forget, unfinished
+from napari_tileseg.errors import OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from napari_tileseg.batch.events import BatchEvent
     from napari_tileseg.batch.executor import Executor
@@ -70,7 +75,7 @@ def run_batch(
     on_event: Callable[[BatchEvent], None] | None = None,
     cancel: Callable[[], bool] | None = None,
     paused: Callable[[], bool] | None = None,
-    retry_failed: bool = False,
+    retry_failed: bool | Collection[str] = False,
     executor: Executor | None = None,
 ) -> Report:
     """Segment many images.
@@ -88,8 +93,8 @@ def run_batch(
         Asked before every tile; true stops the batch. The same job goes on later.
     paused : callable, optional
         Asked before every tile; the batch waits while it is true, and keeps its models.
-    retry_failed : bool
-        Whether to try again what has failed in an earlier run.
+    retry_failed : bool or collection of str
+        Whether to try again what has failed in an earlier run: all of it, or the tasks of these names.
     executor : Executor, optional
         What does the tasks; this program by default.
 
@@ -145,17 +150,25 @@ def run_listing(
     on_event: Callable[[BatchEvent], None] | None = None,
     cancel: Callable[[], bool] | None = None,
     paused: Callable[[], bool] | None = None,
-    retry_failed: bool = False,
+    retry_failed: bool | Collection[str] = False,
     executor: Executor | None = None,
+    last: bool = True,
 ) -> Report:
-    """Do what is listed, as far as the ledger does not have it; see `run_batch`."""
+    """Do what is listed, as far as the ledger does not have it; see `run_batch`. The report waits for the `last` list."""
     batch = _Batch(job, listing, ledger, on_event or (lambda event: None), cancel or (lambda: False), paused or (lambda: False))
-    return batch.run(executor, retry_failed=retry_failed)
+    return batch.run(executor, retry_failed=retry_failed, last=last)
 
 
 def output_folder(job: BatchJob) -> Path:
     """Return the folder of a job's results, absolute."""
     return Path(os.path.abspath(os.path.expanduser(job.output)))
+
+
+def origins(job: BatchJob) -> frozenset[str]:
+    """Return digests of the folders that a job's images lie in; the folders themselves are nobody's business."""
+    paths = [os.path.realpath(os.path.expanduser(given)) for given in job.inputs]
+    folders = [path if os.path.isdir(path) else os.path.dirname(path) for path in paths]
+    return frozenset(hashlib.blake2b(os.fsencode(folder), digest_size=8).hexdigest() for folder in folders)
 
 
 def settings_of(job: BatchJob) -> dict[str, Any]:
@@ -204,7 +217,7 @@ class _Batch:
         self._countdown = Countdown({task.number: task.size for task in listing.tasks})
         self._before: set[int] = set()
 
-    def run(self, executor: Executor | None, *, retry_failed: bool) -> Report:
+    def run(self, executor: Executor | None, *, retry_failed: bool | Collection[str], last: bool) -> Report:
         from napari_tileseg.batch.executor import LocalExecutor
 
         tasks = self._listing.tasks
@@ -216,13 +229,18 @@ class _Batch:
         if waiting:
             self._countdown.start()
             runs = (executor or LocalExecutor()).run(waiting, tell=self._tell, cancel=self._cancel, paused=self._is_paused)
-            for task, outcome in runs:
-                self._finish(task, outcome)
-        return self._report()
+            try:
+                for task, outcome in runs:
+                    self._finish(task, outcome)
+            finally:  # at once, not when nobody holds it any more: its threads write into the folder
+                if isinstance(runs, Generator):
+                    runs.close()
+        return self._report(last=last)
 
-    def _waiting(self, *, retry_failed: bool) -> list[Task]:
+    def _waiting(self, *, retry_failed: bool | Collection[str]) -> list[Task]:
         """Return the tasks that are to be done; forget what is left of those that are done."""
         rows = self._ledger.rows()
+        self._check_origin(rows)
         waiting = []
         for task in self._listing.tasks:
             row = rows[self._keys[task.number]]
@@ -234,35 +252,54 @@ class _Batch:
         self._ledger.wait(self._keys[task.number] for task in waiting)
         return waiting
 
-    def _stands(self, task: Task, row: Row, *, retry_failed: bool) -> bool:
-        """Say whether what an earlier run noted of a task still holds."""
-        if row.state not in OVER or (row.state == "failed" and retry_failed):
-            return False
-        try:
-            if input_stamp(Path(task.input)) != row.input_digest:
-                return False
-        except OSError:
-            return row.state == "failed" and not row.input_digest
-        return row.state != "done" or (self._is_there(task, row))
+    def _check_origin(self, rows: Mapping[str, Row]) -> None:
+        """Refuse to replace results by those of other images that have the same names.
 
-    def _is_there(self, task: Task, row: Row) -> bool:
+        Raises
+        ------
+        OutputError
+        """
+        places = origins(self._job)
+        others = not places & self._ledger.origins(places)
+        if others and any(standing(task, rows[self._keys[task.number]]) == "changed" for task in self._done(rows)):
+            raise OutputError(
+                f'The results in "{self._output}" were made from images in another folder that have the same names. '
+                "Choose another output folder."
+            )
+
+    def _done(self, rows: Mapping[str, Row]) -> list[Task]:
+        return [task for task in self._listing.tasks if rows[self._keys[task.number]].state == "done"]
+
+    def _stands(self, task: Task, row: Row, *, retry_failed: bool | Collection[str]) -> bool:
+        """Say whether what an earlier run noted of a task still holds."""
+        match standing(task, row):
+            case "failed":
+                return not _is_wanted(task, retry_failed)
+            case "touched":
+                return self._is_same(task, row)
+            case found:
+                return found in ("done", "skipped")
+
+    def _is_same(self, task: Task, row: Row) -> bool:
+        """Compare a result that somebody has moved or copied with what was noted."""
         output = Path(task.output)
         try:
             stamp = output_stamp(output)
-            if stamp == row.output_stamp:
-                return all(Path(beside).exists() for beside in (task.objects, task.overlay) if beside)
             if digest(output) != row.digest:
                 return False
         except OSError:
             return False
         self._ledger.touch(row.key, stamp)
-        return True
+        return standing(task, replace(row, output_stamp=stamp)) == "done"
 
     def _finish(self, task: Task, outcome: Outcome) -> None:
         key = self._keys[task.number]
-        stamp = output_stamp(Path(task.output)) if outcome.state == "done" else ""
+        try:
+            stamp = output_stamp(Path(task.output)) if outcome.state == "done" else ""
+        except OSError as error:  # somebody takes away what is written
+            stamp, outcome = "", failed(task, error, outcome.seconds)
         self._ledger.finish(key, outcome, output_stamp=stamp)
-        if outcome.state == "done":
+        if outcome.state == "done" or not unfinished(task):
             forget(task)
         self._tell_end(task, outcome.state, outcome.message, outcome.counts, instances=outcome.instances, seconds=outcome.seconds)
 
@@ -316,30 +353,36 @@ class _Batch:
         with self._telling:
             self._on_event(event)
 
-    def _report(self) -> Report:
+    def _report(self, *, last: bool) -> Report:
+        self._ledger.stop()
         rows = self._ledger.rows()
         mine = tuple(rows[self._keys[task.number]] for task in self._listing.tasks)
-        self._ledger.wait(row.key for row in mine if row.state == "running")
         waiting = sum(row.state not in OVER for row in mine)
         before = sum(rows[self._keys[number]].state == "done" for number in self._before)
         cancelled = waiting > 0 and self._cancel()
         seconds = time.monotonic() - self._began
-        report = sum_up(self._job, mine, self._listing.left_out, before=before, seconds=seconds, cancelled=cancelled)
+        tasks, left_out = self._listing.tasks, self._listing.left_out
+        report = sum_up(self._job, tasks, mine, left_out, before=before, seconds=seconds, cancelled=cancelled, last=last)
         self._send(finished(report))
         return report
 
 
 def sum_up(
-    job: BatchJob, rows: tuple[Row, ...], left_out: Sequence[tuple[str, str]], *, before: int, seconds: float, cancelled: bool
+    job: BatchJob,
+    tasks: Sequence[Task],
+    rows: tuple[Row, ...],
+    left_out: Sequence[tuple[str, str]],
+    *,
+    before: int,
+    seconds: float,
+    cancelled: bool,
+    last: bool = True,
 ) -> Report:
-    """Count how the tasks of a batch have ended, and write the report if the job wants one."""
+    """Count how the tasks of a batch have ended; at last, write the report and what else is made of all results, if wanted."""
     count = {state: sum(row.state == state for row in rows) for state in OVER}
     waiting = len(rows) - sum(count.values())
-    path = ""
-    if job.report and find_spec("napari_tileseg.batch.report") is not None:
-        from napari_tileseg.batch.report import write_report
-
-        path = str(write_report(output_folder(job), rows, left_out=tuple(left_out)))
+    page = finish_batch(job, output_folder(job), tasks, rows, left_out=left_out, seconds=seconds) if last else None
+    path = str(page) if page is not None else ""
     return Report(count["done"], count["skipped"], count["failed"], waiting, before, seconds, rows, tuple(left_out), path, cancelled)
 
 
@@ -347,3 +390,7 @@ def finished(report: Report) -> BatchFinished:
     """Return the event that says the same."""
     counts = (report.done, report.skipped, report.failed, report.waiting, report.before)
     return BatchFinished(*counts, report.seconds, report=report.report, cancelled=report.cancelled)
+
+
+def _is_wanted(task: Task, retry: bool | Collection[str]) -> bool:
+    return retry if isinstance(retry, bool) else task.name in retry

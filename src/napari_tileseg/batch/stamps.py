@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,11 @@ _MOST = 20_000
 """Entries of a store that are looked at; nobody waits for the chunks of a store of millions."""
 
 _BLOCK = 1 << 20
+
+_GROUP = ("zarr.json", ".zattrs", ".zgroup")
+
+_OWN = frozenset({"labels", ".zmetadata", *_GROUP})
+"""What changes in an image's store when labels are put there."""
 
 
 def input_stamp(path: Path) -> str:
@@ -31,8 +37,18 @@ def input_stamp(path: Path) -> str:
     found = path.stat()
     if not path.is_dir():
         return _short([(found.st_size, found.st_mtime_ns)])
-    entries = zip(range(_MOST), _entries(path, skipped="labels"), strict=False)
-    return _short([(name, stat.st_size, stat.st_mtime_ns) for _, (name, stat) in entries])
+    entries = zip(range(_MOST), _entries(path, skipped=_OWN), strict=False)
+    seen = [(name, stat.st_size, stat.st_mtime_ns) for _, (name, stat) in entries]
+    return _short([*seen, *(_facts(path / name) for name in _GROUP)])
+
+
+def _facts(path: Path) -> str:
+    """Return what a group says of its image, without the list of all it holds, which grows when labels are added."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        return json.dumps({name: value for name, value in facts.items() if name != "consolidated_metadata"}, sort_keys=True)
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def output_stamp(path: Path) -> str:
@@ -71,14 +87,15 @@ def _touched(stat: os.stat_result) -> tuple[int, ...]:
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns  # the last one cannot be set back by a program
 
 
-def _entries(folder: Path, prefix: str = "", *, skipped: str = "") -> Iterator[tuple[str, os.stat_result]]:
-    """Yield the files below a folder, in the order of their names."""
+def _entries(folder: Path, prefix: str = "", *, skipped: frozenset[str] = frozenset()) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield the files below a folder, in the order of their names; `skipped` are names directly in it."""
     with os.scandir(folder) as scan:
         entries = sorted(scan, key=lambda entry: entry.name)
     for entry in entries:
+        if entry.name in skipped:
+            continue
         if entry.is_dir():
-            if entry.name != skipped:
-                yield from _entries(folder / entry.name, f"{prefix}{entry.name}/", skipped=skipped)
+            yield from _entries(folder / entry.name, f"{prefix}{entry.name}/")
         else:
             yield f"{prefix}{entry.name}", entry.stat()
 

@@ -39,8 +39,10 @@ class Task:
         Of the image; what its file says if None.
     channels : tuple of int or None
     series, level : int
-    objects, overlay : str
-        Paths of the objects table and of the picture; empty if not wanted.
+    objects, overlay, scores, uncertainty : str
+        Paths of what is wanted beside the labels: the objects table, the picture, the maps; empty if not wanted.
+    thumbnail : str
+        Path of the small picture for the report; empty if there is none.
     size : int
         Bytes of the input, as far as known.
     """
@@ -58,6 +60,9 @@ class Task:
     level: int = 0
     objects: str = ""
     overlay: str = ""
+    scores: str = ""
+    uncertainty: str = ""
+    thumbnail: str = ""
     size: int = 0
 
     def to_dict(self) -> dict[str, Any]:

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_tileseg.errors import InputError
-from napari_tileseg.io.files import is_zarr
+from napari_tileseg.errors import Cancelled, InputError
+from napari_tileseg.io.files import is_zarr, readable
 from napari_tileseg.io.registry import find_format, suffix_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-__all__ = ["Found", "Rules", "Walk", "natural", "readable"]
+__all__ = ["Found", "Rules", "Walk", "natural"]
 
 _COUNTED = 20_000
 """Files of one store whose sizes are added up; nobody waits for the chunks of a store of millions."""
@@ -42,12 +42,15 @@ class Rules:
         Whether folders in the folder are looked into.
     skipped : Path or None
         A folder that is no input: where the results go.
+    saved : Path or None
+        A folder whose files count as if they stood in the root.
     """
 
     pattern: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     recursive: bool = False
     skipped: Path | None = None
+    saved: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -78,10 +81,13 @@ class Walk:
     root : Path or None
         The folder that names are relative to; None where the inputs have none in common.
     rules : Rules
+    stop : callable
+        Asked for every folder; true stops.
     """
 
     root: Path | None
     rules: Rules
+    stop: Callable[[], bool] = lambda: False
     found: list[Found] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
     _links: list[tuple[Path, str]] = field(default_factory=list)
@@ -110,6 +116,8 @@ class Walk:
 
     def place(self, path: Path) -> str:
         """Return the path below the root."""
+        if path.parent == self.rules.saved:
+            return path.name
         return (path.relative_to(self.root) if self.root is not None else Path(path.parent.name, path.name)).as_posix()
 
     def _named(self, path: Path) -> None:
@@ -129,6 +137,8 @@ class Walk:
         straight, links = deque([folder]), deque[Path]()
         first = True
         while straight or links:
+            if self.stop():
+                raise Cancelled("Cancelled while the images were being listed.")
             now = straight.popleft() if straight else links.popleft()
             try:
                 entries = sorted(os.scandir(now), key=lambda entry: natural(entry.name))
@@ -213,22 +223,6 @@ def natural(text: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     """Return a key that sorts as people do: ``a2`` before ``a10``, ``a`` before ``a2``, whatever the case; folders keep together."""
     parts = (part for part in re.split(r"(\d+|[./])", text.casefold()) if part)
     return tuple((2, int(part), "") if part.isdecimal() else (_RANKS.get(part, 1), 0, part) for part in parts), text
-
-
-def readable(text: str) -> str:
-    r"""Return a name that can be shown and stored as UTF-8: line ends and bytes that are no text as ``\n`` and ``\xff``."""
-    return "".join(_written(letter) for letter in text)
-
-
-def _written(letter: str) -> str:
-    code = ord(letter)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8, as Python keeps it in names of files
-        return f"\\x{code - 0xDC00:02x}"
-    if 0xD800 <= code <= 0xDFFF or code in (0xFFFE, 0xFFFF):
-        return f"\\u{code:04x}"
-    if code < 32 or 127 <= code < 160 or code in (0x2028, 0x2029):
-        return {"\n": r"\n", "\r": r"\r", "\t": r"\t"}.get(letter, f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
-    return letter
 
 
 def _fits(place: str, pattern: str) -> bool:

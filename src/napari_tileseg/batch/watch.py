@@ -138,9 +138,8 @@ class _Watch:
         for noted in listing.left_out:
             self._left_out.setdefault(noted, False)
         now = Listing(tuple(task for key, task in self.tasks.items() if key in ready))
-        quiet = self.job.model_copy(update={"report": False})
         report = run_listing(
-            quiet,
+            self.job,
             now,
             self.ledger,
             on_event=self._hear,
@@ -148,6 +147,7 @@ class _Watch:
             paused=paused,
             retry_failed=retry_failed,
             executor=self.executor,
+            last=False,
         )
         self.rounds += 1
         self._looks |= looks if not report.cancelled else {}
@@ -170,7 +170,9 @@ class _Watch:
         mine = tuple(rows[key_of(task, output_folder(self.job))] for task in self.tasks.values())
         seconds = time.monotonic() - self._began
         cancelled = any(row.state not in OVER for row in mine)
-        report = sum_up(self.job, mine, list(self._left_out), before=self._before, seconds=seconds, cancelled=cancelled)
+        report = sum_up(
+            self.job, list(self.tasks.values()), mine, list(self._left_out), before=self._before, seconds=seconds, cancelled=cancelled
+        )
         self._reported = time.monotonic()
         return report
 

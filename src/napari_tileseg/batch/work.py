@@ -14,20 +14,22 @@ import shutil
 import stat
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_tileseg.batch.events import TaskProgress
-from napari_tileseg.batch.ledger import FOLDER
-from napari_tileseg.batch.place import put
+from napari_tileseg.batch.place import announce, make_way, put
 from napari_tileseg.batch.stamps import digest, input_stamp
 from napari_tileseg.batch.task import Outcome
-from napari_tileseg.errors import AxesError, Cancelled, InputError, OutputError, TileSegError
-from napari_tileseg.io.output import FULL
+from napari_tileseg.batch.trouble import failed
+from napari_tileseg.errors import AxesError, Cancelled, DeviceMemoryError, InputError, OutputError
+from napari_tileseg.io.own_labels import is_label_place, stage_own_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from napari_tileseg.batch.events import BatchEvent
     from napari_tileseg.batch.task import Task
@@ -37,7 +39,21 @@ if TYPE_CHECKING:
     from napari_tileseg.segmentation import Segmentation
     from napari_tileseg.volume import Volume
 
-__all__ = ["Computed", "Loaded", "Models", "compute", "failed", "forget", "process", "read", "recover", "store"]
+__all__ = [
+    "Computed",
+    "Loaded",
+    "Models",
+    "check_axes",
+    "compute",
+    "failed",
+    "forget",
+    "process",
+    "read",
+    "recover",
+    "staged_name",
+    "store",
+    "unfinished",
+]
 
 _OUTCOME = "outcome.json"
 
@@ -46,6 +62,9 @@ _JOURNAL_TILES = 64
 
 _JOURNAL_SECONDS = 2.0
 """So do those that take longer than this."""
+
+_LARGE = 1 << 28
+"""Images that need more bytes are computed alone."""
 
 _TILE_SECONDS = 0.1
 """What a tile is taken to need before one was timed."""
@@ -205,8 +224,16 @@ def compute(
     *,
     tell: Callable[[BatchEvent], None] = lambda event: None,
     cancel: Callable[[], bool] = lambda: False,
+    gate: Callable[[bool], AbstractContextManager[None]] | None = None,
 ) -> Computed:
     """Segment an image; where that takes long, with a journal, so that it can be cut off.
+
+    Parameters
+    ----------
+    task, image, models, predictor, tell, cancel
+        As for `process`.
+    gate : callable, optional
+        Told whether the image is to be alone at the device; the run goes on inside the context that it returns.
 
     Raises
     ------
@@ -216,12 +243,13 @@ def compute(
     from napari_tileseg.engine.events import Progress
     from napari_tileseg.pipeline import estimate, segment
 
-    began = time.monotonic()
     folder = Path(task.journal)
-    _check_axes(task, image.volume, predictor.spec)
+    check_axes(task, image.volume, predictor.spec)
     needs = estimate(image.volume, predictor.spec, options=task.options, channels=task.channels)
+    memory = needs.host_bytes + needs.device_bytes + needs.disk_bytes
     _check_memory(task, needs.host_bytes + (needs.device_bytes if predictor.device == "cpu" else 0))
-    long = needs.tiles > _JOURNAL_TILES or (needs.tiles > 1 and needs.tiles * models.tile_seconds(task.model) > _JOURNAL_SECONDS)
+    seconds = needs.tiles * models.tile_seconds(task.model)
+    long = unfinished(task) or needs.tiles > _JOURNAL_TILES or (needs.tiles > 1 and seconds > _JOURNAL_SECONDS)
     staged: Path | None = None
     progressed = False
 
@@ -234,21 +262,33 @@ def compute(
     more: dict[str, Any] = {"options": task.options, "channels": task.channels, "on_event": listen, "cancel": cancel}
     if long:
         _make(folder)
-        staged = folder / _staged_name(task) if _staged_name(task).endswith(".zarr") else None
-        if staged is not None and staged.exists():
-            shutil.rmtree(folder)  # cut off between the last chunk and outcome.json
-            _make(folder)
+        streamed = staged_name(task).endswith(".zarr") and not is_label_place(Path(task.output))
+        staged = folder / staged_name(task) if streamed else None
         more |= {"journal": folder, "out": staged, "keep_journal": True}
     elif folder.exists():
         shutil.rmtree(folder)
+    large = long or memory > _LARGE
+
+    def run() -> Segmentation:
+        try:
+            return segment(image.volume, predictor, **more)
+        except OutputError:
+            if not long or progressed:
+                raise
+            # The journal is that of another image, or damaged.
+            return segment(image.volume, predictor, resume=False, **more)
+
     try:
-        result = segment(image.volume, predictor, **more)
-    except OutputError:
-        if not long or progressed:
+        with gate(large) if gate else nullcontext():
+            began = time.monotonic()
+            result = run()
+    except DeviceMemoryError:
+        if large or gate is None:
             raise
-        # The journal is that of another image, or damaged.
-        result = segment(image.volume, predictor, resume=False, **more)
-    seconds = time.monotonic() - began
+        with gate(True):  # without another image beside it there may be enough
+            began = time.monotonic()
+            result = run()
+    seconds = time.monotonic() - began - getattr(predictor, "waited", 0.0)
     if result.windows:
         models.timed(task.model, seconds / result.windows)
     return Computed(result, image.stamp, image.seconds + seconds, predictor.spec, staged)
@@ -262,21 +302,16 @@ def store(task: Task, computed: Computed) -> Outcome:
     OutputError, OSError
         If it cannot be written.
     """
-    from napari_tileseg.pipeline import save_segmentation
+    from napari_tileseg.batch.extras import write_extras
 
     began = time.monotonic()
     folder, result = Path(task.journal), computed.segmentation
     _make(folder)
     staged = computed.staged
     if staged is None:
-        staged = save_segmentation(result, folder / _staged_name(task), overwrite=True)
+        staged = _stage(task, result, folder / staged_name(task))
         _bring_to_disk(staged)
-    Path(task.output).parent.mkdir(parents=True, exist_ok=True)
-    _write_maps(task, result, computed.spec)
-    if task.objects or task.overlay:
-        from napari_tileseg.batch.extras import write_extras
-
-        write_extras(task, result)
+    write_extras(task, result, computed.spec)
     outcome = Outcome(
         "done",
         "\n".join(result.warnings),
@@ -287,6 +322,7 @@ def store(task: Task, computed: Computed) -> Outcome:
         input_digest=computed.stamp,
     )
     _note(folder, outcome)
+    make_way(task, Path(task.output))
     put(staged, Path(task.output))
     return outcome
 
@@ -308,11 +344,15 @@ def recover(task: Task) -> Outcome | None:
             return None
     except (OSError, ValueError, TypeError):
         return None
-    staged = folder / _staged_name(task)
+    staged = folder / staged_name(task)
     if staged.exists() and digest(staged) == outcome.digest:
+        make_way(task, output)
         put(staged, output)
         return outcome
-    return outcome if output.exists() and digest(output) == outcome.digest else None
+    if not output.exists() or digest(output) != outcome.digest:
+        return None
+    announce(output)
+    return outcome
 
 
 def forget(task: Task) -> None:
@@ -320,72 +360,9 @@ def forget(task: Task) -> None:
     shutil.rmtree(task.journal, ignore_errors=True)
 
 
-def failed(task: Task, error: Exception, seconds: float = 0.0) -> Outcome:
-    """Return the outcome of a task that has raised an error.
-
-    Raises
-    ------
-    OutputError
-        If the error is none of this task alone: nothing can be written any more.
-    """
-    if isinstance(error, OutputError | OSError) and (fatal := _fatal(task, error)) is not None:
-        raise fatal from error
-    return Outcome("failed", _sentence(task, error), seconds=seconds, input_digest=_stamp_or_nothing(task))
-
-
-def _stamp_or_nothing(task: Task) -> str:
-    try:
-        return input_stamp(Path(task.input))
-    except OSError:
-        return ""
-
-
-def _sentence(task: Task, error: Exception) -> str:
-    if isinstance(error, TileSegError):
-        return str(error)
-    name = Path(task.input).name
-    if isinstance(error, MemoryError):
-        return f'"{name}" does not fit in memory. Choose a smaller window, or save it in pieces.'
-    reason = (error.strerror if isinstance(error, OSError) else None) or str(error).strip().split("\n")[0] or type(error).__name__
-    return f'"{name}" could not be segmented: {reason} ({type(error).__name__}).'
-
-
-def _fatal(task: Task, error: Exception) -> OutputError | None:
-    """Return what ends the whole batch, if the disk is full or the output folder cannot be written; None otherwise."""
-    folder = Path(task.journal)
-    own = next((parent for parent in folder.parents if parent.name == FOLDER), folder.parent)
-    if any(isinstance(cause, OSError) and cause.errno in FULL for cause in _causes(error)):
-        return _full(own)
-    try:
-        for place in {folder.parent, Path(task.output).parent} if folder.parent.is_dir() else {folder.parent}:
-            if place != folder.parent and not place.exists():
-                continue
-            probe = place / f".tileseg-{os.getpid()}-{threading.get_ident()}"
-            try:
-                probe.write_bytes(b"\0" * 4096)
-            finally:
-                probe.unlink(missing_ok=True)
-    except OSError as refused:
-        if refused.errno in FULL:
-            return _full(own)
-        return OutputError(
-            f'Nothing can be written in "{own.parent}" any more: {refused.strerror or refused}. '
-            "Start the same run again when that is possible: it goes on where it stopped."
-        )
-    return None
-
-
-def _full(own: Path) -> OutputError:
-    return OutputError(
-        f'The disk that holds "{own.parent}" is full. Free some space and start the same run again: it goes on where it stopped.'
-    )
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    seen = 0
-    while error is not None and seen < 20:
-        yield error
-        error, seen = error.__cause__ or error.__context__, seen + 1
+def unfinished(task: Task) -> bool:
+    """Say whether a task that was cut off can go on in the middle of its image."""
+    return (Path(task.journal) / "journal.json").exists()
 
 
 def _check_memory(task: Task, needed: int) -> None:
@@ -400,7 +377,7 @@ def _check_memory(task: Task, needed: int) -> None:
         )
 
 
-def _check_axes(task: Task, volume: Volume, spec: ModelSpec) -> None:
+def check_axes(task: Task, volume: Volume, spec: ModelSpec) -> None:
     """Refuse an image whose axes are guesswork: neither the job nor the file nor the model says what they are."""
     guessed = str(volume.metadata.get("guessed_axes", ""))
     if task.axes is not None or not guessed or (guessed == "Z" and spec.spatial_ndim == 3):
@@ -425,7 +402,7 @@ def _bring_to_disk(path: Path) -> None:
             os.fsync(stream.fileno())
 
 
-def _staged_name(task: Task) -> str:
+def staged_name(task: Task) -> str:
     """Return the name of a result in the journal's folder; labels in a plate are a store, whatever they are called."""
     from napari_tileseg.io import suffix_of
 
@@ -438,17 +415,11 @@ def _note(folder: Path, outcome: Outcome) -> None:
     os.replace(temporary, folder / _OUTCOME)
 
 
-def _write_maps(task: Task, result: Segmentation, spec: ModelSpec) -> None:
-    """Save scores and uncertainty beside the labels, if they were asked for."""
-    from napari_tileseg.io import suffix_of, write_scores, write_uncertainty
+def _stage(task: Task, result: Segmentation, path: Path) -> Path:
+    """Write labels to the journal's folder, as they have to be at their place."""
+    from napari_tileseg.pipeline import save_segmentation
 
-    output = Path(task.output)
-    suffix = suffix_of(output, purpose="write")
-    stem = output.name[: len(output.name) - len(suffix)] if suffix else output.name
-    volume = result.volume
-    if result.scores is not None:
-        place = output.with_name(f"{stem}_scores.ome.tif")
-        write_scores(result.scores, volume, spec.score_names, place, provenance=result.provenance, overwrite=True)
-    if result.uncertainty is not None:
-        place = output.with_name(f"{stem}_uncertainty{'.nii.gz' if suffix in ('.nii', '.nii.gz') else '.ome.tif'}")
-        write_uncertainty(result.uncertainty, volume, place, provenance=result.provenance, overwrite=True)
+    if not is_label_place(Path(task.output)):
+        return save_segmentation(result, path, overwrite=True)
+    facts: dict[str, Any] = {"classes": result.classes, "colors": result.colors, "provenance": dict(result.provenance)}
+    return stage_own_labels(result.labels_volume(), path, Path(task.output), **facts)

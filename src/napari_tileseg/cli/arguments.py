@@ -130,12 +130,14 @@ Overlays = Annotated[bool, _of_batch("overlays", "--overlays")]
 Report = Annotated[bool, _of_batch("report", "--report/--no-report")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, what is left out and why, and what it takes; do nothing.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try images again that an earlier run has failed at.")]
-Workers = Annotated[int | None, typer.Option("--workers", min=1, metavar="N", help="Processes that work side by side.")]
+Workers = Annotated[int, typer.Option("--workers", min=1, metavar="N", help="Processes that work side by side.")]
 Scheduler = Annotated[
-    str | None,
-    typer.Option("--scheduler", metavar="ADDRESS|FILE", help="A Dask scheduler whose workers do the work; its address or its file."),
+    str,
+    typer.Option("--scheduler", metavar="ADDRESS|FILE", help="A Dask scheduler whose workers do the work.", show_default=False),
 ]
-Split = Annotated[bool, typer.Option("--split", help="Spread each large image over the workers.")]
+Split = Annotated[
+    bool, typer.Option("--split/--no-split", help="Spread a large image over the workers where that is quicker, or give each to one.")
+]
 Watch = Annotated[bool, typer.Option("--watch", help="Go on with images that appear, once each has stopped growing; Ctrl-C ends it.")]
 Settle = Annotated[
     float,

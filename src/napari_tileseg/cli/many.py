@@ -33,12 +33,12 @@ class How:
         Only say what would be done.
     retry_failed : bool
         Try images again that an earlier run has failed at.
-    workers : int or None
-        Processes that work side by side; None: this one.
-    scheduler : str or None
-        Address or file of a Dask scheduler.
+    workers : int
+        Processes that work side by side.
+    scheduler : str
+        Address or file of a Dask scheduler; empty for none.
     split : bool
-        Spread each large image over the workers.
+        Spread a large image over the workers, where that is quicker.
     watch : bool
         Go on with images that appear.
     settle : float
@@ -49,9 +49,9 @@ class How:
 
     dry_run: bool = False
     retry_failed: bool = False
-    workers: int | None = None
-    scheduler: str | None = None
-    split: bool = False
+    workers: int = 1
+    scheduler: str = ""
+    split: bool = True
     watch: bool = False
     settle: float = 10.0
     until_idle: float | None = None
@@ -64,9 +64,9 @@ def perform_batch(job: BatchJob, how: How, *, json_lines: bool) -> None:
     if how.dry_run:
         from napari_tileseg.cli.preview import tell_preview
 
-        return tell_preview(job, json_lines=json_lines)
+        return tell_preview(job, retry_failed=how.retry_failed, json_lines=json_lines)
     with interrupts() as cancel, progress(json_lines, cancel) as tell:
-        end = _run(job, how, tell, cancel)
+        end = _run(job, how, tell, cancel, json_lines=json_lines)
     if not json_lines:
         typer.echo(ending(end))
         if end.report:
@@ -78,32 +78,33 @@ def perform_batch(job: BatchJob, how: How, *, json_lines: bool) -> None:
         raise typer.Exit(1)
 
 
-def _run(job: BatchJob, how: How, tell: Callable[[BatchEvent], None], cancel: Callable[[], bool]) -> BatchReport:
+def _run(job: BatchJob, how: How, tell: Callable[[BatchEvent], None], cancel: Callable[[], bool], *, json_lines: bool) -> BatchReport:
     """Run it once, or again and again."""
-    executor = _executor(job, how)
-    if not how.watch:
-        from napari_tileseg.batch.run import run_batch
+    from napari_tileseg.batch.cluster import kept
 
-        return run_batch(job, on_event=tell, cancel=cancel, retry_failed=how.retry_failed, executor=executor)
-    from napari_tileseg.batch.watch import watch_batch
+    with kept(_executor(job, how)) as executor:
+        if not how.watch:
+            from napari_tileseg.batch.run import run_batch
 
-    return watch_batch(
-        job,
-        settle=how.settle,
-        until_idle=how.until_idle,
-        on_event=tell,
-        cancel=cancel,
-        retry_failed=how.retry_failed,
-        executor=executor,
-    )
+            return run_batch(job, on_event=tell, cancel=cancel, retry_failed=how.retry_failed, executor=executor)
+        from napari_tileseg.batch.watch import watch_batch
+
+        if not json_lines:
+            complain("Watching for images; Ctrl-C ends it." if how.until_idle is None else "Watching for images.")
+        return watch_batch(
+            job,
+            settle=how.settle,
+            until_idle=how.until_idle,
+            on_event=tell,
+            cancel=cancel,
+            retry_failed=how.retry_failed,
+            executor=executor,
+        )
 
 
-def _executor(job: BatchJob, how: How) -> Executor | None:
-    """Return what does the tasks elsewhere; None where this program does them."""
-    if how.scheduler is None and how.workers in (None, 1):
-        if how.split:
-            raise OptionsError("--split spreads an image over workers. Give their number (--workers), or a cluster (--scheduler).")
-        return None
+def _executor(job: BatchJob, how: How) -> Executor:
+    """Return what does the tasks; one worker needs no cluster."""
     from napari_tileseg.batch.cluster import make_executor
 
-    return make_executor(job, workers=how.workers, scheduler=how.scheduler)
+    workers = 0 if how.workers == 1 else how.workers
+    return make_executor(job, workers=workers, scheduler=how.scheduler, divide=how.split)

@@ -28,6 +28,7 @@ _UNITS = {"um": "micrometer", "µm": "micrometer", "micrometer": "micrometer", "
 @models.command("list")
 def list_(json_lines: Lines = False) -> None:
     """List the models that are here, with their kind and whether they need trust."""
+    from napari_tileseg.models.archive import printable
     from napari_tileseg.models.imports import standing
     from napari_tileseg.models.registry import list_models
 
@@ -41,7 +42,9 @@ def list_(json_lines: Lines = False) -> None:
         kinds = max((len(facts.kind) for _, facts in found), default=0)
         for spec, facts in found:
             note = {"needed": "  [needs trust]", "trusted": "  [trusted]"}.get(facts.trust, "")
-            typer.echo(f"{spec.name:<{width}}  {spec.axes:<4}  {facts.kind:<{kinds}}  {spec.description or spec.label}{note}")
+            typer.echo(
+                f"{spec.name:<{width}}  {spec.axes:<4}  {facts.kind:<{kinds}}  {printable(spec.description or spec.label, most=300)}{note}"
+            )
         if not found:
             complain("There are no models here.")
 

@@ -98,7 +98,7 @@ class _Bars:
             case TaskEnded():
                 if event.number in self._current:
                     self._rows.remove_task(self._current.pop(event.number))
-                if event.state == "failed":
+                if event.state == "failed" or (event.message and not event.before):
                     self._say(outcome(event))
             case BatchProgress(done, total, seconds_left):
                 self._rows.update(self._all, total=total, completed=done, description=self._so_far(done, total, seconds_left))

@@ -34,11 +34,12 @@ def found(event: TaskEnded) -> str:
 
 
 def outcome(event: TaskEnded) -> str:
-    """Say how one image ended: ``"A01_s1.tif: 86 objects, 2.9 s"``, ``"A01_s3.tif failed: ..."``, ``"notes.tif skipped: ..."``."""
+    """Say how one image ended: ``"A01_s1.tif: 86 objects, 2.9 s"``, ``"A01_s3.tif failed: ..."``; warnings stand in brackets."""
     name = printable(event.name)
+    message = printable(" ".join(event.message.splitlines()))
     if event.state != "done":
-        return f"{name} {event.state}: {printable(event.message)}" if event.message else f"{name} {event.state}"
-    return f"{name}: {', '.join(part for part in (found(event), brief(event.seconds)) if part)}"
+        return f"{name} {event.state}: {message}" if message else f"{name} {event.state}"
+    return f"{name}: {', '.join(part for part in (found(event), brief(event.seconds)) if part)}" + (f" ({message})" if message else "")
 
 
 def ending(end: Report) -> str:

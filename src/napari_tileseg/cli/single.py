@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.job import Job
     from napari_tileseg.models.spec import ModelSpec
+    from napari_tileseg.segmentation import Segmentation
     from napari_tileseg.volume import Volume
 
 __all__ = ["open_image", "perform"]
@@ -43,25 +44,35 @@ def open_image(job: Job, spec: ModelSpec) -> Volume:
 
 def perform(job: Job, *, overwrite: bool, resume: bool, json_lines: bool) -> None:
     """Segment and save; say where the finished part is when the run stops half-way."""
-    from napari_tileseg.io import check_writable
+    from napari_tileseg.io import check_writable, write_scores, write_uncertainty
+    from napari_tileseg.io.beside import scores_path, uncertainty_path
     from napari_tileseg.models.registry import find_spec
     from napari_tileseg.pipeline import segment as segment_image
     from napari_tileseg.reporting import reporter
-    from napari_tileseg.unfinished import tidy
+    from napari_tileseg.unfinished import folder_beside, tidy
 
     tidy(Path(str(job.output)))
     target = check_writable(str(job.output), overwrite=overwrite)
     if target.exists() and target.resolve() == Path(str(job.input)).resolve():
         raise OptionsError(f'"{target.name}" is the image itself. Give another name with -o.')
-    scores_path = _beside(target, "_scores", ".ome.tif")
+    # What stands beside the labels of an interrupted run is that run's own.
+    replacing = overwrite or (resume and folder_beside(target).is_dir())
+    scores_place = scores_path(target)
     if job.options.scores:
-        check_writable(scores_path, overwrite=overwrite)
-    nifti = target.name.lower().endswith((".nii", ".nii.gz"))
-    unsure_path = _beside(target, "_uncertainty", ".nii.gz" if nifti else ".ome.tif")
+        check_writable(scores_place, overwrite=replacing)
+    unsure_place = uncertainty_path(target)
     if job.options.uncertainty:
-        check_writable(unsure_path, overwrite=overwrite)
+        check_writable(unsure_place, overwrite=replacing)
     spec = find_spec(job.model)
     volume = open_image(job, spec)
+
+    def save_maps(result: Segmentation) -> None:
+        """Save what goes beside the labels, before they are in place: a disk that is full now loses nothing."""
+        if result.scores is not None:
+            write_scores(result.scores, volume, spec.score_names, scores_place, provenance=result.provenance, overwrite=replacing)
+        if result.uncertainty is not None:
+            write_uncertainty(result.uncertainty, volume, unsure_place, provenance=result.provenance, overwrite=replacing)
+
     with reporter(json_lines) as tell, interrupts() as cancel:
         try:
             result = segment_image(
@@ -72,6 +83,7 @@ def perform(job: Job, *, overwrite: bool, resume: bool, json_lines: bool) -> Non
                 region=job.region,
                 out=target,
                 resume=resume,
+                on_result=save_maps,
                 on_event=tell,
                 cancel=cancel,
             )
@@ -79,18 +91,10 @@ def perform(job: Job, *, overwrite: bool, resume: bool, json_lines: bool) -> Non
             if error.kept is not None:
                 emit({"event": "kept", "path": str(error.kept)}) if json_lines else complain(f"What was finished is in {error.kept}")
             raise
-    if result.scores is not None:
-        from napari_tileseg.io import write_scores
-
-        write_scores(result.scores, volume, spec.score_names, scores_path, provenance=result.provenance, overwrite=overwrite)
-    if result.uncertainty is not None:
-        from napari_tileseg.io import write_uncertainty
-
-        write_uncertainty(result.uncertainty, volume, unsure_path, provenance=result.provenance, overwrite=overwrite)
     if json_lines:
         saved = {"event": "saved", "path": str(target), "counts": dict(result.counts), "seconds": result.seconds}
-        saved |= {"scores": str(scores_path)} if result.scores is not None else {}
-        return emit(saved | ({"uncertainty": str(unsure_path)} if result.uncertainty is not None else {}))
+        saved |= {"scores": str(scores_place)} if result.scores is not None else {}
+        return emit(saved | ({"uncertainty": str(unsure_place)} if result.uncertainty is not None else {}))
     typer.echo(f"{_found(result.counts, spec)} in {result.seconds:.1f} s. Saved in {target}")
 
 
@@ -101,10 +105,3 @@ def _found(counts: Mapping[str, int], spec: ModelSpec) -> str:
         return f"{count} object{'s' * (count != 1)}"
     parts = ", ".join(f"{name} {counts.get(name, 0)}" for name in spec.foreground_classes)
     return f"{parts} {'voxels' if spec.spatial_ndim == 3 else 'pixels'}"
-
-
-def _beside(path: Path, addition: str, suffix: str) -> Path:
-    from napari_tileseg.io import suffix_of
-
-    ending = suffix_of(path, purpose="write")
-    return path.with_name(path.name[: len(path.name) - len(ending)] + addition + suffix)

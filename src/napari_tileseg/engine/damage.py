@@ -56,6 +56,14 @@ class Damage:
             self._found[key] = [tuple((int(start), int(stop)) for start, stop in box) for box in boxes]
         self._told.update(state[2])
 
+    def add(self, state: list[Any]) -> None:
+        """Take over the places that another reader of the same image has found."""
+        self._axes = self._axes or str(state[0])
+        for position, boxes in state[1]:
+            key = tuple((str(axis), int(index)) for axis, index in position)
+            for box in boxes:
+                self._note(key, tuple((int(start), int(stop)) for start, stop in box))
+
     def news(self) -> list[str]:
         """Return a sentence for each place that nobody has been told of."""
         fresh = [where for where in self.places if where not in self._told]
@@ -142,7 +150,10 @@ class Damage:
                 "Copy the file again, or leave such parts out (unreadable = skip)."
             ) from failure
         self._axes = axes
-        boxes = self._found.setdefault(_key(position), [])
+        self._note(_key(position), box)
+
+    def _note(self, key: tuple[tuple[str, int], ...], box: Region) -> None:
+        boxes = self._found.setdefault(key, [])
         while (other := next((other for other in boxes if _join(other, box)), None)) is not None:
             boxes.remove(other)
             box = _join(other, box) or box

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.engine.tiles import Tile
 
-__all__ = ["Classes", "Decoder", "Masks", "PerPixel", "Regions", "argmax", "label_type", "masks", "regions"]
+__all__ = ["Classes", "Decoder", "Masks", "PerPixel", "Regions", "Undecoded", "argmax", "label_type", "masks", "regions"]
 
 
 _PIECE = 1 << 16
@@ -230,3 +230,23 @@ class Masks(PerPixel):
     def take(self, region: Tile, labels: torch.Tensor) -> Iterator[tuple[Tile, NDArray[Any]]]:
         self._counts += labels.flatten(1).sum(1).cpu().numpy()
         yield region, labels.cpu().numpy()
+
+
+class Undecoded:
+    """Decodes nothing: the scores of a box in which objects begin or end that go on outside of it are kept as they are."""
+
+    normalized = True
+    objects = 0
+
+    @property
+    def voxels(self) -> dict[str, int]:
+        return {}
+
+    def add(self, region: Tile, scores: torch.Tensor) -> Iterator[tuple[Tile, NDArray[Any]]]:
+        return iter(())
+
+    def finish(self) -> Iterator[tuple[Tile, NDArray[Any]]]:
+        return iter(())
+
+    def warnings(self) -> list[str]:
+        return []

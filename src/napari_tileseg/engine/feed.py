@@ -70,10 +70,21 @@ class Feed:
         The first row that will be asked for.
     check : callable
         Called about ten times a second while a read is awaited; may raise.
+    offset : tuple of int, optional
+        Where the plan's image begins in the source, if it is a part of it.
     """
 
-    def __init__(self, source: Source, plan: TilePlan, *, first: int = 0, check: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        plan: TilePlan,
+        *,
+        first: int = 0,
+        check: Callable[[], None] = lambda: None,
+        offset: tuple[int, ...] | None = None,
+    ) -> None:
         self._source, self._plan, self._check = source, plan, check
+        self._offset = offset or (0,) * len(plan.shape)
         self._block = np.empty((source.shape[0], plan.window[0], *plan.seen.shape[1:]), dtype=np.float32)
         self._seen_to: int | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="tileseg-read")
@@ -126,4 +137,4 @@ class Feed:
         box = Tile((start, *seen.start[1:]), (stop, *seen.stop[1:]))
         if start == stop:
             return np.empty((self._source.shape[0], *box.shape), dtype=np.float32)
-        return read_padded(self._source, box, mirrored=self._plan.mirrored)
+        return read_padded(self._source, box.moved(self._offset), mirrored=self._plan.mirrored)

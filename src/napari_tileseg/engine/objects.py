@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.engine.decoders import ObjectDecoder
 
-__all__ = ["Objects", "renumber"]
+__all__ = ["Objects", "first_seen", "renumber"]
 
 
 class Objects:
@@ -252,7 +252,7 @@ class Objects:
 
     def _name(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
         """Replace provisional ids by final ones."""
-        values, order = _first_seen(labels)
+        values, order = first_seen(labels)
         table = np.zeros(len(values), dtype=np.int32)
         for index in order:
             provisional = int(values[index])
@@ -282,7 +282,7 @@ def renumber(labels: NDArray[Any]) -> tuple[NDArray[np.int32], int]:
     count : int
         Their number.
     """
-    values, order = _first_seen(labels)
+    values, order = first_seen(labels)
     table = np.zeros(len(values), dtype=np.int32)
     table[order] = np.arange(1, len(values) + 1, dtype=np.int32)
     result = np.zeros(labels.shape, dtype=np.int32)
@@ -291,7 +291,7 @@ def renumber(labels: NDArray[Any]) -> tuple[NDArray[np.int32], int]:
     return result, len(values)
 
 
-def _first_seen(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+def first_seen(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """Return the ids above 0, sorted, and the order in which a scan meets them."""
     values, first = np.unique(labels[labels > 0], return_index=True)
     return values, np.argsort(first)

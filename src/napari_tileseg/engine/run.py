@@ -13,8 +13,9 @@ import torch
 
 from napari_tileseg.engine.adaptive import Refinement, line_of
 from napari_tileseg.engine.allocator import kept_memory
+from napari_tileseg.engine.checks import check_limit, check_source
 from napari_tileseg.engine.counted import CountedSlab, empty_scores
-from napari_tileseg.engine.decode import Classes, Decoder, Masks, PerPixel, Regions
+from napari_tileseg.engine.decode import Classes, Decoder, Masks, PerPixel, Regions, Undecoded
 from napari_tileseg.engine.decoders import find_decoder
 from napari_tileseg.engine.events import Event, Finished, Planned, Progress, SlabDone, Warned
 from napari_tileseg.engine.faults import Relief, smaller_window
@@ -27,12 +28,13 @@ from napari_tileseg.engine.predict import Network, out_of_memory
 from napari_tileseg.engine.recipe import Recipe, resolve
 from napari_tileseg.engine.restore import Restorer
 from napari_tileseg.engine.scan import Turn
+from napari_tileseg.engine.sinks import MovedSink
 from napari_tileseg.engine.stitch import Slab
 from napari_tileseg.engine.strips import Strips
 from napari_tileseg.engine.tiles import Tile
 from napari_tileseg.engine.uncertainty import entropy
 from napari_tileseg.engine.weights import importance
-from napari_tileseg.errors import AxesError, Cancelled, DeviceMemoryError, InputError, ModelError, OptionsError
+from napari_tileseg.errors import Cancelled, DeviceMemoryError, ModelError, OptionsError
 from napari_tileseg.job import SegmentOptions
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from napari_tileseg.engine.tiles import Placed, Row, TilePlan
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["never", "run"]
+__all__ = ["make_decoder", "never", "run"]
 
 
 _HELD_BYTES = 4 << 30
@@ -71,6 +73,7 @@ def run(
     keeper: Keeper | None = None,
     relief: Relief | None = None,
     wanted: Callable[[Tile], bool] | None = None,
+    box: Tile | None = None,
     back: Return | None = None,
 ) -> Iterator[Event]:
     """Segment one image on the model's grid, slab by slab along one of its axes.
@@ -101,6 +104,9 @@ def run(
         What earlier samples have given up for want of memory; this run adds to it.
     wanted : callable, optional
         Whether a tile, by the box that its scores are for, is to be computed; pixels that no tile covers are background.
+    box : Tile, optional
+        Compute only the tiles of the image that touch this part of it: inside, the sink gets what it would get from the whole
+        image, to the last bit; around it, less. Objects go on outside, so they are not decoded: only scores, if asked for, arrive.
     back : Return, optional
         Bring scores to the image's grid before they are decoded: regions of the sink and of `SlabDone` are the image's then.
 
@@ -126,9 +132,11 @@ def run(
     while True:
         task: _Task | None = None
         try:
-            task = _prepare(source, predictor, relief.options(options), cancel, first_id, turn, keeper, relief, wanted, back)
+            if box is not None:
+                keeper = Keeper()  # with a smaller window the box has other surroundings: it is computed anew
+            task = _prepare(source, predictor, relief.options(options), cancel, first_id, turn, keeper, relief, wanted, box, back)
             task.verdict = verdict
-            yield from _scan(task, turn.sink(sink), keeper)
+            yield from _scan(task, MovedSink(turn.sink(sink), task.offset) if box else turn.sink(sink), keeper)
             break
         except DeviceMemoryError:
             verdict = task.verdict if task else verdict
@@ -150,7 +158,7 @@ def _scan(task: _Task, sink: Sink, keeper: Keeper) -> Iterator[Event]:
     yield task.planned()
     yield from task.notes()
     yield from task.choose_precision()
-    with kept_memory(), Feed(task.source, task.plan, first=task.first, check=task.check) as feed:
+    with kept_memory(), Feed(task.source, task.plan, first=task.first, check=task.check, offset=task.offset) as feed:
         for row in task.plan.rows(task.first):
             block = feed.take(row)
             for line, pixels, tiles in task.lines(row, block):
@@ -182,6 +190,7 @@ class _Task:
     cancel: Callable[[], bool]
     turn: Turn
     relief: Relief
+    offset: tuple[int, ...]
     wanted: Callable[[Tile], bool] | None = None
     refinement: Refinement | None = None
     restorer: Restorer | None = None
@@ -242,8 +251,9 @@ class _Task:
         self._above = block.copy()
 
     def _unturned(self, tile: Tile) -> Tile:
-        """Return a tile in the order of the image's axes."""
-        return Tile(self.turn.back(tile.start), self.turn.back(tile.stop))
+        """Return a tile in the order of the image's axes, where it lies in the image."""
+        moved = tile.moved(self.offset)
+        return Tile(self.turn.back(moved.start), self.turn.back(moved.stop))
 
     def compute(self, row: Row, block: NDArray[np.float32], origin: tuple[int, ...], tiles: list[Placed]) -> Iterator[Event]:
         """Predict and add tiles that lie side by side; where memory runs out, by other means."""
@@ -273,7 +283,7 @@ class _Task:
 
     def _predict(self, tiles: list[Placed], pixels: torch.Tensor, origin: tuple[int, ...]) -> torch.Tensor:
         """Return the scores of some tiles, where the slab is."""
-        places = [Tile(self.turn.back(tile.seen.start), self.turn.back(tile.seen.stop)) for tile in tiles]
+        places = [self._unturned(tile.seen) for tile in tiles]
         try:
             return self.network(self._fill(tiles, pixels, origin), places).to(self.slab.device)
         except (MemoryError, RuntimeError) as error:  # not the network, which says so itself, but a copy before or after it
@@ -334,7 +344,7 @@ class _Task:
     def write(self, sink: Sink, pieces: Iterable[tuple[Tile, NDArray[Any]]]) -> Iterator[Event]:
         for region, labels in pieces:
             sink.write(region.slices, labels)
-            yield SlabDone(self.turn.back(region.bounds))
+            yield SlabDone(self.turn.back(region.moved(self.offset).bounds))
         for message in self.decoder.warnings():
             yield Warned(message)
 
@@ -349,21 +359,25 @@ def _prepare(
     keeper: Keeper,
     relief: Relief,
     wanted: Callable[[Tile], bool] | None,
+    box: Tile | None,
     back: Return | None,
 ) -> _Task:
     """Check everything that can be checked, then allocate."""
-    _check_source(source, predictor.spec)
+    check_source(source, predictor.spec)
     source, predictor, options = turn.source(source), turn.predictor(predictor), turn.options(options)
     spec = predictor.spec
     recipe = resolve(spec, options)
-    plan = recipe.plan(source.shape[1:])
-    decoder = keeper.resume(_decoder(spec, options, first_id, plan, turn))
+    plan, offset = recipe.plan(source.shape[1:]), (0,) * len(turn.order)
+    if box is not None:
+        plan, offset = plan.touching(Tile(turn.forth(box.start), turn.forth(box.stop)))
+    fresh: Decoder = Undecoded() if box and spec.output == "instances" else make_decoder(spec, options, first_id, plan, turn)
+    decoder = keeper.resume(fresh)
     if decoder is None:
         raise OptionsError("A run that finds objects cannot continue in the middle of an image without its journal. Start it again.")
     relief.batch = relief.batch or options.batch or default_batch(plan, predictor.device)
     scores = options.scores or bool(options.uncertainty) or back is not None
     needs = estimate(plan, spec, batch=relief.batch, scores=scores)
-    _check_limit(needs, options.memory_limit)
+    check_limit(needs, options.memory_limit)
     extra = options.uncertainty == "disagreement"
     network = Network(predictor, plan.output, tta=options.tta, disagree=extra)
     network.fast = relief.fast
@@ -387,7 +401,23 @@ def _prepare(
         first=first,
     )
     task = _Task(
-        source, predictor, options, plan, needs, network, slab, decoder, first, skip, relief.batch, cancel, turn, relief, wanted, refinement
+        source,
+        predictor,
+        options,
+        plan,
+        needs,
+        network,
+        slab,
+        decoder,
+        first,
+        skip,
+        relief.batch,
+        cancel,
+        turn,
+        relief,
+        offset,
+        wanted,
+        refinement,
     )
     if back is not None:
         task.restorer = Restorer(back.turned(turn), skip=keeper.rows, by_lines=isinstance(decoder, PerPixel))
@@ -395,23 +425,8 @@ def _prepare(
     return task
 
 
-def _check_source(source: Source, spec: ModelSpec) -> None:
-    channels, *spatial = source.shape
-    if len(spatial) != spec.spatial_ndim:
-        raise AxesError(f"The image has {len(spatial)} spatial axes, the model needs {spec.spatial_axes}. Choose which axes it works on.")
-    if channels != len(spec.channels):
-        raise InputError(f"The image has {channels} channels, the model needs {len(spec.channels)} ({', '.join(spec.channels)}).")
-
-
-def _check_limit(needs: Estimate, limit: int | None) -> None:
-    if limit is not None and needs.host_bytes > limit:
-        raise OptionsError(
-            f"The run needs {needs.host_bytes / 1e9:.2f} GB of host memory, the limit is {limit / 1e9:.2f} GB. "
-            "Use a smaller window, a part of the image, or a higher limit."
-        )
-
-
-def _decoder(spec: ModelSpec, options: SegmentOptions, first_id: int, plan: TilePlan, turn: Turn) -> Decoder:
+def make_decoder(spec: ModelSpec, options: SegmentOptions, first_id: int, plan: TilePlan, turn: Turn) -> Decoder:
+    """Return what makes labels of the scores of a whole sample, whose rows come in the order of the plan."""
     match spec.output:
         case "softmax":
             return Classes(spec.classes)
@@ -460,7 +475,7 @@ def _slab(
         relief.host = device != "cpu" and needs.device_bytes > free_memory(device) // 2
     # Tiles that are laid from the end count as their mirror images do: nnU-Net's map is not the same from both sides.
     turned = tuple(axis for axis, turn in enumerate(recipe.from_end) if turn)
-    weights = np.ascontiguousarray(np.flip(importance(plan.output, recipe.blending, recipe.sigma), turned))
+    weights = np.flip(importance(plan.output, recipe.blending, recipe.sigma), turned).copy()
     channels = len(predictor.spec.score_names) + extra
 
     def make(device: str) -> Slab | Strips | CountedSlab:

@@ -1,4 +1,4 @@
-"""``GridSink``: finished labels of one sample, put into the array of the whole result."""
+"""Where finished labels go: ``GridSink`` puts those of one sample into the array of the whole result."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
     from napari_tileseg.engine.axes import AxisMap
     from napari_tileseg.engine.parts import Part, Region
+    from napari_tileseg.engine.protocols import Sink
 
-__all__ = ["GridSink"]
+__all__ = ["GridSink", "MovedSink"]
 
 
 class GridSink:
@@ -100,3 +101,33 @@ class GridSink:
         order = [self._map.spatial.index(axis) for axis in self._map.grid_axes if axis in self._map.spatial]
         block = block.transpose([*range(leading), *(leading + place for place in order)])
         target[(slice(None),) * leading + tuple(lookup[axis] for axis in self._map.grid_axes)] = block
+
+
+class MovedSink:
+    """Takes what is told in the coordinates of a part, and passes it on in those of the whole.
+
+    Parameters
+    ----------
+    inner : Sink
+        Of the whole.
+    origin : tuple of int
+        Where the part begins.
+    """
+
+    def __init__(self, inner: Sink, origin: tuple[int, ...]) -> None:
+        self._inner, self._origin = inner, origin
+
+    def write(self, region: tuple[slice, ...], labels: NDArray[Any]) -> None:
+        """Pass labels on."""
+        self._inner.write(self._moved(region), labels)
+
+    def write_scores(self, region: tuple[slice, ...], scores: NDArray[np.float32]) -> None:
+        """Pass scores on."""
+        self._inner.write_scores(self._moved(region), scores)
+
+    def write_uncertainty(self, region: tuple[slice, ...], uncertainty: NDArray[np.float32]) -> None:
+        """Pass uncertainty on."""
+        self._inner.write_uncertainty(self._moved(region), uncertainty)
+
+    def _moved(self, region: tuple[slice, ...]) -> tuple[slice, ...]:
+        return tuple(slice(span.start + by, span.stop + by) for span, by in zip(region, self._origin, strict=True))

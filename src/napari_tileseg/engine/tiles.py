@@ -31,7 +31,7 @@ All coordinates are the image's own; they are negative, or beyond its end, where
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Literal
@@ -71,6 +71,10 @@ class Tile:
     def overlaps(self, other: Tile) -> bool:
         """Whether the two boxes share a pixel."""
         return all(max(a, c) < min(b, d) for a, b, c, d in zip(self.start, self.stop, other.start, other.stop, strict=True))
+
+    def moved(self, by: tuple[int, ...]) -> Tile:
+        """Return the same box further on along each axis."""
+        return self.relative_to(tuple(-step for step in by))
 
     def relative_to(self, origin: tuple[int, ...]) -> Tile:
         """Return the same box in coordinates that start at `origin`."""
@@ -222,6 +226,36 @@ class TilePlan:
             start = tuple(step.start for step in steps)
             seen = Tile(start, tuple(begin + size for begin, size in zip(start, self.window, strict=True)))
             yield Placed(seen, Tile(tuple(step.keep[0] for step in steps), tuple(step.keep[1] for step in steps)))
+
+    def touching(self, box: Tile) -> tuple[TilePlan, tuple[int, ...]]:
+        """Return the tiles that touch a box, as a plan of their own.
+
+        Pixels of the box get the same tiles in the same order as in the whole plan, so that sums are equal to the last bit;
+        those around it lack some.
+
+        Parameters
+        ----------
+        box : Tile
+            Inside the image, at least one pixel.
+
+        Returns
+        -------
+        plan : TilePlan
+            Of an image that is as large as the tiles reach inside this one.
+        origin : tuple of int
+            Where that image begins in this one.
+        """
+        axes = [
+            tuple(step for step in steps if step.keep[0] < stop and step.keep[1] > start)
+            for steps, (start, stop) in zip(self.steps, box.bounds, strict=True)
+        ]
+        origin = tuple(max(0, steps[0].keep[0]) for steps in axes)
+        shape = tuple(min(size, steps[-1].keep[1]) - low for size, steps, low in zip(self.shape, axes, origin, strict=True))
+        moved = tuple(
+            tuple(Step(step.start - low, (step.keep[0] - low, step.keep[1] - low)) for step in steps)
+            for steps, low in zip(axes, origin, strict=True)
+        )
+        return replace(self, shape=shape, steps=moved), origin
 
     def within(self, tile: Placed) -> Tile:
         """Return the kept part of a tile in the coordinates of the network's output."""

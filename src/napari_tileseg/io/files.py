@@ -11,7 +11,7 @@ from napari_tileseg.errors import InputError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["ZARR_FILES", "amount", "broken_off", "check_readable", "damaged", "is_zarr", "stamp", "too_short", "zarr_root"]
+__all__ = ["ZARR_FILES", "amount", "broken_off", "check_readable", "damaged", "is_zarr", "readable", "stamp", "too_short", "zarr_root"]
 
 ZARR_FILES = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 """One of these stands in the folder of every group and array of a Zarr store, of version 3 or 2."""
@@ -49,6 +49,22 @@ def amount(size: int, *, like: int | None = None) -> str:
 
 
 _STEPS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
+
+
+def readable(text: str) -> str:
+    r"""Return a name that can be shown and stored as UTF-8: line ends and bytes that are no text as ``\n`` and ``\xff``."""
+    return "".join(_written(letter) for letter in text)
+
+
+def _written(letter: str) -> str:
+    code = ord(letter)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8, as Python keeps it in names of files
+        return f"\\x{code - 0xDC00:02x}"
+    if 0xD800 <= code <= 0xDFFF or code in (0xFFFE, 0xFFFF):
+        return f"\\u{code:04x}"
+    if code < 32 or 127 <= code < 160 or code in (0x2028, 0x2029):
+        return {"\n": r"\n", "\r": r"\r", "\t": r"\t"}.get(letter, f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
+    return letter
 
 
 def too_short(path: Path, expected: int, *, exact: bool = True) -> InputError:

@@ -26,6 +26,7 @@ __all__ = [
     "get_reader",
     "layer_data",
     "layer_volume",
+    "pyramid_layers",
     "sample_fluorescence",
     "sample_hippocampus",
     "sample_histology",
@@ -54,14 +55,22 @@ def _read_file(path: str) -> list[LayerData]:
     first = read_volume(path)
     layers = []
     for series in range(int(first.metadata.get("series", 1))):
-        volume = read_volume(path, series=series) if series else first
-        finest = layer_data(volume)
-        coarser = [layer_data(level) for level in volume.levels]
-        for index, (data, meta, kind) in enumerate(finest):
-            name = f"{meta['name']} {series + 1}" if "series" in first.metadata else meta["name"]
-            pyramid = [data, *(level[index][0] for level in coarser)]
-            layers.append((pyramid if coarser else data, meta | {"name": name} | ({"multiscale": True} if coarser else {}), kind))
+        shown = pyramid_layers(read_volume(path, series=series) if series else first)
+        if "series" in first.metadata:
+            shown = [(data, meta | {"name": f"{meta['name']} {series + 1}"}, kind) for data, meta, kind in shown]
+        layers += shown
     return layers
+
+
+def pyramid_layers(volume: Volume) -> list[LayerData]:
+    """Return the layers that show a volume, as `layer_data` does, with all its resolutions."""
+    finest, coarser = layer_data(volume), [layer_data(level) for level in volume.levels]
+    if not coarser:
+        return finest
+    return [
+        ([data, *(level[index][0] for level in coarser)], meta | {"multiscale": True}, kind)
+        for index, (data, meta, kind) in enumerate(finest)
+    ]
 
 
 def layer_data(volume: Volume) -> list[LayerData]:

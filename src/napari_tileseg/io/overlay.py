@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.volume import Volume
 
-__all__ = ["Panel", "object_panels", "plane_panels", "write_overlay"]
+__all__ = ["Panel", "displayed", "object_panels", "outlines", "plane_panels", "rgb", "write_overlay"]
 
 _INK = (255, 214, 10)
 _GROUND = (24, 24, 27)
@@ -54,7 +54,7 @@ class Panel:
 
 def object_panels(image: Volume, labels: NDArray[Any], reference: NDArray[Any], *, found: str, expected: str) -> list[list[Panel]]:
     """Return one row: the image, the objects found, the objects of the reference."""
-    shown = _displayed(np.asarray(image.data))
+    shown = displayed(np.asarray(image.data))
     return [[Panel("Image", shown), Panel(found, shown, labels), Panel(expected, shown, reference)]]
 
 
@@ -66,7 +66,7 @@ def plane_panels(
     Planes are shown as radiologists look at them: superior and anterior up, the patient's left on the right.
     The grid must not be turned against the axes of the body; it may be mirrored.
     """
-    voxels = _displayed(np.asarray(image.data))
+    voxels = displayed(np.asarray(image.data))
     spacing = [image.spacing[axis] for axis in image.axes]
     mirrored = np.diag(image.affine)[:3] < 0
     middle = [round(float(places.mean())) for places in np.nonzero(reference)] if reference.any() else [size // 2 for size in image.shape]
@@ -93,12 +93,13 @@ def _plane(voxels: NDArray[Any], axis: int, index: int, across: list[int], flips
     return plane
 
 
-def _displayed(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return grey or RGB values as 8-bit RGB; grey ones stretched from the 0.5th to the 99.8th percentile."""
+def displayed(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return grey or RGB values as 8-bit RGB; grey ones stretched from the 0.5th to the 99.8th percentile, without what is not finite."""
     if values.ndim == 3 and values.shape[-1] == 3 and values.dtype == np.uint8:
         return values
-    low, high = np.percentile(values, (0.5, 99.8))
-    scaled = np.clip((values.astype(np.float64) - low) / max(high - low, 1e-12), 0, 1)
+    real = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
+    low, high = np.percentile(real, (0.5, 99.8))
+    scaled = np.clip((real - low) / max(high - low, 1e-12), 0, 1)
     return np.repeat((255 * scaled).astype(np.uint8)[..., None], 3, axis=-1)
 
 
@@ -121,9 +122,10 @@ def write_overlay(path: Path, rows: Sequence[Sequence[Panel]], *, legend: Sequen
     columns = max(len(row) for row in drawn)
     widths = [max(row[index].width for row in drawn if index < len(row)) for index in range(columns)]
     bottom = _MARGIN + sum(height + _MARGIN for height in heights)
-    size = (_MARGIN + sum(width + _MARGIN for width in widths), bottom + (_CAPTION if legend else 0))
-    sheet = Image.new("RGB", size, _GROUND)
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=17)
+    font = ImageFont.load_default(size=17)
+    wide = max(_MARGIN + sum(width + _MARGIN for width in widths), _MARGIN + sum(48 + round(font.getlength(name)) for name, _ in legend))
+    sheet = Image.new("RGB", (wide, bottom + (_CAPTION if legend else 0)), _GROUND)
+    pen = ImageDraw.Draw(sheet)
     top = _MARGIN
     for row, pictures, height in zip(rows, drawn, heights, strict=True):
         left = _MARGIN
@@ -138,7 +140,7 @@ def write_overlay(path: Path, rows: Sequence[Sequence[Panel]], *, legend: Sequen
         pen.text((left + 24, bottom - 2), name, fill=_TEXT, font=font)
         left += 48 + round(pen.textlength(name, font=font))
     with put_in_place(path, overwrite=overwrite) as temporary:
-        sheet.save(temporary, format="PNG")
+        sheet.save(temporary, format="PNG", compress_level=4)
     return path
 
 
@@ -148,20 +150,34 @@ def _drawn(panel: Panel, zoom: int) -> Image.Image:
     pixels = np.array(Image.fromarray(np.ascontiguousarray(panel.image)).resize(size, Image.Resampling.BICUBIC))
     if panel.labels is not None:
         labels = np.repeat(np.repeat(panel.labels, zoom, axis=0), zoom, axis=1)
-        lines = _outlines(labels, width=1 if zoom == 1 else 2)
-        palette = np.array([_INK, *(_rgb(color) for color in panel.colors)], dtype=np.uint8)
+        lines = outlines(labels, width=1 if zoom == 1 else 2)
+        palette = np.array([_INK, *(rgb(color) for color in panel.colors)], dtype=np.uint8)
         pixels[lines] = palette[labels[lines]] if panel.colors else palette[0]
     return Image.fromarray(pixels)
 
 
-def _outlines(labels: NDArray[Any], *, width: int) -> NDArray[np.bool_]:
+def outlines(labels: NDArray[Any], *, width: int) -> NDArray[np.bool_]:
     """Return the pixels of each object that lie within `width` of another object or of the background."""
-    from scipy.ndimage import grey_dilation, grey_erosion
-
-    box = (2 * width + 1,) * 2
-    lines: NDArray[np.bool_] = (labels > 0) & ((grey_dilation(labels, box) != labels) | (grey_erosion(labels, box) != labels))
+    edge = np.zeros(labels.shape, dtype=bool)
+    for first, second in _NEIGHBOURS:
+        differs = labels[first] != labels[second]
+        edge[first] |= differs
+        edge[second] |= differs
+    for _ in range(width - 1):  # what lies beside an edge belongs to the same object, or is on an edge itself
+        wider = edge.copy()
+        for first, second in _NEIGHBOURS:
+            wider[first] |= edge[second]
+            wider[second] |= edge[first]
+        edge = wider
+    lines: NDArray[np.bool_] = edge & (labels > 0)
     return lines
 
 
-def _rgb(color: str) -> tuple[int, int, int]:
+_ALL, _FROM, _TO = slice(None), slice(1, None), slice(None, -1)
+_NEIGHBOURS = (((_FROM, _ALL), (_TO, _ALL)), ((_ALL, _FROM), (_ALL, _TO)), ((_FROM, _FROM), (_TO, _TO)), ((_FROM, _TO), (_TO, _FROM)))
+"""Pairs of parts of a picture that lie one pixel apart: below, beside, and the two diagonals."""
+
+
+def rgb(color: str) -> tuple[int, int, int]:
+    """Read ``#rrggbb``."""
     return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.volume import Volume
 
-__all__ = ["check_label_place", "is_label_place", "write_own_labels"]
+__all__ = ["check_label_place", "enlist", "is_label_place", "stage_own_labels", "write_own_labels"]
 
 _LOCK = ".tileseg-lock"
 _PATIENCE = 60.0
@@ -82,22 +82,62 @@ def write_own_labels(
     OutputError
         If something stands there (without `overwrite`), or the system refuses.
     """
+    check_label_place(path, overwrite=overwrite)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with _alone(path.parent):
+            _list(path.parent)
+    except OSError as error:
+        raise refused(path, error) from error
+    stage_own_labels(labels, path, path, classes=classes, colors=colors, provenance=provenance)
+    enlist(path)
+
+
+def stage_own_labels(
+    labels: Volume,
+    staged: Path,
+    path: Path,
+    *,
+    classes: tuple[str, ...] = (),
+    colors: tuple[str, ...] = (),
+    provenance: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write labels somewhere else, as they have to be in the store of their image: to be moved to `path`, and then `enlist`-ed.
+
+    Raises
+    ------
+    OutputError
+        If the system refuses.
+    """
     from napari_tileseg.io.ome_zarr_labels import write_zarr
 
-    check_label_place(path, overwrite=overwrite)
-    group = path.parent
-    version = _version(group) or _version(group.parent) or 3
     try:
-        group.mkdir(exist_ok=True)
-        with _alone(group):
-            _list(group, version)
-        write_zarr(labels, path, classes=classes, colors=colors, provenance=provenance, version=version, source="../../")
-        with _alone(group):
-            _list(group, version, path.name)
-            for place in (group, group.parent):
+        write_zarr(labels, staged, classes=classes, colors=colors, provenance=provenance, version=_own(path.parent), source="../../")
+    except OSError as error:
+        raise refused(staged, error) from error
+    return staged
+
+
+def enlist(path: Path) -> None:
+    """Note labels that stand in the store of their image in its list.
+
+    Raises
+    ------
+    OutputError
+        If the system refuses, or another writer never ends.
+    """
+    try:
+        with _alone(path.parent):
+            _list(path.parent, path.name)
+            for place in (path.parent, path.parent.parent):
                 _consolidate(place)
     except OSError as error:
         raise refused(path, error) from error
+
+
+def _own(group: Path) -> int:
+    """Return the version that the group of labels has, or must have."""
+    return _version(group) or _version(group.parent) or 3
 
 
 def _version(folder: Path) -> int | None:
@@ -108,9 +148,9 @@ def _version(folder: Path) -> int | None:
     return 3 if facts.get("node_type") == "group" else None
 
 
-def _list(group: Path, version: int, name: str = "") -> None:
+def _list(group: Path, name: str = "") -> None:
     """Make the group of labels what it has to be, with a name in its list; all else that it says is kept."""
-    if version == 2:
+    if _own(group) == 2:
         if not (group / ".zgroup").is_file():
             _replace(group / ".zgroup", {"zarr_format": 2})
         facts = _json(group / ".zattrs")

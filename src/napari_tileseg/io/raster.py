@@ -11,6 +11,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from napari_tileseg.errors import InputError, OutputError
 from napari_tileseg.io.files import amount, check_readable, damaged
+from napari_tileseg.io.lazy import LazyArray
 from napari_tileseg.io.ome import annotation
 from napari_tileseg.io.output import smallest_dtype, survey
 from napari_tileseg.io.units import is_length, length_factor
@@ -27,10 +28,19 @@ __all__ = ["read_raster", "write_png"]
 _KEY = "napari-tileseg"
 
 
-def read_raster(path: Path, *, series: int = 0, level: int = 0) -> Volume:
+def read_raster(path: Path, *, series: int = 0, level: int = 0, lazy: bool = False) -> Volume:
     """Read a picture: ``"YX"`` if it is grey, ``"YXC"`` if it has colours; palettes are resolved, transparency is left out.
 
     Rotation notes of cameras are not applied: rows and columns stay those of the file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    series, level : int
+        Must be 0.
+    lazy : bool
+        Unpack the picture when it is indexed, where its header says what it is.
 
     Raises
     ------
@@ -42,7 +52,7 @@ def read_raster(path: Path, *, series: int = 0, level: int = 0) -> Volume:
     if series or level:
         raise InputError(f'"{path.name}" holds one image. Choose series 0 and level 0.')
     try:
-        pixels, text = (_deep_png(path), {}) if _is_deep_colour(path) else _pixels(path)
+        pixels, text = (_later(path) if lazy else None) or _unpacked(path)
     except UnidentifiedImageError as error:
         raise damaged(path, kind) from error
     except (OSError, SyntaxError, ValueError, RuntimeError) as error:
@@ -52,6 +62,23 @@ def read_raster(path: Path, *, series: int = 0, level: int = 0) -> Volume:
     axes = "YX" if pixels.ndim == 2 else "YXC"
     channels = ("red", "green", "blue") if pixels.ndim == 3 else ()
     return Volume(pixels, axes, name=path.stem, channel_names=channels, metadata={"format": kind.lower(), **_stored(text)})
+
+
+def _unpacked(path: Path) -> tuple[Any, Mapping[Any, Any]]:
+    return (_deep_png(path), {}) if _is_deep_colour(path) else _pixels(path)
+
+
+def _later(path: Path) -> tuple[Any, Mapping[Any, Any]] | None:
+    """Return an array that is unpacked when somebody looks at it; None where only the pixels tell what it is."""
+    with warnings.catch_warnings(), Image.open(path) as image:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I;16")
+        if not grey and image.mode not in ("RGB", "RGBA"):
+            return None
+        deep = image.mode.startswith("I;16") or _is_deep_colour(path)
+        shape = (image.height, image.width) if grey else (image.height, image.width, 3)
+        kind = np.dtype(bool) if image.mode == "1" else np.dtype(np.uint16 if deep else np.uint8)
+        return LazyArray(shape, kind, lambda box: _unpacked(path)[0][box]), dict(image.info)
 
 
 def _pixels(path: Path) -> tuple[NDArray[Any], Mapping[Any, Any]]:

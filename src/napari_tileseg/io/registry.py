@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tileseg.errors import InputError, OutputError
-from napari_tileseg.io.files import stamp, zarr_root
+from napari_tileseg.io.files import readable, stamp, zarr_root
 from napari_tileseg.io.output import check_place, put_in_place
 from napari_tileseg.io.own_labels import check_label_place, is_label_place, write_own_labels
 from napari_tileseg.volume import Volume
@@ -35,6 +35,7 @@ __all__ = [
     "formats",
     "read_volume",
     "suffix_of",
+    "write_image",
     "write_labels",
     "write_scores",
     "write_uncertainty",
@@ -157,7 +158,7 @@ def _function(item: Format, purpose: str) -> str:
     return item.reader if purpose == "read" else item.writer
 
 
-def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0, partial: bool = False) -> Volume:
+def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0, partial: bool = False, lazy: bool = False) -> Volume:
     """Open an image file.
 
     Parameters
@@ -170,6 +171,8 @@ def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0, p
         Which resolution, 0 the finest, in files that hold several.
     partial : bool
         Open a damaged file too, if its format can (TIFF): indexing what is missing raises an error.
+    lazy : bool
+        Leave small images in their file too, where the format can, for somebody who wants to know their size only.
 
     Returns
     -------
@@ -189,10 +192,11 @@ def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0, p
         raise InputError(f'"{path.name}" is of no known format. {_accepted("read")} can be opened.')
     try:
         reader = _load(chosen.reader)
-        more = {"partial": True} if partial and "partial" in inspect.signature(reader).parameters else {}
+        known = inspect.signature(reader).parameters
+        more = {name: True for name, wanted in (("partial", partial), ("lazy", lazy)) if wanted and name in known}
         volume: Volume = reader(path, series=series, level=level, **more)
-        # So that a run that was interrupted notices when the file is another one.
-        return replace(volume, metadata={**volume.metadata, "stamp": stamp(path)})
+        # The stamp: so that a run that was interrupted notices when the file is another one. The name goes into files that are text.
+        return replace(volume, name=readable(volume.name), metadata={**volume.metadata, "stamp": stamp(path)})
     except (OSError, MemoryError) as error:
         reason = "it does not fit in memory" if isinstance(error, MemoryError) else (error.strerror or str(error))
         raise InputError(f'"{path.name}" could not be read: {reason}.') from error
@@ -334,6 +338,20 @@ def write_uncertainty(
             _load("napari_tileseg.io.medical:write_nifti_map")(image, temporary)
         else:
             _load("napari_tileseg.io.tiff_labels:write_scores_tiff")(image, temporary, provenance=provenance, what="Uncertainty")
+    return path
+
+
+def write_image(image: Volume, path: str | PathLike[str], *, overwrite: bool = False) -> Path:
+    """Save an image as OME-TIFF (``.ome.tif``), so that it can be read again as it was.
+
+    Raises
+    ------
+    OutputError
+        One sentence: why it could not be written there, what to do.
+    """
+    path = Path(path)
+    with put_in_place(path, overwrite=overwrite) as temporary:
+        _load("napari_tileseg.io.tiff_labels:write_image_tiff")(image, temporary)
     return path
 
 

@@ -36,7 +36,7 @@ _COARSEST_UM = 20.0
 _GUESSES = {1: "Z", 2: "TZ", 3: "TCZ"}
 
 
-def read_tiff(path: Path, *, series: int = 0, level: int = 0, partial: bool = False) -> Volume:
+def read_tiff(path: Path, *, series: int = 0, level: int = 0, partial: bool = False, lazy: bool = False) -> Volume:
     """Read a TIFF image of any common flavour.
 
     Samples of a pixel become the axis C where the file has them (``"YXC"`` for RGB); an alpha channel is left out.
@@ -55,6 +55,8 @@ def read_tiff(path: Path, *, series: int = 0, level: int = 0, partial: bool = Fa
     partial : bool
         Open a file that is cut off or damaged too, as long as it says what it should hold: what is missing raises when it is
         indexed.
+    lazy : bool
+        Leave small images in their file too.
 
     Returns
     -------
@@ -76,7 +78,7 @@ def read_tiff(path: Path, *, series: int = 0, level: int = 0, partial: bool = Fa
                 _check_segments(path, chosen)
             facts = _facts(tif, series)
             layout = _Layout.of(path, chosen)
-            data = _load(path, tif, chosen, layout, partial=partial)
+            data = _load(path, tif, chosen, layout, partial=partial or lazy)
             first, levels = tif.series[series], tif.series[series].levels
             counts = {"series": len(tif.series), "levels": len(levels)}
             coarser = [

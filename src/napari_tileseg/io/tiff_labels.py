@@ -1,4 +1,4 @@
-"""Labels and scores written as OME-TIFF."""
+"""Labels, scores and images written as OME-TIFF."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.volume import Volume
 
-__all__ = ["write_scores_tiff", "write_tiff"]
+__all__ = ["write_image_tiff", "write_scores_tiff", "write_tiff"]
 
 _DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32")
 _TILE = 256
@@ -65,6 +65,15 @@ def write_scores_tiff(scores: Volume, path: Path, *, provenance: Mapping[str, An
         "MapAnnotation": {"Namespace": SCORES_NAMESPACE, "Description": f"{what} from napari-tileseg.", "Value": note},
     }
     _write(canonical, path, np.dtype(np.float32), metadata)
+
+
+def write_image_tiff(image: Volume, path: Path) -> None:
+    """Write an image of any numbers as OME-TIFF like labels, with its channel names, spacing and units."""
+    canonical = ordered(image, "TCZYX")
+    metadata = _metadata(canonical, image.channel_names) | {
+        "UUID": str(uuid.uuid5(uuid.NAMESPACE_URL, repr((canonical.axes, canonical.shape, image.name))))
+    }
+    _write(canonical, path, np.dtype(np.uint8) if image.dtype == bool else image.dtype, metadata)
 
 
 def _write(volume: Volume, path: Path, dtype: np.dtype[Any], metadata: dict[str, Any]) -> None:

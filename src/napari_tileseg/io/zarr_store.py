@@ -189,6 +189,33 @@ class ZarrLabels(LazyArray):
         path = Path(path)
         return path.with_name(f".{path.name}.unfinished")
 
+    @staticmethod
+    def put_part(place: Path, box: Box, labels: NDArray[Any]) -> None:
+        """Write a box of the finest level of a store that another process has begun; `rebuild` there makes the coarser levels.
+
+        Parameters
+        ----------
+        place : Path
+            Where the unfinished store stands (`path`).
+        box : tuple of (start, stop)
+            Along the labels' axes. Where several processes write at once, each needs whole chunks.
+        labels : ndarray
+            Of that box.
+
+        Raises
+        ------
+        OutputError
+            If the disk is full or gone.
+        """
+        import zarr
+
+        try:
+            group: Any = zarr.open_group(place, mode="r+")
+            order = _layout(group.attrs[_LAYOUT]).order
+            group["0"][tuple(slice(*box[axis]) for axis in order)] = labels.transpose(order)
+        except OSError as error:
+            raise refused(place, error) from error
+
     @property
     def durable_rows(self) -> int:
         """Rows that are on the disk, counted as `AxisMap.rows_until` does: samples in order, rows along the first axis of space.

@@ -65,10 +65,10 @@ def is_safe_name(name: str) -> bool:
     )
 
 
-def printable(name: str) -> str:
+def printable(name: str, *, most: int = 100) -> str:
     """Return a name fit for a sentence: control characters are written as escapes, long names are cut."""
     text = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in name)
-    return text if len(text) <= 100 else text[:60] + "..." + text[-30:]
+    return text if len(text) <= most else text[: most - 40] + "..." + text[-30:]
 
 
 def is_zip(path: Path) -> bool:

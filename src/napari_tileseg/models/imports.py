@@ -204,7 +204,8 @@ def standing(spec: ModelSpec, ref: str = "") -> Standing:
     files = loader.members(path)
     trust = "not needed"
     if loader.runs_code:
-        trust = "trusted" if files and all(is_trusted(file) for file in files) else "needed"
+        running = list(loader.call("code", path)) if loader.code else files
+        trust = "not needed" if loader.code and not running else "trusted" if all(is_trusted(file) for file in running) else "needed"
     return Standing(loader.title, trust, sum(file.stat().st_size for file in files), _where(place))
 
 
@@ -237,7 +238,7 @@ def _answered(spec: ModelSpec, answers: dict[str, Any]) -> ModelSpec:
 
 def _write_weights(place: Place, spec: ModelSpec, target: Path) -> bool:
     """Write the network in our own format; tell whether it is one network whose weights are at hand."""
-    from napari_tileseg.models.nets.recognize import expected_shapes
+    from napari_tileseg.models.nets.shapes import expected_shapes
     from napari_tileseg.models.package import write_package
     from napari_tileseg.models.weights import compare
 

@@ -27,6 +27,7 @@ __all__ = [
     "CARD_FILE",
     "SPEC_FILE",
     "WEIGHTS_FILE",
+    "build_for",
     "build_module",
     "is_package",
     "load_weights",
@@ -40,6 +41,9 @@ WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "CARD.md"
 
 _LARGEST_SPEC = 4 * 2**20
+_LARGEST_ARGUMENTS = 20_000
+_SMALLEST_BOMB = 2**22
+_MOST_GROWTH = 100
 
 
 def is_package(path: Path | str) -> bool:
@@ -160,11 +164,41 @@ def build_module(path: Path | str) -> tuple[ModelSpec, nn.Module]:
     spec = read_spec(path)
     if not spec.architecture:
         raise ModelError(f"{spec.label} names no architecture, so its network cannot be built. Only the program that made it can.")
-    module = build_network(spec.architecture, **spec.arguments)
     state = load_weights(path, spec)
-    _check_fit(module, state, spec)
-    module.load_state_dict(state)
+    module = build_for(spec, {key: tuple(value.shape) for key, value in state.items()})
+    module.load_state_dict(state, strict=False)  # only counters of batches may be missing
     return spec, module.eval().requires_grad_(False)
+
+
+def build_for(spec: ModelSpec, found: Mapping[str, tuple[int, ...]]) -> nn.Module:
+    """Build the network that a card names, once it is known to have just the weights that are there.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        Names the network and its arguments, which may come from anybody.
+    found : mapping of str to tuple of int
+        Names and shapes of the weights.
+
+    Raises
+    ------
+    ModelError
+        If there is no such network, or its arguments would fetch something from the network.
+    WeightsError
+        If the weights do not fit; nothing of their size has been made by then.
+    """
+    from napari_tileseg.models.nets.shapes import expected_shapes
+    from napari_tileseg.models.weights import compare
+
+    fetching = next((key for key, value in spec.arguments.items() if "pretrained" in key and value), None)
+    if fetching is not None:
+        raise ModelError(f"The card of {spec.label} asks for {fetching}, which would be fetched from elsewhere. Set it to false.")
+    if len(repr(spec.arguments)) > _LARGEST_ARGUMENTS:
+        raise ModelError(f"The card of {spec.label} has arguments of more than {_LARGEST_ARGUMENTS} characters, which no network needs.")
+    fit = compare(expected_shapes(spec.architecture, spec.arguments), found)
+    if not fit.exact:
+        raise WeightsError(f"The weights of {spec.label} do not fit its network {spec.architecture}: {fit}.")
+    return build_network(spec.architecture, **spec.arguments)
 
 
 def write_package(path: Path | str, spec: ModelSpec, state: Mapping[str, Tensor], *, half: bool = False, card: str = "") -> ModelSpec:
@@ -247,6 +281,8 @@ def _read(path: Path, name: str, *, largest: int | None = None) -> bytes | None:
             if info is None:
                 return None
             _check_size(path, name, info.file_size, largest)
+            if info.file_size > _SMALLEST_BOMB and info.file_size > _MOST_GROWTH * info.compress_size:
+                raise WeightsError(f"{name} in {path} would grow from {info.compress_size} to {info.file_size} bytes. It was not unpacked.")
             return archive.read(info)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         kind = WeightsError if name == WEIGHTS_FILE else ModelError
@@ -259,21 +295,6 @@ def _read(path: Path, name: str, *, largest: int | None = None) -> bytes | None:
 def _check_size(path: Path, name: str, size: int, largest: int | None) -> None:
     if largest is not None and size > largest:
         raise ModelError(f"{name} in {path} has {size} bytes, more than the {largest} that a model card may have.")
-
-
-def _check_fit(module: nn.Module, state: Mapping[str, Tensor], spec: ModelSpec) -> None:
-    expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in state.items()}
-    problems = []
-    for what, keys in (
-        ("missing", sorted(expected.keys() - found.keys())),
-        ("unexpected", sorted(found.keys() - expected.keys())),
-        ("of another shape", sorted(key for key in expected.keys() & found.keys() if expected[key] != found[key])),
-    ):
-        if keys:
-            problems.append(f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})")
-    if problems:
-        raise WeightsError(f"The weights of {spec.label} do not fit its network {spec.architecture}: {'; '.join(problems)}.")
 
 
 def _write_zip(path: Path, files: Mapping[str, bytes]) -> None:

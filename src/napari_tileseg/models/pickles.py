@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickletools
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from napari_tileseg.errors import WeightsError
 from napari_tileseg.models.archive import Archive, is_zip, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
     from typing import IO
 
@@ -23,6 +24,9 @@ _LONGEST = 2**12
 _LONGEST_TUPLE = 16
 _TORCH = 0x1950A86A20F9469CFC6C
 """What the first pickle of torch's older format makes."""
+_ROOMS = ("Storage", "Tensor", "builtins.bytearray", "builtins.bytes")
+"""What makes as much room as it is asked for."""
+_OLD_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 _OLD_PICKLES = 5
 """So many pickles that format has, one after the other, before the numbers."""
 _MARK = object()
@@ -51,7 +55,7 @@ class Finding:
 
     def __str__(self) -> str:
         place = f"byte {self.position}" + (f" of {printable(self.member)}" if self.member else "")
-        return f"{printable(self.name)} ({place})"
+        return f"{'something that it computes' if self.name == '?' else printable(self.name)} ({place})"
 
 
 def check_pickle(path: Path, *, allowed: Iterable[str] = ()) -> list[Finding]:
@@ -145,21 +149,26 @@ def _follow_all(
     stack: list[Any] = []
     memo: dict[Any, Any] = {}
     try:
-        for count, (opcode, argument, position) in enumerate(pickletools.genops(stream)):
+        for count, (opcode, argument, position) in enumerate(_opcodes(stream)):
             if count > _MOST_OPCODES:
                 raise WeightsError(f"{label} holds a pickle of more than {_MOST_OPCODES} steps, which no model needs.")
             name = opcode.name
             where = position or 0
             if name in ("GLOBAL", "INST"):
-                found.append(Finding(str(argument).replace(" ", ".", 1), where, member))
+                found.append(Finding(_dotted(argument), where, member))
             elif name == "STACK_GLOBAL":
                 module, attribute = stack[-2], stack[-1]
                 known = type(module) is str and type(attribute) is str
                 found.append(Finding(f"{module}.{attribute}" if known else "?", where, member))
             elif name == "REDUCE":
                 _note_shape(stack, shapes)
+                _check_call(stack, size, label)
+                if not isinstance(stack[-2], _Global):
+                    found.append(Finding("?", where, member))
             elif name in ("EXT1", "EXT2", "EXT4"):
                 found.append(Finding(f"copyreg extension {argument}", where, member))
+            elif name == "NEWOBJ" and not isinstance(stack[-2], _Global):
+                found.append(Finding("?", where, member))
             elif name == "BINPERSID":
                 _check_storage(stack[-1], size, label, member)
             _follow(opcode, argument, stack, memo)
@@ -172,13 +181,28 @@ def _follow_all(
         raise WeightsError(f"{what}{label} is no intact file of weights: {reason}. Get the model again.") from None
 
 
+def _opcodes(stream: IO[bytes]) -> Iterator[Any]:
+    """Yield the opcodes of a pickle; what Python says of odd escapes in old strings is of no interest here."""
+    opcodes = pickletools.genops(stream)
+    while True:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = next(opcodes, None)
+        if found is None:
+            return
+        yield found
+
+
 def _follow(opcode: Any, argument: Any, stack: list[Any], memo: dict[Any, Any]) -> None:
     """Do to the stack what an opcode would do, with a blank for everything that is neither name, number nor tuple."""
     name = opcode.name
     if name == "STOP":
         return  # what was made stays on the stack
     if name == "GLOBAL":
-        stack.append(_Global(str(argument).replace(" ", ".", 1)))
+        stack.append(_Global(_dotted(argument)))
+    elif name == "STACK_GLOBAL":
+        module, attribute = stack.pop(-2), stack.pop()
+        stack.append(_Global(f"{module}.{attribute}") if type(module) is type(attribute) is str else None)
     elif name in _STRINGS or name in _INTEGERS:
         stack.append(argument if not isinstance(argument, str) or len(argument) <= _LONGEST else "")
     elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
@@ -219,14 +243,29 @@ def _note_shape(stack: list[Any], shapes: list[tuple[int, ...]]) -> None:
             shapes.append(size)
 
 
+def _dotted(argument: Any) -> str:
+    """Return ``"os.system"`` for ``"os system"``; Python 2's names, which old protocols use, become today's."""
+    module, _, name = str(argument).partition(" ")
+    return f"{_OLD_MODULES.get(module, module)}.{name}"
+
+
+def _check_call(stack: list[Any], size: int, label: str) -> None:
+    """Refuse to make room for more than the file holds, as ``bytearray(10**11)`` would."""
+    function, arguments = stack[-2], stack[-1]
+    if isinstance(function, _Global) and function.endswith(_ROOMS) and isinstance(arguments, tuple):
+        biggest = max((item for item in arguments if isinstance(item, int)), default=0)
+        if biggest > size:
+            raise WeightsError(f"{label} asks for room for {biggest} numbers, but has only {size} bytes. It was not loaded.")
+
+
 def _last(memo: dict[Any, Any]) -> Any:
     return next(reversed(memo.values()), None)
 
 
 def _check_storage(reference: Any, size: int, label: str, member: str) -> None:
     """Refuse a tensor with more numbers than the file has bytes: ("storage", type, key, place, count, ...)."""
-    if not isinstance(reference, tuple):
-        return
+    if not isinstance(reference, tuple) or reference[:1] != ("storage",):
+        raise WeightsError(f"{label} refers to something that is no storage of numbers. It was not loaded.")
     biggest = max((item for item in reference[4:5] if isinstance(item, int)), default=0)
     if biggest > size:
         raise WeightsError(f"{label} declares a tensor of {biggest} numbers, but has only {size} bytes. It was not loaded.")

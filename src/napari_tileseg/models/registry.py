@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -109,7 +110,7 @@ def card(ref: str) -> str:
     if members := split(ref):
         return "\n".join(card(member) for member in members)
     place = locate(ref)
-    text = place.loader.call("card", place.path) if place.loader.card else ""
+    text = _readable(place.loader.call("card", place.path)) if place.loader.card else ""
     spec = spec_of(place)
     text = text or f"# {spec.label}\n\n{spec.description}\n"
     tests = remembered(spec.weights_sha256) if place.loader is OWN else []
@@ -120,6 +121,11 @@ def stamp(ref: str) -> tuple[tuple[str, str, float], ...]:
     """Return path, checksum and date of each model that a reference stands for: it changes when a model does."""
     places = [locate(member) for member in split(ref) or (ref,)]
     return tuple((place.ref, spec_of(place).weights_sha256, _modified(place)) for place in places)
+
+
+def _readable(text: str) -> str:
+    """Return a text without what could steer a terminal."""
+    return "".join(letter for letter in text if letter in "\n\t" or unicodedata.category(letter) not in ("Cc", "Cf"))
 
 
 def _packages() -> list[Path]:

@@ -59,12 +59,24 @@ class _Word(str):
     __slots__ = ()
 
     def __new__(cls, *parts: Any) -> _Word:
-        text = "/".join(str(part) for part in parts)
+        text = "/".join(str(part) for part in parts if isinstance(part, str | int | float))  # of nested lists it could be endless
         return super().__new__(cls, text[1:] if text.startswith("//") else text)
 
     def __setstate__(self, state: Any) -> None:
         pass
 
+
+def _plain_dict(*_: Any) -> dict[Any, Any]:
+    """Stand for `collections.defaultdict`, whose entries torch sets in plain dictionaries only."""
+    return {}
+
+
+def _plain_list(*_: Any) -> list[Any]:
+    """Stand for `collections.deque`."""
+    return []
+
+
+_MADE = {"collections.defaultdict": _plain_dict, "collections.deque": _plain_list}
 
 _RECORDS = (
     "argparse.Namespace",
@@ -112,15 +124,12 @@ _NUMPY = (
 """What numbers and arrays of NumPy are made with."""
 
 _PLAIN = {
-    "collections.defaultdict": "collections:defaultdict",
-    "collections.deque": "collections:deque",
     "builtins.list": "builtins:list",
     "builtins.dict": "builtins:dict",
     "builtins.tuple": "builtins:tuple",
     "builtins.frozenset": "builtins:frozenset",
     "builtins.int": "builtins:int",
     "builtins.float": "builtins:float",
-    "builtins.str": "builtins:str",
     "builtins.bool": "builtins:bool",
     "datetime.datetime": "datetime:datetime",
     "datetime.timedelta": "datetime:timedelta",
@@ -130,7 +139,7 @@ _PLAIN = {
 }
 """Types of Python that only hold values."""
 
-HARMLESS: frozenset[str] = frozenset({*_RECORDS, *_WORDS, *_NUMPY, *_PLAIN})
+HARMLESS: frozenset[str] = frozenset({*_RECORDS, *_WORDS, *_NUMPY, *_PLAIN, *_MADE})
 """Globals that checkpoints of nnU-Net, MONAI and Lightning name, and that can do nothing; torch has a list of its own besides."""
 
 
@@ -186,7 +195,9 @@ def load_torch(path: Path, *, allowed: Mapping[str, Any] | None = None, shapes_o
     except MemoryError:
         raise WeightsError(f"{path.name} declares more than the memory of this computer holds. It was not loaded.") from None
     except Exception as error:
-        reason = printable(str(error).strip().split("\n")[0]) or type(error).__name__
+        lines = str(error).strip().split("\n")
+        told = next((line.partition("WeightsUnpickler error:")[2] for line in lines if "WeightsUnpickler error:" in line), lines[0])
+        reason = printable(told.strip().rstrip(".")) or type(error).__name__
         raise WeightsError(f"The weights in {path.name} cannot be read: {reason}. Get the model again.") from None
 
 
@@ -311,6 +322,7 @@ def _stand_ins(allowed: Mapping[str, Any]) -> list[Any]:
     import numpy as np
 
     pairs: list[Any] = [(_Record, name) for name in _RECORDS] + [(_Word, name) for name in _WORDS]
+    pairs += [(function, name) for name, function in _MADE.items()]
     multiarray: Any = sys.modules.get("numpy._core.multiarray") or importlib.import_module("numpy._core.multiarray")
     for name in _NUMPY:
         tail = name.rpartition(".")[2]

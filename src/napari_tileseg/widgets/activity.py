@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from napari.utils import progress
 
-if TYPE_CHECKING:
-    from napari_tileseg.widgets.states import Run
+__all__ = ["Activity", "Counted"]
 
-__all__ = ["Activity"]
+
+class Counted(Protocol):
+    """Something that is so far along."""
+
+    @property
+    def done(self) -> int: ...
+
+    @property
+    def total(self) -> int: ...
 
 
 class Activity:
@@ -28,7 +35,7 @@ class Activity:
         self.close()
         self._guarded(lambda: self._make(text))
 
-    def update(self, run: Run) -> None:
+    def update(self, run: Counted) -> None:
         """Move the bar to where the run is."""
         self._guarded(lambda: self._move(run))
 
@@ -44,7 +51,7 @@ class Activity:
     def _make(self, text: str) -> None:
         self._bar = progress(total=0, desc=text)
 
-    def _move(self, run: Run) -> None:
+    def _move(self, run: Counted) -> None:
         bar = self._bar
         if bar is None or not run.total:
             return

@@ -5,11 +5,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
+import time
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, Qt, Signal
+from qtpy.QtCore import QObject, Qt, QTimer, Signal
 from qtpy.QtWidgets import QApplication
 
 from napari_tileseg.worker.supervisor import Supervisor
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["Bridge", "close_supervisor", "supervisor"]
 
 _LOG = logging.getLogger(__name__)
+
+_TURN = 0.02
+"""Seconds that messages may keep the window busy at a time."""
 
 
 class Bridge(QObject):
@@ -45,6 +50,27 @@ class Bridge(QObject):
             with contextlib.suppress(RuntimeError):  # the Qt object is gone: nobody is left to listen
                 if self._open:
                     self._carried.emit(receiver, content)
+
+        return send
+
+    def stream(self, receiver: Callable[[Any], None]) -> Callable[[Any], None]:
+        """Return a function like that of `carry`, for messages by the thousand: the window may breathe in between."""
+        waiting: deque[Any] = deque()
+        wake = self.carry(lambda _: drain())
+
+        def send(content: Any) -> None:
+            waiting.append(content)
+            if len(waiting) == 1:
+                wake(None)
+
+        def drain() -> None:
+            end = time.monotonic() + _TURN
+            while waiting and self._open:
+                receiver(waiting[0])
+                waiting.popleft()  # only now, so that `send` does not wake anybody meanwhile
+                if time.monotonic() > end and waiting:
+                    QTimer.singleShot(1, drain)
+                    return
 
         return send
 

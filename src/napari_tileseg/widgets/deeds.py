@@ -20,10 +20,14 @@ from napari_tileseg.widgets.dialogs import KEYS, TextDialog, copy_text
 from napari_tileseg.widgets.states import Action, Message
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydantic import BaseModel
+
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.widgets.session import Order, Session
 
-__all__ = ["Deeds"]
+__all__ = ["Deeds", "export_job", "show_keys"]
 
 _COPIED = 1 << 30
 """Labels up to this many bytes are copied before they are saved, so that painting may go on meanwhile."""
@@ -89,7 +93,7 @@ class Deeds(QObject):
 
     def show_keys(self) -> None:
         """Show the keys of the dock."""
-        TextDialog("Keys", "\n".join(f"{keys:<14} {deed}" for keys, deed in KEYS), parent=self._dock).show()
+        show_keys(self._dock)
 
     def copy_details(self) -> None:
         """Put what a bug report needs on the clipboard."""
@@ -111,14 +115,26 @@ class Deeds(QObject):
                 self.told.emit(Message("error", str(error), (Action.HELP,)))
 
     def _export(self, order: Order) -> None:
-        start = f"{order.volume.name}_{order.spec.name}.json"
-        chosen, _ = QFileDialog.getSaveFileName(self._dock, "Export job", start, "Job (*.json)")
-        if not chosen:
-            return
-        path = Path(chosen)
-        temporary = path.with_name(f".{path.name}.part")
-        try:
-            temporary.write_text(order.job.model_dump_json(indent=2) + "\n", encoding="utf-8")
-            os.replace(temporary, path)
-        except OSError as error:
-            self.told.emit(Message("error", f"The job could not be written: {error.strerror or error}. Choose another place."))
+        message = export_job(order.job, f"{order.volume.name}_{order.spec.name}.json", self._dock)
+        if message is not None:
+            self.told.emit(message)
+
+
+def export_job(job: BaseModel, name: str, parent: QWidget) -> Message | None:
+    """Ask for a file and write a job there; return what went wrong."""
+    chosen, _ = QFileDialog.getSaveFileName(parent, "Export job", name, "Job (*.json)")
+    if not chosen:
+        return None
+    path = Path(chosen)
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_text(job.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        return Message("error", f"The job could not be written: {error.strerror or error}. Choose another place.")
+    return None
+
+
+def show_keys(parent: QWidget, keys: Sequence[tuple[str, str]] = KEYS) -> None:
+    """Show the keys of a dock."""
+    TextDialog("Keys", "\n".join(f"{name:<14} {deed}" for name, deed in keys), parent=parent).show()

@@ -7,12 +7,12 @@ import shlex
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from napari_tileseg.job import Job
+    from napari_tileseg.job import Job, SegmentOptions
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["DEEDS", "command_line", "details_text", "help_text"]
+__all__ = ["DEEDS", "command_line", "details_text", "help_text", "list_words", "option_words"]
 
 DEEDS = ("Copy as command", "Export job", "Run again")
 """Buttons below the details."""
@@ -39,8 +39,13 @@ def command_line(job: Job, spec: ModelSpec, output: str) -> str:
         return f"{shlex.join(['tileseg', 'run', f'{spec.name}.json', '-o', output])}  # Export job, and name it {spec.name}.json"
     words = ["tileseg", "segment", job.input or "IMAGE", "-o", output, "--model", job.model]
     words += ["--axes", job.axes] if job.axes else []
-    words += ["--channels", _list(job.channels)] if job.channels else []
-    words += ["--window", _list(options.window)] if options.window else []
+    words += ["--channels", list_words(job.channels, ",")] if job.channels else []
+    return shlex.join([*words, *option_words(options, spec)])
+
+
+def option_words(options: SegmentOptions, spec: ModelSpec) -> list[str]:
+    """Return the words of a command line for the options that are not the model's own."""
+    words = ["--window", list_words(options.window, ",")] if options.window else []
     words += ["--overlap", f"{options.overlap:g}"] if options.overlap is not None else []
     words += ["--adaptive"] if options.adaptive else []
     words += ["--skip-background"] if options.skip_background else []
@@ -55,11 +60,12 @@ def command_line(job: Job, spec: ModelSpec, output: str) -> str:
     words += ["--uncertainty", options.uncertainty] if options.uncertainty else []
     words += ["--scores"] if options.scores else []
     words += [] if options.rescale else ["--no-rescale"]
-    return shlex.join(words)
+    return words
 
 
-def _list(values: tuple[int, ...]) -> str:
-    return ",".join(str(value) for value in values)
+def list_words(values: Iterable[int], separator: str = ", ") -> str:
+    """Write numbers one after the other."""
+    return separator.join(str(value) for value in values)
 
 
 def help_text(sentence: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Qt, QUrl, Signal
+from qtpy.QtGui import QDesktopServices, QTextDocument
 from qtpy.QtWidgets import QApplication, QDialog, QHBoxLayout, QPlainTextEdit, QPushButton, QTextBrowser, QVBoxLayout, QWidget
 
 if TYPE_CHECKING:
@@ -18,6 +19,22 @@ KEYS = (
     ("Esc", "cancel, while a run goes on"),
     ("?", "these keys"),
 )
+
+
+class _Page(QTextBrowser):
+    """Markdown of authors who may be strangers: no HTML, no pictures from anywhere, links to the web only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setOpenLinks(False)
+        self.anchorClicked.connect(self._open)
+
+    def loadResource(self, kind: int, name: QUrl) -> None:
+        """Load nothing that a card names: neither files of this computer nor of others."""
+
+    def _open(self, address: QUrl) -> None:
+        if address.scheme() in ("http", "https"):
+            QDesktopServices.openUrl(address)
 
 
 class TextDialog(QDialog):
@@ -42,9 +59,11 @@ class TextDialog(QDialog):
         self.setModal(False)
         self.view: QTextBrowser | QPlainTextEdit
         if markdown:
-            self.view = QTextBrowser()
-            self.view.setOpenExternalLinks(True)
-            self.view.setMarkdown(text)
+            self.view = _Page()
+            features = QTextDocument.MarkdownFeature
+            page = self.view.document()
+            assert page is not None  # every browser has one
+            page.setMarkdown(text, features.MarkdownDialectGitHub | features.MarkdownNoHTML)
         else:
             self.view = QPlainTextEdit()
             self.view.setReadOnly(True)

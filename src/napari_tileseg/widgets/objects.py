@@ -1,12 +1,11 @@
-"""The objects table: size and shape of every label, in the image's units."""
+"""The objects table of a layer: size and shape of every label, in the image's units, as every other table of the program has them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from napari_tileseg.units import unit_symbol
+from napari_tileseg.measure.table import measure
+from napari_tileseg.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,40 +35,10 @@ def objects_table(
     Returns
     -------
     dict of str to ndarray
-        ``index`` (the label), size, diameter, centre and shape; one row per label, without the background.
+        ``index`` (the label), place along the axes that are no space, size, diameter, centre and shape; one row per label,
+        without the background.
     """
-    from skimage.measure import regionprops_table
-
-    moved = np.moveaxis(labels, [axes.index(axis) for axis in spatial], range(-len(spatial), 0))
-    others = [axis for axis in axes if axis not in spatial]
-    steps = tuple(spacing[axis] for axis in spatial)
-    names = _names(spatial, unit, isotropic=bool(np.allclose(steps, steps[0])))
-    rows: list[dict[str, NDArray[Any]]] = []
-    for position in np.ndindex(*moved.shape[: len(others)]):
-        table = regionprops_table(np.ascontiguousarray(moved[position]), properties=_properties(names), spacing=steps)
-        place = {axis: np.full(len(table["label"]), at) for axis, at in zip(others, position, strict=True)}
-        rows.append(place | _renamed(table, names))
-    return {key: np.concatenate([row[key] for row in rows]) for key in rows[0]} if rows else {}
-
-
-def _names(spatial: str, unit: Mapping[str, str], *, isotropic: bool) -> dict[str, str]:
-    known = {unit[axis] for axis in spatial}
-    length = unit_symbol(next(iter(known))) if len(known) == 1 else "px"
-    flat = len(spatial) == 2
-    size = f"area [{length}²]" if flat else f"volume [{length}³]"
-    names = {"label": "index", "area": size, "equivalent_diameter_area": f"diameter [{length}]"}
-    names |= {f"centroid-{place}": f"centre {axis} [{length}]" for place, axis in enumerate(spatial)}
-    if flat:
-        names |= {"eccentricity": "eccentricity", "solidity": "solidity"}
-        if isotropic:
-            names["perimeter"] = f"perimeter [{length}]"
-    return names
-
-
-def _properties(names: Mapping[str, str]) -> tuple[str, ...]:
-    """Return what to ask for: one property gives the columns ``centroid-0``, ``centroid-1``..."""
-    return tuple(dict.fromkeys(name.split("-")[0] for name in names))
-
-
-def _renamed(table: Mapping[str, NDArray[Any]], names: Mapping[str, str]) -> dict[str, NDArray[Any]]:
-    return {new: np.asarray(table[old]) for old, new in names.items()}
+    scale, units = tuple(spacing[axis] for axis in axes), tuple(unit[axis] for axis in axes)
+    table = measure(Volume.from_scale(labels, axes, scale, units=units), spatial=spatial)
+    kept = {name: values for name, values in table.items() if not name.startswith(("first ", "last "))}
+    return {"index": kept.pop("label"), **kept}

@@ -23,6 +23,7 @@ from napari_tileseg.widgets.devices import probe
 from napari_tileseg.widgets.form import SegmentForm
 from napari_tileseg.widgets.judge import ANSWERS, judge, refuse
 from napari_tileseg.widgets.keys import bind_segment, dock_shortcut
+from napari_tileseg.widgets.late import Late
 from napari_tileseg.widgets.layers import facts_of, image_layers
 from napari_tileseg.widgets.parts import Box, MainButton, MessageBox, ProgressBar, Scroll
 from napari_tileseg.widgets.plan import SPEEDS, Plan, estimate_words
@@ -77,6 +78,7 @@ class SegmentWidget(QWidget):
         self._form = Form()
         self._plan: Plan | None = None
         self._asked = 0
+        self._picked = False
         self._told: Message | None = None
         self._pause = QTimer(self)
         self._pause.setSingleShot(True)
@@ -86,8 +88,8 @@ class SegmentWidget(QWidget):
         self._fill_models()
         self._restyle()
         self._list_images()
-        self._bridge.background(probe, _Late(self, "_on_devices"))
-        self.session.docks.append(weakref.ref(self))
+        self._bridge.background(probe, Late(self, "_on_devices"))
+        self.session.docks.add(self)
         Labels(np.zeros((1, 1), np.uint8))  # napari's first one takes long: now, rather than while a run goes on
         bind_segment(viewer)
 
@@ -150,6 +152,21 @@ class SegmentWidget(QWidget):
         name = self.form.model.value
         return next((spec for spec in self._specs if spec.name == name), None)
 
+    @property
+    def decided(self) -> bool:
+        """Whether somebody, or an image, has settled which model is meant."""
+        return self.image is not None or self._picked
+
+    @property
+    def plan(self) -> Plan | None:
+        """The run that the fields ask for; None if they cannot be run as they are."""
+        return self._plan
+
+    @property
+    def named_axes(self) -> str:
+        """The axes of the image where the user has named them."""
+        return self._memory(self.image).axes.get(self._shown[1], "") if self.image is not None else ""
+
     def _list_images(self) -> None:
         """List the images again; the chosen one stays chosen whatever it is called now."""
         images = image_layers(self.viewer.layers)
@@ -181,6 +198,7 @@ class SegmentWidget(QWidget):
         return self._chosen.setdefault(layer, _Chosen())
 
     def _on_model_chosen(self) -> None:
+        self._picked = True
         if self.image is not None and self.spec is not None:
             self._memory(self.image).model = self.spec.name
         self._on_model()
@@ -220,13 +238,14 @@ class SegmentWidget(QWidget):
         if self._plan is None:
             self.form.tell_folds()
         self._draw()
+        self.session.altered.emit()
         self._pause.start()
 
     def _work_out(self) -> None:
         """Ask in another thread what a run would need."""
         self._asked += 1
         if self._plan is not None:
-            self._bridge.background(self._plan.estimate, _Late(self, "_on_estimate", self._asked))
+            self._bridge.background(self._plan.estimate, Late(self, "_on_estimate", self._asked))
 
     def _on_estimate(self, number: int, answer: Any) -> None:
         plan = self._plan
@@ -266,7 +285,7 @@ class SegmentWidget(QWidget):
             return
         choices = self.form.choices()
         order = Order(plan.job, plan.volume, plan.layer, plan.axis_map, plan.spec, objects=choices.objects, keep=choices.keep)
-        self.session.watch(self)
+        self.session.docks.watch(self)
         self._try(lambda: self.session.start(order))
 
     def segment_active(self) -> None:
@@ -373,7 +392,7 @@ class SegmentWidget(QWidget):
     def showEvent(self, event: QShowEvent | None) -> None:
         if event is not None:
             super().showEvent(event)
-        self.session.watch(self)
+        self.session.docks.watch(self)
 
     def sizeHint(self) -> QSize:
         return QSize(300, 700)
@@ -390,23 +409,9 @@ class _Chosen:
     axes: dict[str, str] = field(default_factory=dict)
 
 
-class _Late:
-    """Takes an answer to a dock that may be gone by then; it keeps no dock alive."""
-
-    def __init__(self, dock: SegmentWidget, method: str, *before: Any) -> None:
-        self._dock = weakref.ref(dock)
-        self._method = method
-        self._before = before
-
-    def __call__(self, answer: Any) -> None:
-        dock = self._dock()
-        if dock is not None:
-            getattr(dock, self._method)(*self._before, answer)
-
-
 def dock_of(viewer: napari.viewer.Viewer) -> SegmentWidget:
     """Return a viewer's Segment dock; it is opened if there is none."""
-    for dock in session_of(viewer).living_docks():
+    for dock in session_of(viewer).docks.living():
         if isinstance(dock, SegmentWidget) and dock.parent() is not None:
             return dock
     dock = SegmentWidget(viewer)

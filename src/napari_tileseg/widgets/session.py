@@ -10,15 +10,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QObject, QTimer, Signal
-from qtpy.QtWidgets import QMainWindow
 
 from napari_tileseg.engine.events import SlabDone
 from napari_tileseg.errors import TileSegError
 from napari_tileseg.widgets.activity import Activity
 from napari_tileseg.widgets.bridge import Bridge, existing_supervisor, supervisor
+from napari_tileseg.widgets.docks import Docks
 from napari_tileseg.widgets.objects import objects_table
 from napari_tileseg.widgets.plan import SPEEDS
 from napari_tileseg.widgets.progress import advance
@@ -26,12 +25,12 @@ from napari_tileseg.widgets.pyramid import Window, looks_at
 from napari_tileseg.widgets.regions import meant
 from napari_tileseg.widgets.result import IN_MEMORY, Result, finished_features
 from napari_tileseg.widgets.states import Phase, Run, summary
+from napari_tileseg.widgets.waiting import ask_before_closing
 from napari_tileseg.worker.messages import CancelledRun, Died, Done, Evented, Failed, Loaded
 
 if TYPE_CHECKING:
     import napari
     from napari.layers import Image, Layer
-    from qtpy.QtWidgets import QWidget
 
     from napari_tileseg.engine.axes import AxisMap
     from napari_tileseg.job import Job
@@ -70,10 +69,16 @@ class Session(QObject):
         The state is another one: draw it.
     ended
         A run came to its end.
+    altered
+        The fields of a dock hold something else.
+    closing
+        The viewer is gone.
     """
 
     changed = Signal()
     ended = Signal()
+    altered = Signal()
+    closing = Signal()
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
@@ -84,7 +89,7 @@ class Session(QObject):
         self.provenance: dict[str, Any] = {}
         self.loaded: Loaded | None = None
         self.last_model = ""
-        self.docks: list[weakref.ref[QWidget]] = []
+        self.docks = Docks(self.close)
         self._bridge = Bridge(self)
         self._token: object = None
         self._run: Any = None
@@ -95,7 +100,6 @@ class Session(QObject):
         self._tick.setSingleShot(True)
         self._tick.setInterval(_TICK)
         self._tick.timeout.connect(self._draw)
-        self._watched: weakref.ref[QMainWindow] | None = None
         self._closed = False
         self._window: Window | None = None
         viewer.layers.events.removed.connect(self._on_removed)
@@ -178,20 +182,12 @@ class Session(QObject):
         self.loaded = None
         self.changed.emit()
 
-    def watch(self, widget: QWidget) -> None:
-        """Find the window a dock stands in: its end is the end of the run."""
-        window: Any = widget.window()
-        while window is not None and not isinstance(window, QMainWindow):
-            window = window.parentWidget()
-        if window is not None and (self._watched is None or self._watched() is not window):
-            self._watched = weakref.ref(window)
-            window.destroyed.connect(self.close)
-
     def close(self) -> None:
         """Stop the run and close what is open: the viewer is gone."""
         if self._closed:
             return
         self._closed = True
+        self.closing.emit()
         self._bridge.close()
         self._tick.stop()
         self._activity.close()
@@ -219,19 +215,12 @@ class Session(QObject):
         if result.shown:
             result.follow(run.labels)
         self._become(Run(Phase.LOADING, image=order.volume.name, model=order.spec.label, layer=result.shown))
-        self._ask_before_closing(run, order)
+        ask_before_closing(run, f"segmentation of {order.volume.name} with {order.spec.label}")
         QTimer.singleShot(0, self._open_activity)  # later, because it lets Qt handle messages
 
     def _open_activity(self) -> None:
         if self.active and not self._closed:
             self._activity.open(f"{self.state.image} with {self.state.model}")
-
-    def _ask_before_closing(self, run: Any, order: Order) -> None:
-        """Wait for the run in a worker of napari's, so that napari asks before it closes."""
-        waiting = _Waiting(run, f"segmentation of {order.volume.name} with {order.spec.label}")
-        worker = create_worker(waiting, _ignore_errors=True)
-        waiting.asked = lambda: bool(worker.abort_requested)
-        worker.start()
 
     def _receive(self, content: tuple[object, Any]) -> None:
         token, message = content
@@ -367,18 +356,8 @@ class Session(QObject):
 
     def _end(self) -> None:
         self.ended.emit()
-        if not any(dock.isVisible() for dock in self.living_docks()):
+        if self.docks.hidden:
             self._announce()
-
-    def living_docks(self) -> list[QWidget]:
-        """Return the docks that are still there."""
-        docks = []
-        for dock in (ref() for ref in self.docks):
-            with contextlib.suppress(RuntimeError):  # Qt has deleted what Python still holds
-                if dock is not None and dock.objectName():
-                    docks.append(dock)
-        self.docks = [weakref.ref(dock) for dock in docks]
-        return docks
 
     def _announce(self) -> None:
         """Tell the outcome in a notification of napari, because no dock shows it."""
@@ -424,24 +403,6 @@ class Session(QObject):
     def _become(self, state: Run) -> None:
         self.state = state
         self.changed.emit()
-
-
-class _Waiting:
-    """Waits for a run in a thread of napari's; its words stand in napari's question."""
-
-    def __init__(self, run: Any, words: str) -> None:
-        self._run = run
-        self._words = words
-        self.asked: Any = lambda: False
-
-    def __call__(self) -> None:
-        while not self._run.wait(0.2):
-            if self.asked():
-                self._run.cancel()
-                return
-
-    def __str__(self) -> str:
-        return self._words
 
 
 _SESSIONS: dict[int, Session] = {}

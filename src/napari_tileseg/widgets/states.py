@@ -63,6 +63,14 @@ class Action(Enum):
     UNLOAD = "Unload"
     EDIT = "Edit this region"
     PUT_BACK = "Put back"
+    RETRY = "Retry"
+    RETRY_FAILED = "Retry failed"
+    REPORT = "Report"
+    FOLDER = "Open folder"
+    OPEN = "Open image"
+    SHOW = "Show in folder"
+    COMMAND = "Copy as command"
+    EXPORT = "Export job"
 
 
 Link = Action

@@ -39,6 +39,14 @@ _SHEET = """
 #tileseg QPushButton#main:focus {{ border: 1px solid {icon}; }}
 #tileseg QPushButton#link {{ background: none; text-decoration: underline; padding: 0 1px; min-height: {link}px; max-height: {link}px; }}
 #tileseg QPushButton#link:hover {{ color: {text}; background: {primary}; }}
+#tileseg QPushButton#browse {{ padding: 1px 7px; min-width: 14px; }}
+#tileseg QPushButton#browse::menu-indicator {{ width: 0; image: none; }}
+#tileseg QTableView#files {{ background: {foreground}; border: 1px solid transparent; padding: 0; gridline-color: transparent;
+    selection-background-color: {highlight}; selection-color: {text}; font-size: {points}pt; }}
+#tileseg QTableView#files:focus {{ border: 1px solid {icon}; }}
+#tileseg QTableView#files::item {{ border: none; padding: 0 2px; }}
+#tileseg QTableView#files::item:selected {{ background: {highlight}; color: {text}; }}
+#tileseg QTableView#files QHeaderView::section {{ background: {primary}; border: none; padding: 2px 4px; font-size: {points}pt; }}
 #tileseg QFrame#box, #tileseg QFrame#message {{ background: {foreground}; border: none; border-radius: 0; padding: 0; }}
 #tileseg QFrame#message[kind="info"], #tileseg QFrame#message[kind="done"] {{ border-left: 3px solid {current}; }}
 #tileseg QFrame#message[kind="warning"] {{ border-left: 3px solid {warning}; }}
@@ -60,7 +68,7 @@ def sheet_of(theme: Theme, points: int) -> str:
     names = ("foreground", "primary", "highlight", "current", "icon", "text", "warning", "error")
     colors = {name: theme_color(theme, name) for name in names}
     row = max(22, round(points * 2.2) + 2)  # 22 + 2 of border: rows of 24 at the default of 9 points
-    return _SHEET.format(**colors, size=points + 1, small=points, row=row - 2, main=row + 2, link=row - 6, bar=row - 5)
+    return _SHEET.format(**colors, size=points + 1, small=points, points=points, row=row - 2, main=row + 2, link=row - 6, bar=row - 5)
 
 
 def theme_color(theme: Theme, name: str) -> str:

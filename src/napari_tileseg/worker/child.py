@@ -20,12 +20,15 @@ import psutil
 
 import napari_tileseg
 from napari_tileseg import errors
+from napari_tileseg.batch.events import BatchProgress, TaskProgress
+from napari_tileseg.batch.job import BatchJob
 from napari_tileseg.engine.events import Progress, SlabDone
 from napari_tileseg.errors import Cancelled, TileSegError
 from napari_tileseg.job import Job
 from napari_tileseg.volume import Volume
 from napari_tileseg.worker.messages import (
     Begin,
+    BeginBatch,
     Block,
     BlockError,
     CancelledRun,
@@ -34,6 +37,7 @@ from napari_tileseg.worker.messages import (
     Failed,
     Loaded,
     Loading,
+    Pause,
     Ready,
     Stop,
     from_line,
@@ -45,14 +49,18 @@ from napari_tileseg.worker.streams import shorten_log
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from napari_tileseg.batch.events import BatchEvent
     from napari_tileseg.engine.events import Event
 
-__all__ = ["Service", "failure", "serve"]
+__all__ = ["Service", "Sparing", "failure", "serve"]
 
 _NICE = 10
 _OOM_SCORE = "500"
 _FLUSH_SECONDS = 1.0
 """Slabs of a large result are brought to the disk this often, so that they can be seen; each time, open chunks are written again."""
+
+
+_SPARING_SECONDS = 0.1
 
 
 def serve(incoming: BinaryIO, outgoing: BinaryIO) -> None:
@@ -91,8 +99,9 @@ class Service:
     def __init__(self, outgoing: BinaryIO) -> None:
         self._outgoing = outgoing
         self._sending = threading.Lock()
-        self._jobs: queue.SimpleQueue[tuple[int, Begin]] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[int, Begin | BeginBatch]] = queue.SimpleQueue()
         self._stopped: set[int] = set()
+        self._paused: set[int] = set()
         self._reading: RemoteArray | None = None
         self._model = _LoadedModel()
 
@@ -122,19 +131,22 @@ class Service:
             self._reading = None
             gc.collect()  # tracebacks hold the maps of the result, and Windows deletes no mapped file
 
-    def run(self, number: int, begin: Begin) -> None:
-        """Run one job and report how it ended."""
-        progress = Progress(0, 0)
+    def run(self, number: int, begin: Begin | BeginBatch) -> None:
+        """Run one job, or a batch, and report how it ended."""
+        progress: Progress | BatchProgress = Progress(0, 0)
 
-        def tell(event: Event) -> None:
+        def tell(event: Event | BatchEvent) -> None:
             nonlocal progress
-            if isinstance(event, Progress):
+            if isinstance(event, Progress | BatchProgress):
                 progress = event
             self.send(Evented(event), number)
 
         ending: Done | CancelledRun | Failed
         try:
-            ending = self._execute(number, begin, tell)
+            if isinstance(begin, BeginBatch):
+                ending = self._execute_batch(number, begin, Sparing(tell))
+            else:
+                ending = self._execute(number, begin, tell)
         except BaseException as error:
             ending = CancelledRun(progress.done, progress.total) if _means_cancelled(error) else failure(error)
         self.send(ending, number)
@@ -142,8 +154,12 @@ class Service:
     def _take(self, line: bytes) -> None:
         envelope = from_line(line)
         match envelope.body:
-            case Begin():
+            case Begin() | BeginBatch():
+                if isinstance(envelope.body, BeginBatch) and envelope.body.paused:
+                    self._paused.add(envelope.run)
                 self._jobs.put((envelope.run, envelope.body))
+            case Pause(paused):
+                (self._paused.add if paused else self._paused.discard)(envelope.run)
             case Stop():
                 self._stopped.add(envelope.run)
                 if self._reading is not None:
@@ -177,11 +193,41 @@ class Service:
             )
         return Done(dict(result.provenance), dict(result.counts), result.seconds, tuple(result.warnings))
 
+    def _execute_batch(self, number: int, begin: BeginBatch, tell: Callable[[BatchEvent], None]) -> Done | CancelledRun:
+        job = BatchJob.model_validate(begin.job)
+        self._model.forget()  # the batch loads what it needs
+        self.send(Loading(", ".join(self._model.label(model) for model in job.models)), number)
+        report = _batch_backend(begin.backend)(
+            job,
+            on_event=tell,
+            cancel=lambda: number in self._stopped,
+            paused=lambda: number in self._paused,
+            retry_failed=begin.retry_failed,
+            executor=_executor(job, begin),
+        )
+        done, total = report.done, report.done + report.skipped + report.failed + report.waiting
+        return CancelledRun(done, total) if report.cancelled else Done({}, {}, report.seconds)
+
     def _volume(self, number: int, begin: Begin) -> Volume:
         array = RemoteArray(begin.shape, begin.dtype, ask=lambda read: self.send(read, number), cancelled=lambda: number in self._stopped)
         self._reading = array
         volume = Volume(array, begin.axes, np.array(begin.affine), begin.units, begin.name, begin.channel_names, begin.metadata)
         return volume.with_levels([array.level(number, shape) for number, shape in enumerate(begin.levels, start=1)])
+
+
+class Sparing:
+    """Passes the events of a batch on, progress within files ten times a second at most: several files may be under way."""
+
+    def __init__(self, tell: Callable[[BatchEvent], None]) -> None:
+        self._tell = tell
+        self._last = 0.0
+
+    def __call__(self, event: BatchEvent) -> None:
+        if isinstance(event, TaskProgress):
+            if time.monotonic() - self._last < _SPARING_SECONDS:
+                return
+            self._last = time.monotonic()
+        self._tell(event)
 
 
 @contextlib.contextmanager
@@ -226,12 +272,12 @@ class _LoadedModel:
 
         key = (stamp(ref), device)
         if key != self._key:
-            self._forget()
+            self.forget()
             self._predictor = load_model(ref, device=device)
             self._key = key
         return self._predictor
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Free the old model first: two might not fit."""
         self._key = self._predictor = None
         gc.collect()
@@ -282,6 +328,20 @@ def _backend(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
     from napari_tileseg.pipeline import segment
 
     return segment, load_model
+
+
+def _batch_backend(name: str) -> Callable[..., Any]:
+    run_batch: Callable[..., Any] = importlib.import_module(name or "napari_tileseg.batch.run").run_batch
+    return run_batch
+
+
+def _executor(job: BatchJob, begin: BeginBatch) -> Any:
+    """Return what sends the files elsewhere; None for this process."""
+    if begin.workers <= 1 and not begin.cluster:
+        return None
+    from napari_tileseg.batch.cluster import make_executor
+
+    return make_executor(job, workers=begin.workers if begin.workers > 1 else 0, scheduler=begin.cluster)
 
 
 def _watch(parent: int) -> None:

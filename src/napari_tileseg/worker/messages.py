@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, fields
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tileseg.batch import events as batch_events
 from napari_tileseg.engine.events import Event, from_dict
+
+if TYPE_CHECKING:
+    from napari_tileseg.batch.events import BatchEvent
 
 __all__ = [
     "Begin",
+    "BeginBatch",
     "Block",
     "BlockError",
     "CancelledRun",
@@ -24,6 +29,7 @@ __all__ = [
     "Loaded",
     "Loading",
     "Message",
+    "Pause",
     "Queued",
     "Read",
     "Ready",
@@ -68,9 +74,9 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Evented:
-    """The engine reported something."""
+    """The engine, or a batch, reported something."""
 
-    event: Event
+    event: Event | BatchEvent
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ class Done:
 
 @dataclass(frozen=True)
 class CancelledRun:
-    """The run has stopped because somebody asked; `done` of `total` tiles were computed (0 of 0 before the first)."""
+    """The run has stopped because somebody asked; `done` of `total` tiles, or files of a batch, are there (0 of 0 before the first)."""
 
     done: int
     total: int
@@ -131,7 +137,7 @@ class Died:
     message : str
         Sentences to show.
     done, total : int
-        Tiles whose labels are kept, and tiles of the run.
+        Tiles, or files of a batch, whose labels are kept, and all of them.
     details : str
         Exit status and the end of the process's log.
     """
@@ -208,8 +214,43 @@ class Begin:
 
 
 @dataclass(frozen=True)
+class BeginBatch:
+    """Parent to child: run this batch; what an earlier run of it has done is not done again.
+
+    Parameters
+    ----------
+    job : dict
+        A ``BatchJob`` as JSON, its paths absolute.
+    retry_failed : bool or tuple of str
+        Whether files that failed before are tried again: all of them, or those of these names.
+    workers : int
+        Processes to run on.
+    cluster : str
+        Address of a Dask scheduler; empty for this computer.
+    paused : bool
+        Whether it begins with a pause.
+    backend : str
+        Module with ``run_batch`` to use instead of the program's own; for tests.
+    """
+
+    job: dict[str, Any]
+    retry_failed: bool | tuple[str, ...] = False
+    workers: int = 1
+    cluster: str = ""
+    paused: bool = False
+    backend: str = ""
+
+
+@dataclass(frozen=True)
 class Stop:
     """Parent to child: stop the run after the current tile."""
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Parent to child: wait before the next tile of the batch, or go on where `paused` is False."""
+
+    paused: bool = True
 
 
 @dataclass(frozen=True)
@@ -241,7 +282,10 @@ class Envelope:
 
 _KINDS: dict[str, type] = {
     kind.__name__: kind
-    for kind in (Queued, Loading, Loaded, Evented, Done, CancelledRun, Failed, Died, Ready, Read, Begin, Stop, Block, BlockError)
+    for kind in (
+        *(Queued, Loading, Loaded, Evented, Done, CancelledRun, Failed, Died),
+        *(Ready, Read, Begin, BeginBatch, Stop, Pause, Block, BlockError),
+    )
 }
 
 
@@ -266,7 +310,8 @@ def from_line(line: bytes) -> Envelope:
         record = json.loads(line)
         kind, run, content = _KINDS[record["message"]], int(record["run"]), record["content"]
         if kind is Evented:
-            return Envelope(Evented(from_dict(content["event"])), run)
+            read = batch_events.from_dict if content["event"]["event"] in batch_events.KINDS else from_dict
+            return Envelope(Evented(read(content["event"])), run)
         return Envelope(kind(**{name: _frozen(value) for name, value in content.items()}), run)
     except Exception as error:
         raise ValueError(f"no message: {line[:200]!r}") from error

@@ -55,12 +55,6 @@ def cause_of_death(returncode: int, scratch: Path | None = None, free: int | Non
     return f"The model's process crashed ({name})."
 
 
-def obituary(cause: str, done: int, total: int, details: str) -> Died:
-    """Add to the cause what is left."""
-    if total == 0:
-        left = "No tile was computed yet."
-    elif done == 0:
-        left = f"None of the {total} tiles is in the layer yet."
-    else:
-        left = f"{done} of {total} tiles {'is' if done == 1 else 'are'} safe in the layer."
+def obituary(cause: str, left: str, done: int, total: int, details: str) -> Died:
+    """Add to the cause what is left, a sentence too."""
     return Died(f"{cause} {left}", done, total, details)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_tileseg.engine.events import Progress, SlabDone
 from napari_tileseg.errors import OptionsError, OutputError
+from napari_tileseg.models.registry import absolute
 from napari_tileseg.results import on_disk
-from napari_tileseg.worker.messages import CancelledRun, Died, Done, Evented, Failed, Loaded, Loading, Message
+from napari_tileseg.worker.messages import Begin, Evented, Message
 from napari_tileseg.worker.remote import BLOCK_BYTES
 from napari_tileseg.worker.scratch import allocate, check_space
+from napari_tileseg.worker.turn import OVER, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,17 +24,11 @@ if TYPE_CHECKING:
     from napari_tileseg.job import Job, SegmentOptions
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.volume import Volume
-    from napari_tileseg.worker.process import ModelProcess
     from napari_tileseg.worker.scratch import Scratch
 
-__all__ = ["OVER", "Run", "RunState", "Store"]
+__all__ = ["Run", "Store"]
 
 _LARGE = "labels.ome.zarr"
-
-RunState = Literal["queued", "loading", "running", "cancelling", "cancelled", "done", "failed", "died"]
-
-OVER: frozenset[RunState] = frozenset({"cancelled", "done", "failed", "died"})
-"""States in which nothing happens to a run any more."""
 
 
 @dataclass
@@ -109,8 +104,8 @@ class Store:
         return self.labels
 
 
-class Run:
-    """One job: queued, running or over. The supervisor makes it and moves it on.
+class Run(Turn):
+    """One job: queued, running or over.
 
     Attributes
     ----------
@@ -119,19 +114,13 @@ class Run:
         The image.
     map : AxisMap
         How its axes meet the model's.
-    number : int
-        Grows with every run of a supervisor.
-    state : str
-        One of `RunState`.
     finished_rows : int
         Rows of the labels that are final, as ``AxisMap.rows_until`` counts them.
     total_rows : int
         Rows there are.
-    process : ModelProcess or None
-        Where it runs or ran.
-    announced : int
-        The place in the queue that its callback knows of.
     """
+
+    volume: Volume
 
     def __init__(
         self,
@@ -142,23 +131,17 @@ class Run:
         store: Store,
         *,
         on_message: Callable[[Message], None],
-        on_cancel: Callable[[Run], None],
+        on_cancel: Callable[[Turn], None],
         finished_rows: int = 0,
         tiles: tuple[int, int] = (0, 0),
     ) -> None:
-        self.number = number
+        super().__init__(number, on_message=on_message, on_cancel=on_cancel)
         self.job = job
         self.volume = volume
         self.map = axis_map
-        self.state: RunState = "queued"
         self.finished_rows = finished_rows
         self.total_rows = axis_map.count * axis_map.spatial_shape[0]
-        self.on_message = on_message
-        self.process: ModelProcess | None = None
-        self.announced = 0
-        self._on_cancel = on_cancel
         self._store: Store | None = store
-        self._over = threading.Event()
         self._safe, total = tiles
         self._progress = Progress(self._safe, total)
 
@@ -211,13 +194,35 @@ class Run:
         """Tiles whose labels are in the result so far, and tiles of the run; (0, 0) before the plan."""
         return self._safe, self._progress.total
 
-    def cancel(self) -> None:
-        """Stop within one tile and keep what is finished; a second call ends the model's process at once."""
-        self._on_cancel(self)
+    @property
+    def left(self) -> str:
+        done, total = self.tiles
+        if total == 0:
+            return "No tile was computed yet."
+        if done == 0:
+            return f"None of the {total} tiles is in the layer yet."
+        return f"{done} of {total} tiles {'is' if done == 1 else 'are'} safe in the layer."
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the run is over and its last message delivered; return whether it is. Not for callbacks."""
-        return self._over.wait(timeout)
+    def begin(self, backend: str) -> Begin:
+        volume, store = self.volume, self.store
+        return Begin(
+            job=self.job.model_dump(mode="json"),
+            model=absolute(self.job.model),
+            axes=volume.axes,
+            shape=volume.shape,
+            dtype=volume.dtype.str,
+            affine=tuple(tuple(float(value) for value in row) for row in volume.affine),
+            units=volume.units,
+            name=volume.name,
+            channel_names=tuple(volume.channel_names),
+            metadata=dict(volume.metadata),
+            labels=str(store.labels_path),
+            levels=tuple(level.shape for level in volume.levels),
+            scores=str(store.folder / "scores.npy") if store.scores is not None else "",
+            uncertainty=str(store.folder / "uncertainty.npy") if store.uncertainty is not None else "",
+            journal=str(store.folder / "journal"),
+            backend=backend,
+        )
 
     def remove(self) -> None:
         """Forget the result and delete its files; a run that goes on is cancelled first.
@@ -255,29 +260,13 @@ class Run:
         return store, self.finished_rows, self.tiles
 
     def note(self, message: Message) -> None:
-        """Take over what a message says about the run."""
+        super().note(message)
         match message:
-            case Loading() if self.state != "cancelling":
-                self.state = "loading"
-            case Loaded() if self.state != "cancelling":
-                self.state = "running"
             case Evented(SlabDone(region)):
                 self.finished_rows = max(self.finished_rows, self.map.rows_until(region))
                 self._safe = max(self._safe, self._progress.done)
             case Evented(Progress() as progress):
                 self._progress = progress
-            case Done():
-                self.state = "done"
-            case CancelledRun():
-                self.state = "cancelled"
-            case Failed():
-                self.state = "failed"
-            case Died():
-                self.state = "died"
-
-    def finish(self) -> None:
-        """Wake whoever waits."""
-        self._over.set()
 
 
 def _pyramid(folder: Path, axis_map: AxisMap, volume: Volume) -> Any:

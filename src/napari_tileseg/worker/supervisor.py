@@ -16,11 +16,11 @@ import napari_tileseg
 from napari_tileseg.engine.axes import map_axes
 from napari_tileseg.engine.events import Finished, Progress
 from napari_tileseg.errors import RunError
-from napari_tileseg.models.registry import absolute, find_spec
+from napari_tileseg.models.registry import find_spec
+from napari_tileseg.worker.batch_run import BatchRun, rooted
 from napari_tileseg.worker.exchange import BlockServer
 from napari_tileseg.worker.interpreter import find_python
 from napari_tileseg.worker.messages import (
-    Begin,
     CancelledRun,
     Died,
     Done,
@@ -28,6 +28,7 @@ from napari_tileseg.worker.messages import (
     Evented,
     Failed,
     Loaded,
+    Loading,
     Message,
     Queued,
     Read,
@@ -36,13 +37,15 @@ from napari_tileseg.worker.messages import (
 )
 from napari_tileseg.worker.obituary import cause_of_death, obituary
 from napari_tileseg.worker.process import ModelProcess
-from napari_tileseg.worker.run import OVER, Run, Store
+from napari_tileseg.worker.run import Run, Store
 from napari_tileseg.worker.scratch import Scratch, free_bytes
+from napari_tileseg.worker.turn import OVER, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from napari_tileseg.batch.job import BatchJob
     from napari_tileseg.job import Job
     from napari_tileseg.volume import Volume
 
@@ -56,7 +59,7 @@ CANCEL_SECONDS = 20.0
 PROGRESS_SECONDS = 0.05
 """Progress reaches the callback at most this often; the last one always does."""
 
-_Item = tuple[ModelProcess, Envelope | None] | Run | None
+_Item = tuple[ModelProcess, Envelope | None] | Turn | None
 
 
 class Supervisor:
@@ -83,13 +86,13 @@ class Supervisor:
         self._inbox: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._numbers = itertools.count(1)
-        self._waiting: deque[Run] = deque()
-        self._active: Run | None = None
+        self._waiting: deque[Turn] = deque()
+        self._active: Turn | None = None
         self._server: BlockServer | None = None
         self._process: ModelProcess | None = None
         self._loaded: Loaded | None = None
         self._overdue: float | None = None
-        self._held: tuple[Run, Evented] | None = None
+        self._held: tuple[Turn, Evented] | None = None
         self._progressed = 0.0
         self._closed = False
         self._owner = os.getpid()
@@ -145,6 +148,57 @@ class Supervisor:
             store = Store.make(self._folder(), axis_map, spec, volume, job.options)
         number = next(self._numbers)
         run = Run(number, job, volume, axis_map, store, on_message=on_message, on_cancel=self._cancel, finished_rows=finished, tiles=tiles)
+        self._queue(run)
+        return run
+
+    def start_batch(
+        self,
+        job: BatchJob,
+        *,
+        on_message: Callable[[Message], None],
+        retry_failed: bool | tuple[str, ...] = False,
+        workers: int = 1,
+        cluster: str = "",
+    ) -> BatchRun:
+        """Put a batch into the queue; a batch with this output folder that was interrupted goes on where it was.
+
+        Parameters
+        ----------
+        job : BatchJob
+        on_message : callable
+            As for `start`; the events of the batch come in it too.
+        retry_failed : bool or tuple of str
+            Whether files that failed before are tried again: all of them, or those of these names.
+        workers : int
+            Processes to run on.
+        cluster : str
+            Address of a Dask scheduler; empty for this computer.
+
+        Returns
+        -------
+        BatchRun
+
+        Raises
+        ------
+        RunError
+            If the program is being closed.
+        """
+        if self._closed:
+            raise RunError("The program is being closed, so no batch can start.")
+        self._python = self._python or find_python()
+        run = BatchRun(
+            next(self._numbers),
+            rooted(job),
+            on_message=on_message,
+            on_cancel=self._cancel,
+            retry_failed=retry_failed,
+            workers=workers,
+            cluster=cluster,
+        )
+        self._queue(run)
+        return run
+
+    def _queue(self, run: Turn) -> None:
         with self._lock:
             self._waiting.append(run)
             if self._thread is None:
@@ -152,7 +206,6 @@ class Supervisor:
                 self._thread.start()
                 atexit.register(self.close)
         self._inbox.put(run)
-        return run
 
     def unload(self) -> None:
         """End the model's process and so free its memory; a run that goes on is cancelled, those that wait start a new one."""
@@ -231,7 +284,7 @@ class Supervisor:
             return
         self._inbox.put((process, envelope))
 
-    def _cancel(self, run: Run) -> None:
+    def _cancel(self, run: Turn) -> None:
         with self._lock:
             if run.state in OVER or self._closed:
                 return
@@ -270,18 +323,20 @@ class Supervisor:
                 run.announced = position
                 self._tell(run, Queued(position))
 
-    def _begin(self, run: Run) -> None:
+    def _begin(self, run: Turn) -> None:
         process = self._process
         if process is None or process.returncode is not None:
             process = ModelProcess(str(self._python), self._folder().folder("process"), self._deliver)
-        server = BlockServer(run.volume, run.store.folder / "exchange", lambda answer: process.send(answer, run.number))
+        server = None
+        if isinstance(run, Run):
+            server = BlockServer(run.volume, run.store.folder / "exchange", lambda answer: process.send(answer, run.number))
         with self._lock:
             self._server, run.process = server, process
             self._process = None if self._closed else process
         if self._closed:  # while the process was being started
             process.end()
             return
-        process.send(_begin_message(run, self._backend), run.number)
+        process.send(run.begin(self._backend), run.number)
         if run.state == "cancelling":  # asked for while the process was being started
             process.send(Stop(), run.number)
 
@@ -294,12 +349,16 @@ class Supervisor:
         elif run is not None and envelope.run == run.number:
             self._hear(process, run, envelope.body)
 
-    def _hear(self, process: ModelProcess, run: Run, body: Any) -> None:
+    def _hear(self, process: ModelProcess, run: Turn, body: Any) -> None:
         """Take a message of the run that goes on."""
         match body:
             case Loaded():
                 with self._lock:
                     self._loaded = body if process is self._process else None
+                self._tell(run, body)
+            case Loading() if isinstance(run, BatchRun):
+                with self._lock:
+                    self._loaded = None  # a batch loads its models itself, and the one of the last run has made room for them
                 self._tell(run, body)
             case Evented(Progress()):
                 run.note(body)
@@ -319,7 +378,7 @@ class Supervisor:
             case _:
                 self._tell(run, body)
 
-    def _check(self, process: ModelProcess, ready: Ready, run: Run | None) -> None:
+    def _check(self, process: ModelProcess, ready: Ready, run: Turn | None) -> None:
         """End a process that runs another version of this program."""
         if ready.version == napari_tileseg.__version__:
             return
@@ -333,7 +392,7 @@ class Supervisor:
         if run is not None:
             self._finish(run, Failed("RunError", text, ready.root))
 
-    def _bury(self, process: ModelProcess, run: Run | None) -> None:
+    def _bury(self, process: ModelProcess, run: Turn | None) -> None:
         """Take note that a process has ended, and tell what is left of its run."""
         with self._lock:
             if process is self._process:
@@ -347,9 +406,9 @@ class Supervisor:
             return
         code, folder = process.returncode or 0, self._folder().path
         cause = cause_of_death(code, folder, free_bytes(folder))
-        self._finish(run, obituary(cause, *run.tiles, f"Exit status {code}.\n{log}".strip()))
+        self._finish(run, obituary(cause, run.left, *run.tiles, f"Exit status {code}.\n{log}".strip()))
 
-    def _finish(self, run: Run, message: CancelledRun | Done | Failed | Died) -> None:
+    def _finish(self, run: Turn, message: CancelledRun | Done | Failed | Died) -> None:
         """End a run: the message that says how is its last."""
         with self._lock:
             if run is self._active:
@@ -361,11 +420,11 @@ class Supervisor:
         self._tell(run, message)
         run.finish()
 
-    def _tell(self, run: Run, message: Message) -> None:
+    def _tell(self, run: Turn, message: Message) -> None:
         run.note(message)
         self._call(run, message)
 
-    def _call(self, run: Run, message: Message) -> None:
+    def _call(self, run: Turn, message: Message) -> None:
         if self._closed:
             return
         try:
@@ -387,25 +446,3 @@ class Supervisor:
             process = self._process
             if process is not None:
                 process.kill()
-
-
-def _begin_message(run: Run, backend: str) -> Begin:
-    volume, store = run.volume, run.store
-    return Begin(
-        job=run.job.model_dump(mode="json"),
-        model=absolute(run.job.model),
-        axes=volume.axes,
-        shape=volume.shape,
-        dtype=volume.dtype.str,
-        affine=tuple(tuple(float(value) for value in row) for row in volume.affine),
-        units=volume.units,
-        name=volume.name,
-        channel_names=tuple(volume.channel_names),
-        metadata=dict(volume.metadata),
-        labels=str(store.labels_path),
-        levels=tuple(level.shape for level in volume.levels),
-        scores=str(store.folder / "scores.npy") if store.scores is not None else "",
-        uncertainty=str(store.folder / "uncertainty.npy") if store.uncertainty is not None else "",
-        journal=str(store.folder / "journal"),
-        backend=backend,
-    )

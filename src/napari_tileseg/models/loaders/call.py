@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from napari_tileseg.models.spec import ModelSpec
 
 __all__ = ["CallPredictor", "check_scores"]
+
+_MOST_VALUES = 2**28
 
 
 class CallPredictor:
@@ -72,6 +75,8 @@ def check_scores(predictor: Any, path: Any) -> None:
     spec = predictor.spec
     if not {"axes", "channels", "classes"} & set(spec.unknown):
         return
+    if math.prod(spec.window) * len(spec.channels) > _MOST_VALUES:
+        raise ModelError(f"The card of {path.name} says tiles of {' x '.join(map(str, spec.window))}, which no computer holds. Correct it.")
     again = f'tileseg models import "{path}" --axes {spec.axes[1:]} --channels NAME,NAME --classes NAME,NAME'
     try:
         with torch.inference_mode():

@@ -86,15 +86,16 @@ def load(path: Path, spec: ModelSpec, device: str, *, architecture: str = "", ar
     WeightsError
         If the weights do not fit; all that is missing, unexpected or of another shape is counted, and named.
     """
-    from napari_tileseg.models.nets import build_network
+    from napari_tileseg.models.nets.shapes import expected_shapes
+    from napari_tileseg.models.package import build_for
     from napari_tileseg.models.predictor import from_module
     from napari_tileseg.models.weights import best_fit
 
     state = load_state(path)
-    module = build_network(spec.architecture, **spec.arguments)
-    fit, named = best_fit({name: tuple(value.shape) for name, value in module.state_dict().items()}, state)
+    fit, named = best_fit(expected_shapes(spec.architecture, spec.arguments), state)
     if not fit.exact:
         raise WeightsError(f"The weights in {printable(path.name)} do not fit {spec.architecture}: {fit}. Name another network.")
+    module = build_for(spec, {name: tuple(value.shape) for name, value in named.items()})
     tensors = {name: value.float() if value.is_floating_point() else value for name, value in named.items()}
     module.load_state_dict(tensors, strict=False)  # only counters of batches may be missing
     return from_module(module, spec, device=device)
@@ -156,7 +157,8 @@ def _chosen(architecture: str, arguments: str) -> dict[str, Any]:
 
 def _of_architecture(path: Path, first: ModelSpec, state: dict[str, Any]) -> ModelSpec:
     """Complete the card of a network that was named by what its arguments and its weights say, once they fit."""
-    from napari_tileseg.models.nets.recognize import expected_shapes, sizes_of
+    from napari_tileseg.models.nets.recognize import sizes_of
+    from napari_tileseg.models.nets.shapes import expected_shapes
     from napari_tileseg.models.weights import best_fit
 
     fit, _ = best_fit(expected_shapes(first.architecture, first.arguments), state)

@@ -68,6 +68,7 @@ def load(path: Path, spec: ModelSpec, device: str, *, output: str = "", provider
 
     from napari_tileseg.models.loaders.call import CallPredictor, check_scores
 
+    onnxruntime.disable_telemetry_events()  # nobody is told which models are used here
     layout = _Layout(path, read_onnx(path), output)
     wanted = _provider(provider)
     available = onnxruntime.get_available_providers()

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from napari_tileseg.errors import ModelError
-from napari_tileseg.models.nets import build_network
-from napari_tileseg.models.weights import Fit, best_fit
+from napari_tileseg.models.nets.shapes import expected_shapes
+from napari_tileseg.models.weights import best_fit, variants
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from torch import nn
-
-__all__ = ["Match", "expected_shapes", "recognize", "sizes_of"]
+__all__ = ["Match", "recognize", "sizes_of"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,6 @@ class Match:
     multiple_of: int = 1
     assumed: tuple[str, ...] = ()
     window: tuple[int, ...] | None = None
-    fit: Fit = field(default_factory=Fit)
 
     @property
     def spatial_dims(self) -> int:
@@ -57,8 +52,6 @@ def recognize(state: Mapping[str, Any]) -> Match | None:
     state : mapping of str to tensor
         The weights; wrappers' prefixes may be there. Only shapes are looked at.
     """
-    from napari_tileseg.models.weights import variants
-
     for names in variants(state):
         shapes = {name: tuple(value.shape) for name, value in names.items()}
         for candidate in _candidates(shapes):
@@ -69,22 +62,6 @@ def recognize(state: Mapping[str, Any]) -> Match | None:
             if fit.exact:
                 return candidate
     return None
-
-
-def expected_shapes(architecture: str, arguments: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Return names and shapes of the weights of a network, without making them where that can be.
-
-    Raises
-    ------
-    ModelError
-        If there is no such network, or it does not take the arguments.
-    """
-    try:
-        with torch.device("meta"):
-            module: nn.Module = build_network(architecture, **arguments)
-    except ModelError:
-        module = build_network(architecture, **arguments)  # some compute with numbers while they are built
-    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
 
 
 def sizes_of(state: Mapping[str, Any]) -> list[tuple[int, ...]]:

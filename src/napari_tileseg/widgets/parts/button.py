@@ -6,12 +6,32 @@ from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import QLabel, QPushButton, QSizePolicy, QWidget
 
-__all__ = ["MainButton", "ThemedIcon", "repolish", "theme_icon"]
+__all__ = ["MainButton", "ThemedIcon", "repolish", "theme_icon", "tinted_icon"]
 
 
 def theme_icon(theme: str, name: str) -> QIcon:
     """Return one of napari's own icons in the theme's colour."""
     return QIcon(f"theme_{theme}:/{name}.svg")
+
+
+def tinted_icon(theme: str, name: str, size: QSize, color: str) -> QIcon:
+    """Return one of napari's own icons in another colour, in the middle of its place: in a list texts then line up.
+
+    It is drawn for screens of two pixels a point too; without a name it is empty.
+    """
+    icon = QIcon()
+    for ratio in (1, 2):
+        pixmap = QPixmap(size * ratio)
+        pixmap.fill(Qt.GlobalColor.transparent)
+        if name:
+            painter = QPainter(pixmap)
+            theme_icon(theme, name).paint(painter, pixmap.rect())
+            painter.end()
+            pixmap = _tinted(pixmap, color)
+        pixmap.setDevicePixelRatio(ratio)
+        for mode in (QIcon.Mode.Normal, QIcon.Mode.Selected, QIcon.Mode.Disabled):
+            icon.addPixmap(pixmap, mode)
+    return icon
 
 
 def repolish(widget: QWidget) -> None:

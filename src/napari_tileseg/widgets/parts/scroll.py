@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt
-from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QWidget
+from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent
 
-__all__ = ["Scroll"]
+__all__ = ["Scroll", "page"]
 
 
 class Scroll(QScrollArea):
@@ -57,3 +57,13 @@ class Scroll(QScrollArea):
         if event is not None and event.type() == QEvent.Type.LayoutRequest:
             self.updateGeometry()
         return False
+
+
+def page(content: QWidget) -> QWidget:
+    """Return a page for a `Scroll` with something at its top."""
+    around = QWidget()
+    layout = QVBoxLayout(around)
+    layout.setContentsMargins(6, 4, 6, 4)
+    layout.addWidget(content)
+    layout.addStretch(1)
+    return around

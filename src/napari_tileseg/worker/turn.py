@@ -1,0 +1,107 @@
+"""``Turn``: anything that takes its turn with the model's process, from the queue to its end."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Literal
+
+from napari_tileseg.worker.messages import CancelledRun, Died, Done, Evented, Failed, Loaded, Loading, Message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_tileseg.volume import Volume
+    from napari_tileseg.worker.messages import Begin, BeginBatch
+    from napari_tileseg.worker.process import ModelProcess
+
+__all__ = ["OVER", "RunState", "Turn"]
+
+RunState = Literal["queued", "loading", "running", "cancelling", "cancelled", "done", "failed", "died"]
+
+OVER: frozenset[RunState] = frozenset({"cancelled", "done", "failed", "died"})
+"""States in which nothing happens to a run any more."""
+
+
+class Turn:
+    """Queued, under way or over. The supervisor makes it and moves it on.
+
+    Parameters
+    ----------
+    number : int
+        Grows with every turn of a supervisor.
+    on_message : callable
+        Gets every message, in order.
+    on_cancel : callable
+        The supervisor's way to stop it.
+
+    Attributes
+    ----------
+    state : str
+        One of `RunState`.
+    process : ModelProcess or None
+        Where it runs or ran.
+    announced : int
+        The place in the queue that its callback knows of.
+    volume : Volume or None
+        The image whose boxes the model's process asks for; None where it reads files by itself.
+    """
+
+    volume: Volume | None = None
+
+    def __init__(self, number: int, *, on_message: Callable[[Message], None], on_cancel: Callable[[Turn], None]) -> None:
+        self.number = number
+        self.state: RunState = "queued"
+        self.on_message = on_message
+        self.process: ModelProcess | None = None
+        self.announced = 0
+        self._on_cancel = on_cancel
+        self._over = threading.Event()
+
+    @property
+    def removed(self) -> bool:
+        """Whether the result is gone from here."""
+        return False
+
+    @property
+    def tiles(self) -> tuple[int, int]:
+        """Parts of the result that are safe, and parts there are; (0, 0) before the plan."""
+        raise NotImplementedError
+
+    @property
+    def left(self) -> str:
+        """A sentence that says what is left if the process ends now."""
+        raise NotImplementedError
+
+    def begin(self, backend: str) -> Begin | BeginBatch:
+        """Return the message that starts it."""
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        """Stop within one tile and keep what is finished; a second call ends the model's process at once."""
+        self._on_cancel(self)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is over and its last message delivered; return whether it is. Not for callbacks."""
+        return self._over.wait(timeout)
+
+    def note(self, message: Message) -> None:
+        """Take over what a message says about the state."""
+        match message:
+            case Loading() if self.state != "cancelling":
+                self.state = "loading"
+            case Loaded() if self.state != "cancelling":
+                self.state = "running"
+            case Evented() if self.state == "loading":
+                self.state = "running"
+            case Done():
+                self.state = "done"
+            case CancelledRun():
+                self.state = "cancelled"
+            case Failed():
+                self.state = "failed"
+            case Died():
+                self.state = "died"
+
+    def finish(self) -> None:
+        """Wake whoever waits."""
+        self._over.set()
