@@ -131,9 +131,8 @@ def slim(folder: Path, target: Path, *, keep_state: bool = False) -> None:
     for fold in sorted(folder.glob("fold_*")):
         (target / fold.name).mkdir(exist_ok=True)
         for path in sorted(fold.glob("checkpoint_*.pth")):
-            if path.name == "checkpoint_best.pth" and fold.name != "fold_0":
-                continue
-            if path.name == "checkpoint_best.pth" and "3d" not in folder.name:
+            once = folder.parent.name == DATASET and folder.name.endswith("3d_fullres") and fold.name == "fold_0"
+            if path.name == "checkpoint_best.pth" and not once:
                 continue
             content = torch.load(path, map_location="cpu", weights_only=False)
             if not (keep_state and path.name == "checkpoint_final.pth" and fold.name == "fold_0"):
@@ -253,8 +252,9 @@ def record() -> None:
                 wide, scores = answer(folder, case, image, dict(properties))
         labels, wide, scores = back(labels), back(wide), np.stack([back(values) for values in scores])
         arrays[case["name"]] = labels.astype(np.uint8)
-        arrays[f"{case['name']}, float32"] = wide.astype(np.uint8)
-        arrays[f"{case['name']}, probabilities"] = scores[:, ::5, ::5, ::5].astype(np.float16)
+        places = np.flatnonzero(wide != labels)
+        arrays[f"{case['name']}, float32"] = np.stack([places, wide.ravel()[places]]).astype(np.int32)
+        arrays[f"{case['name']}, probabilities"] = scores[:, ::7, ::7, ::7].astype(np.float16)
         print(f"{case['name']}: {labels.shape}, {np.bincount(labels.ravel())}, {np.count_nonzero(labels != wide)} differ in float32")
     np.savez_compressed(TARGET / "answers.npz", **arrays)
 

@@ -23,6 +23,23 @@ __all__ = ["PlainConvUNet", "ResidualEncoderUNet", "ResidualUNet"]
 _LAYERS = ("Dropout", "Dropout2d", "Dropout3d", "ELU", "GELU", "Identity", "LeakyReLU", "Mish", "PReLU", "ReLU", "SiLU")
 """Activations and dropouts that plans may name."""
 
+_DEFAULT: dict[str, Any] = {
+    "n_stages": 4,
+    "features_per_stage": (32, 64, 128, 256),
+    "conv_op": "torch.nn.modules.conv.Conv2d",
+    "kernel_sizes": 3,
+    "strides": (1, 2, 2, 2),
+    "n_conv_per_stage": 2,
+    "n_blocks_per_stage": (1, 3, 4, 6),
+    "n_conv_per_stage_decoder": 2,
+    "conv_bias": True,
+    "norm_op": "torch.nn.modules.instancenorm.InstanceNorm2d",
+    "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+    "nonlin": "torch.nn.LeakyReLU",
+    "nonlin_kwargs": {"inplace": True},
+}
+"""What is built where no plan is given: a small network for planes."""
+
 _NORMS = ("BatchNorm2d", "BatchNorm3d", "InstanceNorm2d", "InstanceNorm3d")
 
 
@@ -242,11 +259,12 @@ class PlainConvUNet(_UNet):
     input_channels, num_classes : int
         Channels in and out.
     **plan
-        What nnU-Net's plans hold as ``arch_kwargs``.
+        What nnU-Net's plans hold as ``arch_kwargs``; a small network for planes by default.
     """
 
-    def __init__(self, input_channels: int, num_classes: int, **plan: Any) -> None:
+    def __init__(self, input_channels: int = 1, num_classes: int = 2, **plan: Any) -> None:
         super().__init__()
+        plan = plan or _DEFAULT
         parts, design = _read(plan, "n_conv_per_stage")
         widths = [input_channels, *design.features]
         self.encoder = _Encoder(
@@ -263,8 +281,9 @@ class ResidualEncoderUNet(_UNet):
 
     _residual_decoder = False
 
-    def __init__(self, input_channels: int, num_classes: int, **plan: Any) -> None:
+    def __init__(self, input_channels: int = 1, num_classes: int = 2, **plan: Any) -> None:
         super().__init__()
+        plan = plan or _DEFAULT
         parts, design = _read(plan, "n_blocks_per_stage")
         stem = plan.get("stem_channels") or design.features[0]
         widths = [stem, *design.features]

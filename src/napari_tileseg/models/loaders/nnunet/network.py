@@ -17,6 +17,7 @@ from napari_tileseg.models.loaders.nnunet.plans import Plans
 from napari_tileseg.models.loaders.nnunet.results import Results, choose
 from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.predictor import from_module
+from napari_tileseg.models.weights import compare
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -128,19 +129,10 @@ def _build(plans: Plans, spec: ModelSpec, weights: Mapping[str, Any]) -> nn.Modu
 def _fill(network: nn.Module, weights: Mapping[str, Any], name: str) -> None:
     """Put weights into a network; all must fit."""
     expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in weights.items() if isinstance(value, torch.Tensor)}
-    problems = [
-        f"{len(keys)} {what} ({', '.join(printable(key) for key in keys[:3])}{', ...' if len(keys) > 3 else ''})"
-        for what, keys in (
-            ("missing", sorted(expected.keys() - found.keys())),
-            ("unexpected", sorted(found.keys() - expected.keys())),
-            ("of another shape", sorted(key for key in expected.keys() & found.keys() if expected[key] != found[key])),
-        )
-        if keys
-    ]
-    if problems:
-        raise WeightsError(f"The weights in {name} do not fit the network of the plans: {'; '.join(problems)}.")
-    network.load_state_dict(dict(weights))
+    fit = compare(expected, {key: tuple(value.shape) for key, value in weights.items() if isinstance(value, torch.Tensor)})
+    if not fit.exact:
+        raise WeightsError(f"The weights in {name} do not fit the network of the plans: {fit}.")
+    network.load_state_dict(dict(weights), strict=False)  # counters of batches may be missing
 
 
 def _oriented(network: nn.Module, plans: Plans) -> nn.Module:
