@@ -14,6 +14,7 @@ import yaml
 
 from napari_tileseg.errors import ModelError, OptionsError, TrustError, WeightsError
 from napari_tileseg.job import SegmentOptions
+from napari_tileseg.models.imports import standing
 from napari_tileseg.models.predictor import load_model
 from napari_tileseg.models.registry import card, find_spec
 from napari_tileseg.models.trust import trust
@@ -276,3 +277,11 @@ def test_card_holds_no_markup(tmp_path: Path) -> None:
     text = card(f"bioimageio:{path}")
     assert "<" not in text
     assert "\x1b" not in text
+
+
+def test_only_files_that_run_need_trust(trusted: Any) -> None:
+    assert standing(find_spec(str(HERE / "library-3d-v5.zip")), str(HERE / "library-3d-v5.zip")).trust == "not needed"
+    path = HERE / "source-2d-v4.zip"
+    assert standing(find_spec(str(path)), str(path)).trust == "needed"
+    trusted(path)
+    assert standing(find_spec(str(path)), str(path)).trust == "trusted"

@@ -17,6 +17,7 @@ from PIL import Image
 
 from napari_tileseg.errors import ModelError, TrustError, WeightsError
 from napari_tileseg.io import read_volume
+from napari_tileseg.models.imports import standing
 from napari_tileseg.models.loaders.monai_bundle.config import Config
 from napari_tileseg.models.predictor import load_model
 from napari_tileseg.models.registry import card, find_spec
@@ -410,6 +411,7 @@ def test_what_could_run_code_is_refused_with_file_and_line(
 def test_network_of_the_bundle_runs_when_it_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TILESEG_MODELS", str(tmp_path / "models"))
     folder = ct(tmp_path / "bundle")
+    assert standing(find_spec(str(folder)), str(folder)).trust == "not needed"
     plain = load_model(f"monai:{folder}", device="cpu")
     (folder / "scripts").mkdir()
     (folder / "scripts" / "__init__.py").write_text("")
@@ -422,6 +424,7 @@ def test_network_of_the_bundle_runs_when_it_is_trusted(tmp_path: Path, monkeypat
         refused.append(caught.value.path.name)
         trust(caught.value.path)
     assert sorted(refused) == ["__init__.py", "inference.json", "mine.py"]
+    assert standing(find_spec(str(folder)), str(folder)).trust == "trusted"
     tile = torch.randn(1, 1, 16, 24, 32)
     assert torch.equal(load_model(f"monai:{folder}", device="cpu")(tile), plain(tile))
     (folder / "scripts" / "mine.py").write_text("raise SystemExit\n")

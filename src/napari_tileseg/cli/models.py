@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,10 @@ from napari_tileseg.cli.arguments import Lines
 from napari_tileseg.cli.console import complain, emit, guarded
 from napari_tileseg.cli.program import models
 from napari_tileseg.cli.values import numbers
-from napari_tileseg.errors import OptionsError
+from napari_tileseg.errors import OptionsError, TileSegError
+
+if TYPE_CHECKING:
+    from napari_tileseg.models.checks import Check
 
 __all__ = ["export", "import_", "list_", "remove", "revoke", "show", "trust", "verify"]
 
@@ -86,6 +89,7 @@ def import_(
     json_lines: Lines = False,
 ) -> None:
     """Bring a model into the folder of your own models; what is said here is remembered."""
+    from napari_tileseg.models.checks import sentence
     from napari_tileseg.models.imports import import_model
     from napari_tileseg.models.registry import find_spec
 
@@ -105,11 +109,27 @@ def import_(
         }
         place = import_model(ref, {key: value for key, value in answers.items() if value is not None}, name=name, link=link)
         spec = find_spec(str(place))
+        tests, reason = _tested(str(place))
         if json_lines:
-            return emit({"event": "imported", "name": place.name, "unknown": spec.unknown})
+            told = [vars(test) for test in tests]
+            return emit({"event": "imported", "name": place.name, "unknown": spec.unknown, "tests": told, "not_tested": reason})
         typer.echo(f"{place.name} is here now: {spec.axes}, {len(spec.channels)} in, {', '.join(spec.classes)} out.")
+        for test in tests:
+            typer.echo(f"Test {sentence(test)}.")
+        if reason:
+            complain(f"The tests that came with it were not run: {reason}")
         if spec.unknown:
             complain(f"Not said, hence assumed: {', '.join(spec.unknown)}. Remove it and import it again with the options that say it.")
+
+
+def _tested(ref: str) -> tuple[list[Check], str]:
+    """Run the tests that a model brings along; where it cannot be loaded yet, say why."""
+    from napari_tileseg.verification import verify as run_tests
+
+    try:
+        return run_tests(ref), ""
+    except TileSegError as error:
+        return [], str(error)
 
 
 @models.command()
@@ -124,16 +144,21 @@ def remove(ref: Reference) -> None:
 @models.command()
 def verify(ref: Reference, json_lines: Lines = False) -> None:
     """Check that a model's files are whole, its weights fit, and one tile goes through."""
+    from napari_tileseg.models.checks import sentence
     from napari_tileseg.models.imports import verify_model
+    from napari_tileseg.verification import verify as run_tests
 
     with guarded(json_lines):
         found = verify_model(ref)
+        tests = run_tests(ref)
         if json_lines:
-            return emit({"event": "verified", **vars(found)})
+            return emit({"event": "verified", **vars(found), "tests": [vars(test) for test in tests]})
         typer.echo(
             f"{ref} works: SHA-256 {found.sha256[:12]}..., loaded in {found.seconds_to_load:.1f} s, one tile in "
             f"{found.seconds_for_tile:.1f} s, {found.scores[1]} scores."
         )
+        for test in tests:
+            typer.echo(f"Test {sentence(test)}.")
 
 
 @models.command()

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.ndimage import spline_filter1d
 
-from napari_tileseg.engine.grid import Grid, taps
+from napari_tileseg.engine.grid import taps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
+    from napari_tileseg.engine.grid import Grid
     from napari_tileseg.engine.protocols import Source
     from napari_tileseg.engine.scan import Turn
     from napari_tileseg.models.resampling import Interpolation

@@ -204,7 +204,8 @@ def standing(spec: ModelSpec, ref: str = "") -> Standing:
     files = loader.members(path)
     trust = "not needed"
     if loader.runs_code:
-        trust = "trusted" if files and all(is_trusted(file) for file in files) else "needed"
+        running = list(loader.call("code", path)) if loader.code else files
+        trust = "not needed" if loader.code and not running else "trusted" if all(is_trusted(file) for file in running) else "needed"
     return Standing(loader.title, trust, sum(file.stat().st_size for file in files), _where(place))
 
 

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, cast
 from napari_tileseg.errors import ModelError, ModelNotFoundError
 from napari_tileseg.folders import model_folder
 from napari_tileseg.models.archive import printable
+from napari_tileseg.models.checks import remembered, sentence
 from napari_tileseg.models.checksum import checksum
 from napari_tileseg.models.ensemble import combine, join, split
 from napari_tileseg.models.loaders.describe import sidecar, with_sidecar
 from napari_tileseg.models.loaders.registry import OWN, Place, detect, loaders, parse
 from napari_tileseg.models.package import is_package
+from napari_tileseg.models.plain_text import plain
 
 if TYPE_CHECKING:
     from napari_tileseg.models.spec import ModelSpec
@@ -110,7 +112,9 @@ def card(ref: str) -> str:
     place = locate(ref)
     text = _readable(place.loader.call("card", place.path)) if place.loader.card else ""
     spec = spec_of(place)
-    return text or f"# {spec.label}\n\n{spec.description}\n"
+    text = text or f"# {spec.label}\n\n{spec.description}\n"
+    tests = remembered(spec.weights_sha256) if place.loader is OWN else []
+    return text + "".join(f"- Test {plain(sentence(test))}\n" for test in tests)
 
 
 def stamp(ref: str) -> tuple[tuple[str, str, float], ...]:

@@ -74,6 +74,8 @@ class Loader:
         `load` as keyword arguments, as they were typed.
     runs_code : bool
         Whether such a file can run code when it is opened, so that `load` asks for trust.
+    code : str
+        ``code(path) -> iterable of Path``: the files of this very model that `load` asks trust for. Empty: all of them.
     """
 
     scheme: str
@@ -88,6 +90,7 @@ class Loader:
     cases: str = ""
     options: tuple[str, ...] = ()
     runs_code: bool = False
+    code: str = ""
 
     def call(self, which: str, *args: Any, **options: Any) -> Any:
         """Call one of the functions.
@@ -145,9 +148,19 @@ def _single(scheme: str, title: str, suffixes: tuple[str, ...], **more: Any) -> 
 
 
 def _room(scheme: str, title: str, suffixes: tuple[str, ...], *, room: str = "", **more: Any) -> Loader:
-    """Return a loader that has a folder of its own, and writes cards."""
+    """Return a loader that has a folder of its own, writes cards, and knows which of its files run."""
     module = f"{_HERE}.{room or scheme}.loader"
-    return Loader(scheme, title, suffixes, f"{module}:detect", f"{module}:read_spec", f"{module}:load", card=f"{module}:card", **more)
+    return Loader(
+        scheme,
+        title,
+        suffixes,
+        f"{module}:detect",
+        f"{module}:read_spec",
+        f"{module}:load",
+        card=f"{module}:card",
+        code=f"{module}:code",
+        **more,
+    )
 
 
 NNUNET = Loader(

@@ -10,7 +10,8 @@ from napari_tileseg.models.checks import Case, remembered, sentence
 from napari_tileseg.models.loaders.bioimageio.arrays import read_array
 from napari_tileseg.models.loaders.bioimageio.card import text
 from napari_tileseg.models.loaders.bioimageio.description import NAMES, Package
-from napari_tileseg.models.loaders.bioimageio.spec import image_tensors, meaning_of, spec_of
+from napari_tileseg.models.loaders.bioimageio.spec import by_risk, image_tensors, meaning_of, spec_of
+from napari_tileseg.models.loaders.strange import sensible
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from napari_tileseg.models.loaders.bioimageio.tensors import Tensor
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["card", "cases", "detect", "load", "read_spec"]
+__all__ = ["card", "cases", "code", "detect", "load", "read_spec"]
 
 
 def detect(path: Path) -> bool:
@@ -50,7 +51,8 @@ def read_spec(path: Path) -> ModelSpec:
     ModelError
         If the model cannot be used as it is described; the sentence says why.
     """
-    return spec_of(Package(path))
+    with sensible(f"The description of {printable(path.name)}"):
+        return spec_of(Package(path))
 
 
 def load(path: Path, spec: ModelSpec, device: str) -> Any:
@@ -97,6 +99,20 @@ def cases(path: Path) -> list[Case]:
         return []
     images, expected = (_samples(package, tensor) for tensor in (given, output))
     return [Case(printable(output.test), image, answer) for image, answer in zip(images, expected, strict=True)]
+
+
+def code(path: Path) -> list[Path]:
+    """Return the files that `load` asks trust for: none where weights can be read that run no code."""
+    import importlib.util
+
+    package = Package(path)
+    for weights in by_risk(package.description):
+        if weights.kind == "onnx" and importlib.util.find_spec("onnxruntime") is None:
+            continue
+        if weights.kind == "torchscript":
+            return [package.file(weights.file)]
+        return [package.file(weights.architecture.file)] if weights.architecture and weights.architecture.file else []
+    return []
 
 
 def card(path: Path) -> str:

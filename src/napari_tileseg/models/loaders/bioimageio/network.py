@@ -11,6 +11,7 @@ from torch import nn
 from napari_tileseg.errors import ModelError, TrustError, WeightsError
 from napari_tileseg.models.archive import printable
 from napari_tileseg.models.loaders.allowed import harmless, known_network
+from napari_tileseg.models.loaders.bioimageio.spec import by_risk
 from napari_tileseg.models.loaders.bioimageio.tensors import FORMATS
 from napari_tileseg.models.loaders.onnx_file import read_onnx
 from napari_tileseg.models.loaders.python_source import load_source
@@ -145,7 +146,7 @@ def load_network(package: Package) -> tuple[Weights, nn.Module]:
         known = ", ".join(list(FORMATS.values())[:3])
         raise ModelError(f"{printable(description.name)} has weights for {others}; {known} can be read. Get an export with one of these.")
     refusals: list[ModelError] = []
-    for weights in sorted(description.weights, key=_risk):
+    for weights in by_risk(description):
         try:
             return weights, _READERS[weights.kind](package, weights)
         except WeightsError:
@@ -153,11 +154,6 @@ def load_network(package: Package) -> tuple[Weights, nn.Module]:
         except ModelError as error:
             refusals.append(error)
     raise next((error for error in refusals if isinstance(error, TrustError)), refusals[0])
-
-
-def _risk(weights: Weights) -> int:
-    from_file = weights.architecture is not None and bool(weights.architecture.file)
-    return {"pytorch_state_dict": 2 if from_file else 0, "onnx": 1, "torchscript": 3}[weights.kind]
 
 
 def _state_dict(package: Package, weights: Weights) -> nn.Module:

@@ -19,7 +19,7 @@ __all__ = ["OnnxModule"]
 
 
 class OnnxModule(nn.Module):
-    """Runs an ONNX file on the CPU, or on a CUDA device where onnxruntime was built for one.
+    """Runs an ONNX file where its input is: on the processor, or on a CUDA device where onnxruntime was built for one.
 
     Parameters
     ----------
@@ -34,21 +34,30 @@ class OnnxModule(nn.Module):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        there = onnxruntime.get_available_providers()
-        providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in there]
+        self._path = path
+        self._sessions: dict[torch.device, Any] = {}
+        self._session(torch.device("cpu"))  # which says at once what is wrong with the file
+
+    def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the outputs in their order, on the device of `batch`."""
+        session = self._session(batch.device)
+        answers = session.run(None, {session.get_inputs()[0].name: np.ascontiguousarray(batch.detach().cpu().numpy())})
+        return tuple(torch.from_numpy(np.asarray(answer)).to(batch.device) for answer in answers)
+
+    def _session(self, device: torch.device) -> Any:
+        if device in self._sessions:
+            return self._sessions[device]
+        cuda = ("CUDAExecutionProvider", {"device_id": device.index or 0, "use_tf32": 0})
+        fast = [cuda] if device.type == "cuda" and cuda[0] in onnxruntime.get_available_providers() else []
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 4
         options.use_deterministic_compute = True
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads would take the processor
         try:
-            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=providers)
+            found = onnxruntime.InferenceSession(str(self._path), options, providers=[*fast, "CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises kinds of its own
             reason = printable(" ".join(str(error).split()))
-            raise WeightsError(f"{printable(path.name)} cannot be read as ONNX: {reason}. Get the model again.") from None
-        self._input = self._session.get_inputs()[0].name
-
-    def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return the outputs in their order, on the device of `batch`."""
-        answers = self._session.run(None, {self._input: np.ascontiguousarray(batch.detach().cpu().numpy())})
-        return tuple(torch.from_numpy(np.asarray(answer)).to(batch.device) for answer in answers)
+            raise WeightsError(f"{printable(self._path.name)} cannot be read as ONNX: {reason}. Get the model again.") from None
+        self._sessions[device] = found
+        return found

@@ -19,9 +19,9 @@ from napari_tileseg.models.spec import ModelSpec, NormalizationStep
 
 if TYPE_CHECKING:
     from napari_tileseg.models.loaders.bioimageio.description import Package
-    from napari_tileseg.models.loaders.bioimageio.tensors import Axis, Description, Tensor
+    from napari_tileseg.models.loaders.bioimageio.tensors import Axis, Description, Tensor, Weights
 
-__all__ = ["Meaning", "image_tensors", "meaning_of", "spec_of"]
+__all__ = ["Meaning", "by_risk", "image_tensors", "meaning_of", "spec_of"]
 
 _SIDE = {2: 512, 3: 96}
 """About how long the side of a window is where the description allows several, by the number of axes of space."""
@@ -144,6 +144,16 @@ def spec_of(package: Package) -> ModelSpec:
     except ValidationError as error:
         reason = str(error.errors(include_url=False)[0]["msg"]).removeprefix("Value error, ")
         raise ModelError(f"{printable(description.name)} cannot be used: {reason}.") from None
+
+
+def by_risk(description: Description) -> list[Weights]:
+    """Return the weights that can be read, in the order in which they are tried: what runs no code first."""
+
+    def risk(weights: Weights) -> int:
+        from_file = weights.architecture is not None and bool(weights.architecture.file)
+        return {"pytorch_state_dict": 2 if from_file else 0, "onnx": 1, "torchscript": 3}[weights.kind]
+
+    return sorted(description.weights, key=risk)
 
 
 def meaning_of(package: Package, output: Tensor) -> Meaning:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from napari_tileseg.errors import ModelError
 from napari_tileseg.models.archive import Archive, printable
 from napari_tileseg.models.loaders.monai_bundle.config import Config, read_document
-from napari_tileseg.models.trust import is_trusted, require_trust
+from napari_tileseg.models.trust import require_trust
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,12 +74,15 @@ class Bundle:
         ------
         TrustError
         """
-        require_trust(self.file(self.config_name), what)
-        for name in self.archive.names:
-            if name.startswith(self._root) and name.endswith(".py"):
-                path = self.archive.file(name)
-                if not is_trusted(path):
-                    require_trust(path, "it is Python source that the bundle can use")
+        config, *sources = self.code()
+        require_trust(config, what)
+        for path in sources:
+            require_trust(path, "it is Python source that the bundle can use")
+
+    def code(self) -> list[Path]:
+        """Return the configuration and every Python file."""
+        sources = [name for name in self.archive.names if name.startswith(self._root) and name.endswith(".py")]
+        return [self.file(self.config_name), *(self.archive.file(name) for name in sources)]
 
     def built(self, place: str) -> Any:
         """Let MONAI build or compute a part of the configuration, which the user must trust.

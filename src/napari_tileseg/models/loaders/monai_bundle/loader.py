@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_tileseg.models.archive import is_zip
+from napari_tileseg.errors import TrustError
+from napari_tileseg.models.archive import is_zip, printable
 from napari_tileseg.models.loaders.monai_bundle.bundle import CONFIGS, METADATA, Bundle, root_of
 from napari_tileseg.models.loaders.monai_bundle.card import text
 from napari_tileseg.models.loaders.monai_bundle.spec import preparation_of, spec_of, threshold_of
+from napari_tileseg.models.loaders.strange import sensible
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["card", "detect", "load", "read_spec"]
+__all__ = ["card", "code", "detect", "load", "read_spec"]
 
 
 def detect(path: Path) -> bool:
@@ -47,7 +49,8 @@ def read_spec(path: Path, *, without: str = "") -> ModelSpec:
     TrustError
         If its configuration needs code where plain values are expected.
     """
-    return spec_of(Bundle(path), without=without)
+    with sensible(f"The configuration of {printable(path.name)}"):
+        return spec_of(Bundle(path), without=without)
 
 
 def load(path: Path, spec: ModelSpec, device: str, *, without: str = "") -> Any:
@@ -69,6 +72,21 @@ def load(path: Path, spec: ModelSpec, device: str, *, without: str = "") -> Any:
     preparation = preparation_of(bundle, without=without)
     network = BundleNetwork(load_network(bundle), reversed=preparation.reversed, threshold=threshold_of(bundle, without=without))
     return from_module(network, spec, device=device)
+
+
+def code(path: Path) -> list[Path]:
+    """Return the files that `load` asks trust for: none where the network is one of MONAI's, and the configuration plain."""
+    from napari_tileseg.models.loaders.monai_bundle.expression import Component
+    from napari_tileseg.models.loaders.monai_bundle.network import SCRIPT, STATE, strange
+
+    bundle = Bundle(path)
+    if not bundle.has(STATE):
+        return [bundle.file(SCRIPT)] if bundle.has(SCRIPT) else []
+    try:
+        network = bundle.config.get("network_def")
+    except TrustError:
+        return bundle.code()
+    return [] if isinstance(network, Component) and strange(network) is None else bundle.code()
 
 
 def card(path: Path) -> str:

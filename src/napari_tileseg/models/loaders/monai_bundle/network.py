@@ -20,9 +20,9 @@ from napari_tileseg.models.weights import compare, find_state
 if TYPE_CHECKING:
     from napari_tileseg.models.loaders.monai_bundle.bundle import Bundle
 
-__all__ = ["BundleNetwork", "load_network"]
+__all__ = ["SCRIPT", "STATE", "BundleNetwork", "load_network", "strange"]
 
-_STATE, _SCRIPT = "models/model.pt", "models/model.ts"
+STATE, SCRIPT = "models/model.pt", "models/model.ts"
 
 
 class BundleNetwork(nn.Module):
@@ -66,23 +66,23 @@ def load_network(bundle: Bundle) -> nn.Module:
     ModelError
         If there is nothing that can be built.
     """
-    if bundle.has(_STATE):
+    if bundle.has(STATE):
         network = _network(bundle)
-        path = bundle.file(_STATE)
+        path = bundle.file(STATE)
         content = load_torch(path)
         plain = isinstance(content, dict) and all(isinstance(value, torch.Tensor) for value in content.values())
-        state = content if plain else find_state(content, _STATE)
+        state = content if plain else find_state(content, STATE)
         shapes = [{name: tuple(value.shape) for name, value in tensors.items()} for tensors in (network.state_dict(), state)]
         if not (fit := compare(*shapes)).exact:
-            raise WeightsError(f"{_STATE} of {printable(bundle.path.name)} does not fit its network: {fit}. Get the model again.")
+            raise WeightsError(f"{STATE} of {printable(bundle.path.name)} does not fit its network: {fit}. Get the model again.")
         network.load_state_dict(state, strict=False)
         return network
-    if bundle.has(_SCRIPT):
-        path = bundle.file(_SCRIPT)
+    if bundle.has(SCRIPT):
+        path = bundle.file(SCRIPT)
         require_trust(path, "a TorchScript archive holds a program")
         module: nn.Module = open_module(path, "cpu")
         return module
-    raise WeightsError(f"{printable(bundle.path.name)} holds neither {_STATE} nor {_SCRIPT}. Get the model again.")
+    raise WeightsError(f"{printable(bundle.path.name)} holds neither {STATE} nor {SCRIPT}. Get the model again.")
 
 
 def _network(bundle: Bundle) -> nn.Module:
@@ -91,12 +91,12 @@ def _network(bundle: Bundle) -> nn.Module:
         return found
     if not isinstance(found, Component):
         raise ModelError(f"network_def of {printable(bundle.path.name)} builds nothing. Get the model again.")
-    strange = _strange(found)
-    if strange is None:
+    odd = strange(found)
+    if odd is None:
         network: nn.Module = _built(found)
         return network
-    line = bundle.config.line(strange.target)
-    bundle.trusted(f"line {line} builds {printable(strange.target)}, which is none of MONAI's networks and not of torch.nn")
+    line = bundle.config.line(odd.target)
+    bundle.trusted(f"line {line} builds {printable(odd.target)}, which is none of MONAI's networks and not of torch.nn")
     built = bundle.built("network_def")
     if not isinstance(built, nn.Module):
         raise ModelError(f"network_def of {printable(bundle.path.name)} builds no network. Get the model again.")
@@ -109,14 +109,14 @@ def _name(component: Component) -> str:
     return known_network(target if "." in target else f"monai.networks.nets.{target}") or ""
 
 
-def _strange(component: Component, *, inner: bool = False) -> Component | None:
+def strange(component: Component, *, inner: bool = False) -> Component | None:
     """Return the first thing to be built that is not on the list."""
     layer = inner and component.target.startswith("torch.nn.") and component.target.count(".") == 2 and _layer(component.target) is not None
     if not layer and not _name(component):
         return component
     for value in component.arguments.values():
         for part in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(part, Component) and (found := _strange(part, inner=True)) is not None:
+            if isinstance(part, Component) and (found := strange(part, inner=True)) is not None:
                 return found
     return None
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from napari_tileseg.errors import ModelError
 from napari_tileseg.models.archive import printable
 from napari_tileseg.models.loaders.monai_bundle.expression import Component
+from napari_tileseg.models.loaders.strange import STRANGE
 from napari_tileseg.models.spec import NormalizationStep
 
 if TYPE_CHECKING:
@@ -126,7 +127,10 @@ def prepare(transforms: Sequence[Component], key: str, without: Collection[str] 
         keys = transform.arguments.get("keys", key)
         if key not in ([keys] if isinstance(keys, str) else keys) or {transform.name, plain_name(transform)} & set(without):
             continue
-        _take(found, transform, plain_name(transform), key)
+        try:
+            _take(found, transform, plain_name(transform), key)
+        except STRANGE as error:
+            raise _refusal(transform, f"has arguments that are not understood ({printable(str(error))})") from None
     return found
 
 
@@ -155,8 +159,6 @@ def _take(found: Preparation, transform: Component, name: str, key: str) -> None
             found.steps += _VALUES[name](arguments)
         except ValidationError as error:
             raise _refusal(transform, str(error.errors(include_url=False)[0]["msg"]).removeprefix("Value error, ")) from None
-        except (TypeError, ValueError, KeyError) as error:
-            raise _refusal(transform, f"has arguments that are not understood ({printable(str(error))})") from None
     else:
         raise _refusal(transform, f"is not among those that can be done: {', '.join(sorted([*_VALUES, 'Orientation', 'Spacing']))}")
 
