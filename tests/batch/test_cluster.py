@@ -23,7 +23,7 @@ from napari_tileseg.batch.events import TaskProgress, TaskStarted
 from napari_tileseg.batch.executor import LocalExecutor
 from napari_tileseg.batch.remote import fresh_models
 from napari_tileseg.batch.run import run_batch
-from napari_tileseg.errors import ModelNotFoundError, OptionsError, RunError
+from napari_tileseg.errors import ModelError, OptionsError, RunError
 from napari_tileseg.io import read_volume
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_batch(job: BatchJob, tmp_path: P
     Path(tasks[0].journal).parent.mkdir(parents=True)
     (Path(job.models[0]) / "model.json").rename(tmp_path / "model.json")
     try:
-        with pytest.raises(ModelNotFoundError, match="There is no model"):
+        with pytest.raises(ModelError, match="no model that is known here"):
             list(on(cluster).run(tasks, tell=lambda event: None, cancel=lambda: False, paused=lambda: False))
     finally:
         (tmp_path / "model.json").rename(Path(job.models[0]) / "model.json")
@@ -301,7 +301,7 @@ def test_workers_that_do_not_fit_are_named() -> None:
 
 
 def test_errors_of_workers_keep_their_kind() -> None:
-    assert isinstance(error_of({"error": "ModelNotFoundError", "message": "x"}), ModelNotFoundError)
+    assert isinstance(error_of({"error": "ModelError", "message": "x"}), ModelError)
     assert isinstance(error_of({"error": "annotations", "message": "x"}), RunError)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import unicodedata
 from functools import lru_cache
 from pathlib import Path
@@ -102,7 +103,7 @@ def find_spec(ref: str) -> ModelSpec:
 
 def spec_of(place: Place) -> ModelSpec:
     """Return the spec of a model that was located; with the checksum of its files where its source names none."""
-    return _cached_spec(place.loader.scheme, place.path, tuple(place.options.items()), _modified(place))
+    return _cached_spec(place.loader.scheme, place.path, tuple(place.options.items()), _state(place))
 
 
 def card(ref: str) -> str:
@@ -117,10 +118,10 @@ def card(ref: str) -> str:
     return text + "".join(f"- Test {plain(sentence(test))}\n" for test in tests)
 
 
-def stamp(ref: str) -> tuple[tuple[str, str, float], ...]:
-    """Return path, checksum and date of each model that a reference stands for: it changes when a model does."""
+def stamp(ref: str) -> tuple[tuple[str, str, str], ...]:
+    """Return path, checksum and state of the files of each model that a reference stands for: it changes when a model does."""
     places = [locate(member) for member in split(ref) or (ref,)]
-    return tuple((place.ref, spec_of(place).weights_sha256, _modified(place)) for place in places)
+    return tuple((place.ref, spec_of(place).weights_sha256, _state(place)) for place in places)
 
 
 def _readable(text: str) -> str:
@@ -153,19 +154,20 @@ def _spec_or_none(path: Path) -> ModelSpec | None:
         return None
 
 
-def _modified(place: Place) -> float:
-    """Return when a model was last changed."""
+def _state(place: Place) -> str:
+    """Return a digest of sizes and dates of all files of a model."""
     beside = sidecar(place.path)
     try:
         files = [*place.loader.members(place.path), *([beside] if beside.is_file() else [])]
-        return max((file.stat().st_mtime for file in files), default=0.0)
+        found = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     except OSError as error:
         raise ModelError(f'"{printable(place.path.name)}" cannot be read: {error.strerror or error}. Check its permissions.') from None
+    return hashlib.blake2b(repr(found).encode(), digest_size=8).hexdigest()
 
 
 @lru_cache(maxsize=256)
-def _cached_spec(scheme: str, path: Path, options: tuple[tuple[str, str], ...], modified: float) -> ModelSpec:
-    # `modified` is part of the key, so that a model that was written anew is read again.
+def _cached_spec(scheme: str, path: Path, options: tuple[tuple[str, str], ...], state: str) -> ModelSpec:
+    # `state` is part of the key, so that a model that was written anew is read again.
     loader = next(loader for loader in loaders() if loader.scheme == scheme)
     spec = cast("ModelSpec", loader.call("read_spec", path, **dict(options)))
     if loader is not OWN:
