@@ -1,11 +1,11 @@
-"""Takes the pictures of the documentation: every state of the Segment dock, from real runs, in both themes.
+"""Takes the pictures of the documentation: every state of the Segment dock, a batch, from real runs, in both themes.
 
 Run it where there is a screen, or under a virtual one::
 
     xvfb-run -a -s "-screen 0 1366x768x24" python scripts/screenshots.py
 
-The pictures go to ``docs/images``: the dock in every state and theme, and the whole window as ``segment.png`` (the README's)
-and ``volume.png``. ``--out`` and ``--only`` choose otherwise.
+The pictures go to ``docs/images``: the dock in every state and theme, and the whole window as ``segment.png`` (the README's),
+``volume.png`` and ``batch.png``. ``--out`` and ``--only`` choose otherwise.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import napari
 import numpy as np
+import tifffile
 from napari.settings import get_settings
 from PIL import Image
 from qtpy.QtCore import Qt
@@ -26,6 +28,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QScrollArea
 
 from napari_tileseg.io.samples import sample
+from napari_tileseg.widgets.batch import BatchWidget
 from napari_tileseg.widgets.bridge import close_supervisor, supervisor
 from napari_tileseg.widgets.segment import SegmentWidget
 from napari_tileseg.widgets.states import Action, Phase
@@ -115,6 +118,8 @@ def take(studio: Studio) -> None:
     interrupted(studio)
     questions(studio)
     volume(studio)
+    if not studio.only or "batch" in studio.only:
+        batch(studio)
 
 
 def unfold(studio: Studio) -> None:
@@ -192,6 +197,35 @@ def volume(studio: Studio) -> None:
     if not studio.only:
         studio.pause(0.5)
         studio.save("volume", whole=True)
+
+
+def batch(studio: Studio) -> None:
+    """Segment a folder, one file of which breaks off, and look at a result."""
+    viewer = studio.viewer
+    studio.clear()
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "plate_07" / "raw"
+        raw.mkdir(parents=True)
+        pixels = np.asarray(sample("nuclei-fluorescence")[0].data)
+        for number in range(24):
+            place = raw / f"{'ABCD'[number // 6]}0{number % 6 + 1}.tif"
+            tifffile.imwrite(place, np.roll(pixels, (17 * number, 29 * number), (0, 1))[:360, :480])
+        whole = (raw / "A03.tif").read_bytes()
+        (raw / "A03.tif").write_bytes(whole[: len(whole) // 3])
+        dock = BatchWidget(viewer)
+        viewer.window.add_dock_widget(dock, name="Batch (TileSeg)", area="right", tabify=True)
+        dock.form.images.write(str(raw))
+        studio.wait(lambda: dock.order is not None)
+        QTest.mouseClick(dock.button, Qt.MouseButton.LeftButton)
+        studio.wait(lambda: dock.session.state.done > 10)
+        done = next(number for number, row in enumerate(dock.session.table.rows) if row.state == "done")
+        place = dock.files.visualRect(dock.files.model().mapFromSource(dock.session.table.index(done, 0))).center()
+        QTest.mouseClick(dock.files.viewport(), Qt.MouseButton.LeftButton, pos=place)
+        studio.wait(lambda: len(viewer.layers) == 2)
+        viewer.reset_view()
+        studio.pause(0.5)
+        studio.save("batch", whole=True)
+        studio.wait(lambda: not dock.session.active)
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from napari_tileseg.batch.events import BatchFinished, BatchProgress, BatchStart
 from napari_tileseg.batch.ledger import Ledger, key_of
 from napari_tileseg.batch.lock import OutputLock
 from napari_tileseg.batch.report import finish_batch
+from napari_tileseg.batch.saved import save_job
 from napari_tileseg.batch.stamps import digest, output_stamp
 from napari_tileseg.batch.standing import standing
 from napari_tileseg.batch.task import OVER
@@ -137,6 +138,7 @@ def opened(job: BatchJob) -> Iterator[Ledger]:
         ledger = Ledger.open(output)
         try:
             ledger.agree(_shareable(job), settings)
+            save_job(job, output)
             yield ledger
         finally:
             ledger.close()

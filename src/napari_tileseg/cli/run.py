@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from napari_tileseg.batch.job import BatchJob
+from napari_tileseg.batch.saved import load_saved
 from napari_tileseg.cli.arguments import (
     DryRun,
     Lines,
@@ -34,7 +35,9 @@ __all__ = ["run"]
 
 @app.command()
 def run(
-    job: Annotated[Path, typer.Argument(metavar="JOB.json", help="A job exported from a widget, or written by hand.")],
+    job: Annotated[
+        Path, typer.Argument(metavar="JOB", help="A job exported from a widget or written by hand, or the output folder of a batch.")
+    ],
     image: Annotated[Path | None, typer.Option("--input", metavar="IN", help="Another image, or folder, than the job's.")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="OUT", help="Another place for the labels.")] = None,
     overwrite: Overwrite = False,
@@ -61,7 +64,7 @@ def run(
             settle=settle,
             until_idle=watch_until_idle,
         )
-        loaded = _load_job(job)
+        loaded = load_saved(job) if job.is_dir() else _load_job(job)
         if isinstance(loaded, BatchJob):
             if overwrite or not resume:
                 raise OptionsError(f'"{job.name}" is a batch, which goes on where it stopped. To begin anew, give another folder with -o.')
