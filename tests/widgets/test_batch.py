@@ -359,6 +359,8 @@ def test_napari_asks_before_it_closes_and_the_job_goes_on_without_it(
     here = ready()
     here.start()
     here.until(lambda: here.over() >= 2)
+    here.click(here.dock.second)  # or a quick computer would be done before the window is closed
+    here.until(lambda: here.session.state.paused)
     assert asked == ["batch raw → raw_labels, small-objects"]
     order, run = here.session.order, here.session._run
     here.viewer.close()
