@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,8 @@ def perform_batch(job: BatchJob, how: How, *, json_lines: bool) -> None:
         from napari_tileseg.cli.preview import tell_preview
 
         return tell_preview(job, retry_failed=how.retry_failed, json_lines=json_lines)
+    # Before torch is there: the model's threads must not spin while another image is read, decoded or written.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with interrupts() as cancel, progress(json_lines, cancel) as tell:
         end = _run(job, how, tell, cancel, json_lines=json_lines)
     if not json_lines:
