@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Literal
 
 from napari_tileseg.worker.messages import CancelledRun, Died, Done, Evented, Failed, Loaded, Loading, Message
@@ -22,7 +23,7 @@ OVER: frozenset[RunState] = frozenset({"cancelled", "done", "failed", "died"})
 """States in which nothing happens to a run any more."""
 
 
-class Turn:
+class Turn(ABC):
     """Queued, under way or over. The supervisor makes it and moves it on.
 
     Parameters
@@ -63,18 +64,18 @@ class Turn:
         return False
 
     @property
+    @abstractmethod
     def tiles(self) -> tuple[int, int]:
         """Parts of the result that are safe, and parts there are; (0, 0) before the plan."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def left(self) -> str:
         """A sentence that says what is left if the process ends now."""
-        raise NotImplementedError
 
+    @abstractmethod
     def begin(self, backend: str) -> Begin | BeginBatch:
         """Return the message that starts it."""
-        raise NotImplementedError
 
     def cancel(self) -> None:
         """Stop within one tile and keep what is finished; a second call ends the model's process at once."""
