@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from napari_tileseg.engine.axes import map_axes
 from napari_tileseg.engine.events import Event, Finished, Planned, Progress, SlabDone, Warned
 from napari_tileseg.errors import AxesError, Cancelled, InputError, OptionsError
+from napari_tileseg.image import refuse_guesses
 from napari_tileseg.job import SegmentOptions
 from napari_tileseg.models.predictor import Predictor, from_module
 from napari_tileseg.models.spec import ModelSpec
@@ -271,3 +273,24 @@ def test_the_fast_way_is_tried_once_for_all_planes_and_noted() -> None:
     assert settings["precision_reason"]
     # Four ways are warmed up and timed three times each, then looked at; afterwards every plane is computed once.
     assert calls <= 4 * 4 + 4 + 60
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "guessed", "examples"),
+    [
+        ((4, 8, 8), "ZYX", "Z", ["ZYX", "TYX", "CYX"]),
+        ((2, 3, 8, 8), "TZYX", "TZ", ["TZYX", "ZTYX", "ZCYX"]),
+        ((2, 3, 4, 8, 8), "TCZYX", "TCZ", ["TCZYX", "ZTCYX", "ZCTYX"]),
+    ],
+)
+def test_axes_that_were_guessed_are_asked_for_with_examples_that_fit(
+    shape: tuple[int, ...], axes: str, guessed: str, examples: list[str]
+) -> None:
+    volume = Volume.from_scale(np.zeros(shape, np.uint8), axes, (1,) * len(axes))
+    volume = replace(volume, metadata={"guessed_axes": guessed})
+    spec = ModelSpec(name="m", axes="CYX", channels=1, classes=["background", "cell"], window=(8, 8))
+    with pytest.raises(AxesError) as refused:
+        refuse_guesses(volume, "a.tif", spec, how="Give --axes")
+    found = str(refused.value).rpartition("for example ")[2].rstrip(".").split(" or ")
+    assert set(examples) <= set(found)
+    assert all(len(set(example)) == len(example) == len(shape) for example in found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice, permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["as_volume", "check_dtype"]
+__all__ = ["as_volume", "check_dtype", "refuse_guesses"]
 
 
 def as_volume(
@@ -65,3 +66,36 @@ def check_dtype(volume: Volume) -> None:
         raise InputError(
             f"The image has the type {volume.dtype}; whole and floating point numbers and bool are accepted. Convert it first."
         )
+
+
+def refuse_guesses(volume: Volume, name: str, spec: ModelSpec, *, how: str) -> None:
+    """Refuse an image whose axes are guesswork: neither its file nor the model says what they are.
+
+    Parameters
+    ----------
+    volume : Volume
+        As it was read; ``metadata["guessed_axes"]`` names the letters that the reader has guessed.
+    name : str
+        Of the file, for the message.
+    spec : ModelSpec
+        The model; one of volumes takes a guessed Z for Z.
+    how : str
+        What the user can do: ``"Give --axes"``.
+
+    Raises
+    ------
+    AxesError
+        With examples of axes that fit.
+    """
+    guessed = str(volume.metadata.get("guessed_axes", ""))
+    if not guessed or (guessed == "Z" and spec.spatial_ndim == 3):
+        return
+    place = volume.axes.index(guessed[0])
+    free = [letter for letter in "ZTC" if letter in guessed or letter not in volume.axes]
+    others = ("".join(letters) for letters in permutations(free, len(guessed)))
+    examples = dict.fromkeys([guessed, *islice(others, 3)])
+    raise AxesError(
+        f'"{name}" does not say what axis {place + 1} ({volume.shape[place]} entries) means. '
+        f"{how}, for example {' or '.join(volume.axes.replace(guessed, letters) for letters in examples)}.",
+        axis=place,
+    )

@@ -24,7 +24,7 @@ from napari_tileseg.batch.place import announce, make_way, put
 from napari_tileseg.batch.stamps import digest, input_stamp
 from napari_tileseg.batch.task import Outcome
 from napari_tileseg.batch.trouble import failed
-from napari_tileseg.errors import AxesError, Cancelled, DeviceMemoryError, InputError, OutputError
+from napari_tileseg.errors import Cancelled, DeviceMemoryError, InputError, OutputError
 from napari_tileseg.io.own_labels import is_label_place, stage_own_labels
 
 if TYPE_CHECKING:
@@ -379,15 +379,10 @@ def _check_memory(task: Task, needed: int) -> None:
 
 def check_axes(task: Task, volume: Volume, spec: ModelSpec) -> None:
     """Refuse an image whose axes are guesswork: neither the job nor the file nor the model says what they are."""
-    guessed = str(volume.metadata.get("guessed_axes", ""))
-    if task.axes is not None or not guessed or (guessed == "Z" and spec.spatial_ndim == 3):
-        return
-    place = volume.axes.index(guessed[0])
-    raise AxesError(
-        f'"{Path(task.input).name}" does not say what axis {place + 1} ({volume.shape[place]} entries) means. '
-        f"Name the axes of the images, for example {volume.axes} or {volume.axes.replace(guessed[0], 'T' if guessed[0] != 'T' else 'Z')}.",
-        axis=place,
-    )
+    from napari_tileseg.image import refuse_guesses
+
+    if task.axes is None:
+        refuse_guesses(volume, Path(task.input).name, spec, how="Name the axes of the images")
 
 
 def _make(folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from napari_tileseg.cli.console import complain, emit, interrupts
-from napari_tileseg.errors import AxesError, OptionsError, RunError
+from napari_tileseg.errors import OptionsError, RunError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,22 +23,13 @@ __all__ = ["open_image", "perform"]
 
 def open_image(job: Job, spec: ModelSpec) -> Volume:
     """Read the job's image with the job's axes; ask for them where neither the file nor the model says what they are."""
+    from napari_tileseg.image import refuse_guesses
     from napari_tileseg.io import read_volume
 
     volume = read_volume(str(job.input), series=job.series, level=job.level, partial=job.options.unreadable == "skip")
     if job.axes is not None:
         return volume.with_axes(job.axes)
-    guessed = str(volume.metadata.get("guessed_axes", ""))
-    if guessed and not (guessed == "Z" and spec.spatial_ndim == 3):
-        place = volume.axes.index(guessed[0])
-        others = [
-            volume.axes.replace(guessed, letters) for letters in (guessed, *"TC") if not set(letters) & (set(volume.axes) - set(guessed))
-        ]
-        raise AxesError(
-            f'"{Path(str(job.input)).name}" does not say what axis {place + 1} ({volume.shape[place]} entries) means. '
-            f"Give --axes, for example {' or '.join(dict.fromkeys(others))}.",
-            axis=place,
-        )
+    refuse_guesses(volume, Path(str(job.input)).name, spec, how="Give --axes")
     return volume
 
 
