@@ -26,7 +26,7 @@ FLOORS = (
     ("models", "volume", "job"),
     ("engine", "io", "measure", "refine"),
     ("image", "provenance", "results", "segmentation"),
-    ("estimation", "execution", "unfinished", "verification"),
+    ("estimation", "execution", "replay", "unfinished", "verification"),
     ("pipeline", "division"),
     ("training", "batch"),
     ("worker",),
