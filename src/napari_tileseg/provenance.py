@@ -85,7 +85,7 @@ def _input(image: Volume) -> dict[str, Any]:
         "units": list(image.units),
     }
     place = [*values.values(), image.affine.round(9).tolist(), list(image.channel_names)][1:]  # equal under another name
-    part = {key: image.metadata[key] for key in ("series", "level") if image.metadata.get(key)}
+    part = {key: image.metadata[f"chosen_{key}"] for key in ("series", "level") if image.metadata.get(f"chosen_{key}")}
     return values | part | {"metadata_hash": digest(place), "content_hash": sampled(image)}
 
 

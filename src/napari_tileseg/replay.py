@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -19,6 +18,7 @@ from napari_tileseg.models.registry import find_spec, list_models
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from napari_tileseg.volume import Volume
 
@@ -71,7 +71,8 @@ def read_provenance(path: Path) -> dict[str, Any]:
         found = found["provenance"]
     if not (isinstance(found, dict) and isinstance(found.get("model"), dict) and isinstance(found.get("options"), dict)):
         raise OptionsError(
-            f'"{path.name}" does not say how it was made. Give labels that this program saved, a job (.json), or the output folder of a batch.'
+            f'"{path.name}" does not say how it was made. Give labels that this program saved, a job (.json), '
+            "or the output folder of a batch."
         )
     return found
 
@@ -152,7 +153,7 @@ def _one(told: Mapping[str, Any]) -> str:
     where = f" (it came from the file {source['file']})" if source.get("file") else ""
     if any(spec.name == name for spec in specs):
         raise ModelError(
-            f'The model "{name}" is here, but with other weights than SHA-256 {weights[:12]}... Give the right one with --model.'
+            f'The model "{name}" is here, but with other weights than {weights[:12]}... (SHA-256). Give the right one with --model.'
         )
     raise ModelError(f'The model "{name}" with SHA-256 {weights[:12]}... is not here{where}. Import it, or give it with --model.')
 

@@ -104,7 +104,7 @@ def _boxes(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
         place = (index // 2) / (_PROBES // 2 - 1)
         key = []
         for axis, size in enumerate(shape):
-            side = min(size, _SIDE if axis >= len(shape) - 3 else 1)
+            side = min(-(-size // 3), _SIDE if axis >= len(shape) - 3 else 1)
             along = 1 - place if index % 2 and axis % 2 else place
             start = round(along * (size - side))
             key.append(slice(start, start + side))
