@@ -218,6 +218,7 @@ PUBLIC = {
     "__version__",
     "build_network",
     "estimate",
+    "evaluate",
     "from_module",
     "list_models",
     "load_model",
