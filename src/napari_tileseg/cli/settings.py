@@ -27,7 +27,7 @@ def show(json_lines: Lines = False) -> None:
         if json_lines:
             return emit({"event": "settings", "file": str(settings_file()), **values, "proxy": _masked(values["proxy"])})
         for name, field in Settings.model_fields.items():
-            typer.echo(f"{name:<8}  {_shown(values[name]):<24}  {field.description}")
+            typer.echo(f"{name:<8}  {_shown(values[name]) or '-':<24}  {field.description}")
         typer.echo(f"They are kept in {settings_file()}")
 
 
@@ -36,7 +36,7 @@ def set_(name: Name, value: Annotated[str, typer.Argument(metavar="VALUE")]) -> 
     """Set one."""
     with guarded():
         _change({name: value})
-        typer.echo(f"{name} is {_shown(_current()[name])} now.")
+        typer.echo(f"{name} is {_shown(_current()[name]) or 'empty'} now.")
 
 
 @settings.command()
@@ -44,7 +44,7 @@ def unset(name: Name) -> None:
     """Go back to what holds where nobody has set it."""
     with guarded():
         _change({name: None})
-        typer.echo(f"{name} is {_shown(_current()[name])} again.")
+        typer.echo(f"{name} is {_shown(_current()[name]) or 'empty'} again.")
 
 
 def _current() -> dict[str, Any]:
@@ -64,7 +64,7 @@ def _change(told: dict[str, Any]) -> None:
 
 def _shown(value: Any) -> str:
     if value is None or value == "":
-        return "-"
+        return "empty"
     return {True: "true", False: "false"}[value] if isinstance(value, bool) else _masked(str(value))
 
 

@@ -171,7 +171,7 @@ class _Call:
         waiting: queue.Queue[Any] = self.heads
         try:
             connection, response, length = self._reach()
-            with contextlib.closing(connection), contextlib.closing(response):
+            with connection:
                 head = {name.lower(): value for name, value in response.getheaders()}
                 self.heads.put(Answer(response.status, head, length))
                 waiting = self.blocks
@@ -191,27 +191,28 @@ class _Call:
                 (waiting or self.blocks).put(thing, timeout=_LOOK)
                 return
 
-    def _reach(self) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse, int | None]:
-        """Follow redirections to the file itself."""
+    def _reach(self) -> tuple[contextlib.ExitStack, http.client.HTTPResponse, int | None]:
+        """Follow redirections to the file itself; what is returned first closes the connection."""
         url = self._url
         for _ in range(_MOST_HOPS):
             address = mirrored(url, self._settings)
-            connection, target = self._connect(check_url(address))
-            try:
+            with contextlib.ExitStack() as open_things:
+                connection, target = self._connect(check_url(address))
+                open_things.callback(connection.close)
                 response, length = self._request(connection, target)
+                open_things.callback(response.close)
                 if response.status in (200, 206, 416):
-                    return connection, response, length
+                    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+                        what = "comes packed, which was not asked for. Fetch it with your browser, and import it."
+                        raise DownloadError(f"{shown(url)} {what}")
+                    return open_things.pop_all(), response, length
                 if response.status not in _REDIRECTIONS:
                     raise _refusal(address, response)
                 url = redirected(address, response.headers.get("Location", ""))
-            except BaseException:
-                connection.close()
-                raise
-            connection.close()
         raise DownloadError(f"{shown(self._url)} sends on more than {_MOST_HOPS} times. Fetch the file with your browser, and import it.")
 
     def _connect(self, parts: SplitResult) -> tuple[http.client.HTTPConnection, str]:
-        """Return a connection that is open, and what to ask it for."""
+        """Return a connection that is not open yet, and what to ask it for."""
         secure, host = parts.scheme == "https", parts.hostname or ""
         port = parts.port or (443 if secure else 80)
         target = quote(parts.path or "/", safe=_SAFE) + (f"?{quote(parts.query, safe=_SAFE)}" if parts.query else "")
@@ -230,21 +231,18 @@ class _Call:
             self._headers |= _login(proxy)
             target = f"http://{parts.netloc}{target}"
         self._headers["Host"] = parts.netloc
-        connection.connect()
-        self._socket = connection.sock
-        if self._ended.is_set():
-            connection.close()
-            raise Broken("it was stopped")
         return connection, target
 
     def _request(self, connection: http.client.HTTPConnection, target: str) -> tuple[http.client.HTTPResponse, int | None]:
+        connection.connect()
+        self._socket = connection.sock
+        if self._ended.is_set():
+            raise Broken("it was stopped")
         connection.putrequest("GET", target, skip_host=True, skip_accept_encoding=True)
         for name, value in self._headers.items():
             connection.putheader(name, value)
         connection.endheaders()
         response = connection.getresponse()
-        if response.status in (200, 206) and response.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise DownloadError(f"{shown(self._url)} comes packed, which was not asked for. Fetch it with your browser, and import it.")
         length = None if response.chunked else response.length
         response.length = None  # so that what comes beyond the announced length is seen; it is counted here instead
         return response, length
