@@ -44,7 +44,7 @@ def _entry(item: dict[str, Any]) -> Entry | None:
     told = item["manifest"] if isinstance(item.get("manifest"), dict) else item
     identifier = next((value for key in ("alias", "nickname", "id") if isinstance(value := item.get(key), str)), "")
     name = identifier.rpartition("/")[2]
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or ".." in identifier.split("/"):
         return None
     versions = item.get("versions")
     last = versions[-1] if isinstance(versions, list) and versions else ""
