@@ -118,9 +118,13 @@ def _progress(json_lines: bool) -> Iterator[Callable[[int, int | None], None]]:
         yield lambda done, total: None
     else:
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-            bar = bars.add_task("", total=None)
-            yield lambda done, total: bars.update(bar, completed=done, total=total)
+            bar = bars.add_task("Connecting", total=None)
+
+            def tell(done: int, total: int | None) -> None:
+                bars.update(bar, completed=done, total=total, description="Importing" if done == total else "Downloading")
+
+            yield tell
