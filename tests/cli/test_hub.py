@@ -169,6 +169,22 @@ def test_interrupted_and_gone_on(web: Web, tmp_path: Path, run: Any) -> None:
     assert records[-1]["event"] == "downloaded"
 
 
+def test_command_downloads_the_model_that_it_names(web: Web, run: Any, tmp_path: Path) -> None:
+    import numpy as np
+    import tifffile
+
+    volume = np.random.default_rng(1).integers(0, 255, (16, 32, 32), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "in.tif", volume, imagej=True, metadata={"axes": "ZYX"})
+    command = ("segment", str(tmp_path / "in.tif"), "-o", str(tmp_path / "out.tif"), "--model", "hub:bioimageio/affable-shark", "--json")
+    status, said, told = run(*command)
+    assert (status, told.splitlines()[0]) == (0, "Downloading hub:bioimageio/affable-shark")
+    assert all(json.loads(line) for line in said.splitlines())
+    assert (tmp_path / "out.tif").is_file()
+    web.files.clear()
+    status, _, told = run(*command, "--overwrite")
+    assert (status, "Downloading" in told) == (0, False)
+
+
 def test_settings(web: Web, run: Any, tmp_path: Path) -> None:
     status, said, _ = run("settings", "show")
     assert status == 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,18 +9,14 @@ import typer
 
 from napari_tileseg.cli.arguments import Lines
 from napari_tileseg.cli.console import complain, emit, guarded, interrupts
+from napari_tileseg.cli.fetching import fetching
 from napari_tileseg.cli.program import models
 from napari_tileseg.errors import DownloadError, ModelNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from napari_tileseg.models.hubs.entry import Entry
 
 __all__ = ["download", "hub"]
-
-_EVERY = 0.5
-"""Seconds between two lines about progress in JSON."""
 
 
 @models.command()
@@ -72,7 +66,7 @@ def download(
     from napari_tileseg.models.registry import find_spec
 
     with guarded(json_lines), interrupts() as stopping:
-        with _progress(json_lines) as tell:
+        with fetching(json_lines) as tell:
             place = fetch(ref, sha256=sha256, on_progress=tell, cancel=stopping)
         spec, record = find_spec(str(place)), read_record(place)
         checked = record.checked if record else ""
@@ -98,33 +92,3 @@ def _told(entry: Entry) -> str:
     words = entry.description or (entry.title if entry.title != entry.name else "")
     words = words if len(words) <= 100 else words[:97].rstrip() + "..."
     return "  ".join(part for part in (f"{entry.ref:<48}", words, f"[{facts}]" if facts else "") if part)
-
-
-@contextlib.contextmanager
-def _progress(json_lines: bool) -> Iterator[Callable[[int, int | None], None]]:
-    """Give what tells how far a download is: a bar on a terminal, a line now and then in JSON, nothing elsewhere."""
-    import sys
-
-    if json_lines:
-        last = [0.0]
-
-        def tell_json(done: int, total: int | None) -> None:
-            if time.monotonic() - last[0] >= _EVERY or done == total:
-                last[0] = time.monotonic()
-                emit({"event": "progress", "bytes": done, "of": total})
-
-        yield tell_json
-    elif not sys.stderr.isatty():
-        yield lambda done, total: None
-    else:
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-            bar = bars.add_task("Connecting", total=None)
-
-            def tell(done: int, total: int | None) -> None:
-                bars.update(bar, completed=done, total=total, description="Importing" if done == total else "Downloading")
-
-            yield tell

@@ -228,6 +228,32 @@ def test_full_disk_is_said_before(server: Any, content: bytes, tmp_path: Path, m
     assert not (tmp_path / "a.zip").exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of this kind there")
+def test_disk_that_is_full_on_the_way_keeps_what_was_fetched(server: Any, content: bytes, tmp_path: Path) -> None:
+    url = server.put("a.zip", content)
+    code = """
+import resource, signal, sys
+from pathlib import Path
+from napari_tileseg.errors import DownloadError
+from napari_tileseg.models.hubs.fetch import fetch
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6))
+try:
+    fetch(sys.argv[1], Path(sys.argv[2]))
+except DownloadError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, url, str(tmp_path / "a.zip")], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "cannot be written to" in done.stdout
+    assert "Free some space, or choose another folder" in done.stdout
+    assert 0 < (tmp_path / "a.zip.part").stat().st_size <= 10**6
+    fetch(url, tmp_path / "a.zip")
+    assert (tmp_path / "a.zip").read_bytes() == content
+    assert "range" in server.files["/a.zip"].requests[-1]
+
+
 def test_room_for_the_copy_counts(server: Any, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage(10**12, 10**12, fetching._SPARE + 4 * 10**6))
