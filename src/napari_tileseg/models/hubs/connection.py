@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from napari_tileseg.errors import Cancelled, DownloadError
+from napari_tileseg.models.archive import printable
 from napari_tileseg.models.hubs.addresses import check_url, mirrored, redirected, shown
 
 if TYPE_CHECKING:
@@ -262,6 +263,8 @@ class _Call:
                 f"{shown(self._url)} is longer than the {length} bytes that its server announced, so it cannot be trusted to be whole. "
                 "Try again later, or fetch it with your browser and import it."
             )
+        if length is None and not done and not response.chunked:
+            raise Broken("the server sent nothing")  # perhaps cut off within the head, which cannot be told
         if length is not None and done < length:
             raise Broken(f"the connection ended after {done} of {length} bytes")
 
@@ -303,12 +306,16 @@ def _translated(error: Exception, settings: Settings) -> Exception:
         return Broken(f"the server said nothing for {settings.timeout:g} s")
     if isinstance(error, socket.gaierror):
         return Broken("the server's name is not known, or there is no network")
-    if isinstance(error, http.client.IncompleteRead):
+    if isinstance(error, http.client.IncompleteRead | http.client.RemoteDisconnected):
         return Broken("the connection was cut")
+    if isinstance(error, http.client.HTTPException):
+        return Broken("the server does not answer as a web server does")
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     if text.startswith("Tunnel connection failed: 4"):
-        return DownloadError(f"The proxy refuses: {text[26:]}. Set another one: tileseg settings set proxy http://user:password@host:port.")
-    return Broken(text[:1].lower() + text[1:])
+        return DownloadError(
+            f"The proxy refuses: {printable(text[26:])}. Set another one: tileseg settings set proxy http://user:password@host:port."
+        )
+    return Broken(printable(text[:1].lower() + text[1:]))
 
 
 def _proxy(parts: SplitResult, settings: Settings) -> SplitResult | None:
