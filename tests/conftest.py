@@ -39,10 +39,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Hide the models that the person who runs the tests has installed."""
+    """Hide the models and settings of the person who runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TILESEG_MODELS", str(tmp_path_factory.mktemp("models")))
         patch.setenv("TILESEG_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("TILESEG_SETTINGS", str(tmp_path_factory.mktemp("settings") / "settings.json"))
         yield
 
 
