@@ -21,6 +21,8 @@ from napari_tileseg.execution import Run
 from napari_tileseg.image import as_volume, check_dtype
 from napari_tileseg.io.own_labels import is_label_place
 from napari_tileseg.job import SegmentOptions
+from napari_tileseg.models.settings import publishable
+from napari_tileseg.provenance import signature
 from napari_tileseg.results import finish, is_zarr_name, make_labels, stands_at, waits_for
 from napari_tileseg.unfinished import Unfinished, folder_beside
 
@@ -140,7 +142,7 @@ def segment(
             if target is not None and run.begun and not keep_journal:
                 error.kept = _keep(run.result(labels), target, str(error))
             raise
-        result = run.result(labels)
+        result = _signed(run.result(labels))
         if on_result is not None:
             on_result(result)
         if unfinished is None:
@@ -161,6 +163,12 @@ def segment(
         if target is not None and unfinished.journal.resumed:
             _delete(_unfinished_name(target))
         return result
+
+
+def _signed(result: Segmentation) -> Segmentation:
+    """Say who computed a result and when, where the user wants that in files; otherwise equal runs give equal files."""
+    signed = {**result.provenance, "run": signature(result.seconds)}
+    return replace(result, provenance=publishable(signed))
 
 
 def _save(result: Segmentation, target: Path, folder: Path | None) -> None:
