@@ -188,7 +188,7 @@ class Run:
             worked = self.seconds - getattr(self.predictor, "waited", 0.0)  # for others that use the model too
             remember_run(self.predictor, self.options, self.verdict, worked / clock.total)
         self.count(labels)
-        objects = self.objects if self.axis_map.output == "instances" else None
+        objects = self.objects if self.axis_map.finds_objects else None
         self.tell(Finished(objects=objects, seconds=self.seconds, voxels=self.counts, windows=self.windows))
 
     def _run_parts(self, labels: NDArray[Any], clock: Clock) -> None:
@@ -442,7 +442,7 @@ class Run:
     def count(self, labels: Any) -> None:
         """Count objects, or the pixels of each class."""
         names = self.predictor.spec.classes
-        if self.axis_map.output == "instances":
+        if self.axis_map.finds_objects:
             self.counts = {names[-1]: self.objects}
         else:
             self.counts = dict(zip(names, count(labels, len(names), masks=self.axis_map.output == "sigmoid"), strict=True))

@@ -64,8 +64,9 @@ def estimate(plan: TilePlan, spec: ModelSpec, *, batch: int = 1, scores: bool = 
     if by_strips(plan, spec, scores=scores):
         held = plan.open_depth
         open_scores = held * rest + (plan.depth - held) * plan.column_width * math.prod(plan.canvas.shape[2:])
-    averaged = (scores or spec.output != "softmax") and plan.blending != "crop"
-    weights = 0 if plan.blending == "crop" else math.prod(plan.output)
+    alone = plan.blending in ("crop", "seam")
+    averaged = (scores or spec.output != "softmax") and not alone
+    weights = 0 if alone else math.prod(plan.output)
     device = heads * open_scores + (2 * slab if averaged else 0) + weights
     device += batch * (channels * math.prod(plan.window) + heads * math.prod(plan.output))
     fresh = max((low.finished[1] - low.finished[0] for low in plan.rows()), default=0)

@@ -145,6 +145,8 @@ def decide(
     Verdict
     """
     spec = predictor.spec
+    if spec.output == "labels":
+        return Verdict(False, f"{spec.label} gives labels, whose agreement is not looked at, so the run stays exact.")
     plan = resolve(spec, options).plan(source.shape[1:])
     network = Network(predictor, plan.output, tta=options.tta, check=check)
     chosen = contrast_tiles(source, plan)

@@ -81,6 +81,8 @@ def combine(specs: Sequence[ModelSpec]) -> ModelSpec:
                     f"{first.label} and {other.label} cannot answer together: they differ in their {words} "
                     f"({_text(one)} and {_text(two)}). Choose models that were made for the same images and classes."
                 )
+    if first.output == "labels":
+        raise ModelError(f"{first.label} gives labels, of which there is no mean. Use its members one by one.")
     multiple = math.lcm(*(spec.multiple_of for spec in specs))
     sums = "".join(spec.weights_sha256 for spec in specs)
     return first.model_copy(

@@ -14,7 +14,8 @@ __all__ = ["SCHEMA_VERSION", "ModelSpec", "Normalization", "NormalizationStep", 
 SCHEMA_VERSION = 1
 """Version of `model.json`; a reader refuses newer ones with a sentence."""
 
-OutputKind = Literal["softmax", "sigmoid", "regions", "instances", "anomaly"]
+OutputKind = Literal["softmax", "sigmoid", "regions", "instances", "labels", "anomaly"]
+"""``labels``: the model itself gives the objects of each tile, numbered from 1; those of neighbouring tiles are joined."""
 
 
 class NormalizationStep(BaseModel):
@@ -157,7 +158,7 @@ class ModelSpec(BaseModel):
     output_offset: tuple[int, ...] | None = Field(None, description="Pixels the output lacks at each side (valid convolutions).")
 
     output: OutputKind = "softmax"
-    classes: list[str] = Field(description="Names; index 0 is the background for softmax and instances.")
+    classes: list[str] = Field(description="Names; index 0 is the background, except for sigmoid.")
     colors: list[str] = Field(default_factory=list, description="#rrggbb of each class, background excluded.")
     region_values: tuple[int, ...] = Field(
         (), description="Regions only: the class that each score channel stands for where it is above one half; later ones win."
@@ -214,6 +215,8 @@ class ModelSpec(BaseModel):
         strange = next((name for name in self.unknown if name not in type(self).model_fields), None)
         if strange is not None:
             raise ValueError(f"unknown names {strange!r}, which is no field of a card")
+        if self.output == "labels" and (len(self.score_names) > 1 or self.resampling.scores is not None or self.tta):
+            raise ValueError("a model that gives labels gives one channel of them, which can neither be averaged nor interpolated")
         if self.colors and len(self.colors) != len(self.foreground_classes):
             raise ValueError(f"{len(self.colors)} colours were given for {len(self.foreground_classes)} classes")
         return self
@@ -230,7 +233,12 @@ class ModelSpec(BaseModel):
     @property
     def score_names(self) -> list[str]:
         """Names of the network's output channels."""
-        return self.heads or self.classes
+        return self.heads or (["labels"] if self.output == "labels" else self.classes)
+
+    @property
+    def finds_objects(self) -> bool:
+        """Whether labels are the numbers of objects rather than of classes."""
+        return self.output in ("instances", "labels")
 
     @property
     def foreground_classes(self) -> list[str]:

@@ -224,7 +224,7 @@ def finished_features(spec: ModelSpec, labels: Any, table: Mapping[str, NDArray[
     """Return the features of a finished layer: class names, and the objects table where there is one."""
     if spec.output == "sigmoid":
         return {}
-    features = class_features(spec, highest(labels) if spec.output == "instances" else 0)
+    features = class_features(spec, highest(labels) if spec.finds_objects else 0)
     rows = len(features["index"])
     for name, column in (table or {}).items():
         if name == "index":
