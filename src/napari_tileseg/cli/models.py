@@ -51,12 +51,15 @@ def list_(json_lines: Lines = False) -> None:
 
 @models.command()
 def show(ref: Reference) -> None:
-    """Print a model's card, and what its source does not say."""
+    """Print a model's card, what was measured of it on this computer, and what its source does not say."""
+    from napari_tileseg.models.facts import facts, sentence
     from napari_tileseg.models.registry import card, find_spec
 
     with guarded():
-        text = card(ref)
-        unknown = find_spec(ref).unknown
+        spec = find_spec(ref)
+        known = [sentence(fact) for fact in facts(spec.weights_sha256)]
+        text = card(ref).rstrip() + "\n" + "".join(f"\n- Measured on {line}" for line in known) + ("\n" if known else "")
+        unknown = spec.unknown
         if sys.stdout.isatty():
             from rich.console import Console
             from rich.markdown import Markdown
