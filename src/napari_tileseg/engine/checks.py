@@ -26,17 +26,19 @@ def check_source(source: Source, spec: ModelSpec) -> None:
     channels, *spatial = source.shape
     if len(spatial) != spec.spatial_ndim:
         raise AxesError(f"The image has {len(spatial)} spatial axes, the model needs {spec.spatial_axes}. Choose which axes it works on.")
-    if channels != len(spec.channels):
-        raise InputError(f"The image has {channels} channels, the model needs {len(spec.channels)} ({', '.join(spec.channels)}).")
+    if channels != spec.inputs:
+        raise InputError(f"The image has {channels} channels, the model needs {spec.inputs} ({', '.join(spec.channels)}).")
 
 
 def check_labels(spec: ModelSpec, options: SegmentOptions) -> None:
-    """Refuse what needs scores of a model that gives labels itself.
+    """Refuse what needs scores of a model that gives labels itself, or probabilities of one that gives none.
 
     Raises
     ------
     OptionsError
     """
+    if spec.output == "anomaly" and options.uncertainty:
+        raise OptionsError(f"{spec.label} gives a score without an upper end, from which no uncertainty can be told. Run it without.")
     if spec.output != "labels":
         return
     asked = {

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from napari_tileseg.engine.anomaly import Above, Anomalies, Smooth, limit_of
 from napari_tileseg.engine.decode import Classes, Masks, Regions
 from napari_tileseg.engine.decoders import find_decoder
 from napari_tileseg.engine.joined import MATCH, Joined
 from napari_tileseg.engine.objects import Objects
-from napari_tileseg.errors import ModelError
 
 if TYPE_CHECKING:
     from napari_tileseg.engine.decode import Decoder
@@ -43,6 +43,17 @@ def make_decoder(spec: ModelSpec, options: SegmentOptions, first_id: int, plan: 
                 first_id=first_id,
                 limit=_row_limit(plan, spec, options.memory_limit),
             )
+        case "anomaly" if max(options.min_size, spec.decoder_parameters.get("min_size", 0)) or spec.decoder_parameters.get("median", 1) > 1:
+            return Anomalies(
+                turn.decoder(Smooth()),
+                spec.decoder_parameters,
+                classes=spec.classes,
+                threshold=options.threshold,
+                min_size=options.min_size,
+                limit=_row_limit(plan, spec, options.memory_limit),
+            )
+        case "anomaly":
+            return Above(spec.classes, limit_of(spec.decoder_parameters, options.threshold))
         case "labels":
             return Joined(
                 plan.shape,
@@ -51,10 +62,6 @@ def make_decoder(spec: ModelSpec, options: SegmentOptions, first_id: int, plan: 
                 min_size=options.min_size,
                 first_id=first_id,
                 limit=_row_limit(plan, spec, options.memory_limit),
-            )
-        case _:
-            raise ModelError(
-                f'The model "{spec.name}" gives "{spec.output}" scores. This version decodes softmax, sigmoid, regions and instances.'
             )
 
 

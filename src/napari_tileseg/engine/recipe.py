@@ -73,10 +73,10 @@ def resolve(spec: ModelSpec, options: SegmentOptions) -> Recipe:
         )
     if spec.fixed_window and tuple(window) != spec.window:
         raise OptionsError(f"Window {_text(window)} was given; {spec.label} takes tiles of {_text(spec.window)} only. Leave it open.")
-    wrong = next((size for size in window if size % spec.multiple_of), None)
-    if wrong is not None:
-        better = -(-wrong // spec.multiple_of) * spec.multiple_of
-        raise OptionsError(f"Window {wrong} is no multiple of {spec.multiple_of}. Use {better}.")
+    for axis, size, step in zip(spec.spatial_axes, window, spec.multiples, strict=True):
+        if size % step:
+            where = f" along {axis}" if isinstance(spec.multiple_of, tuple) else ""
+            raise OptionsError(f"Window {size}{where} is no multiple of {step}. Use {-(-size // step) * step}.")
     check_labels(spec, options)
     check_views(options.tta, spec, tuple(window))
     check_passes(options.uncertainty, len(views(options.tta, spec)) * max(1, len(spec.members)))

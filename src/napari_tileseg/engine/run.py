@@ -212,7 +212,11 @@ class _Task:
 
     def notes(self) -> Iterator[Event]:
         """Say which options have no effect here."""
-        if self.relief.window is None and self.options.min_size > 0 and not self.predictor.spec.finds_objects:
+        if (
+            self.relief.window is None
+            and self.options.min_size > 0
+            and not (self.predictor.spec.finds_objects or self.predictor.spec.output == "anomaly")
+        ):
             yield Warned("Min. size has no effect: this model finds classes, not objects.")
 
     def choose_precision(self) -> Iterator[Event]:

@@ -38,6 +38,8 @@ class Predictor:
         for parameter in self.module.parameters():
             parameter.requires_grad_(False)
         self._warm = False
+        self.previous: Predictor | Ensemble | None = None
+        """The first model of a cascade, where this is the second."""
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         """Return raw scores.

@@ -131,7 +131,23 @@ class Result:
         self.unlock()
 
     def show_scores(self, scores: NDArray[Any], provenance: Mapping[str, Any]) -> None:
-        """Add the scores as one image layer, class first, hidden so that it does not cover the labels."""
+        """Add the scores as one image layer, class first, hidden so that it does not cover the labels.
+
+        The single score of an anomaly model is a layer of the image's own axes, and shown.
+        """
+        if self.spec.output == "anomaly":
+            self.scores = Image(
+                self.placement.lay(scores[0]),
+                name=f"{self.name}_anomaly map",
+                rgb=False,
+                colormap="inferno",
+                blending="additive",
+                opacity=0.7,
+                metadata={"tileseg": dict(provenance), "classes": list(self.spec.score_names)},
+                **self.placement.arguments,
+            )
+            self.viewer.layers.insert(self._index_above_image(), self.scores)
+            return
         arguments = {name: _grown(name, value) for name, value in self.placement.arguments.items()}
         data = scores if self.placement.kept is None else np.expand_dims(scores, self.placement.kept + 1)
         self.scores = Image(
