@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,54 +14,14 @@ import tifffile
 import torch
 from scipy import ndimage
 
-import napari_tileseg
 from napari_tileseg import ModelSpec, from_module, read_volume, segment
 from napari_tileseg.cli import main
 from napari_tileseg.engine.objects import renumber
-from napari_tileseg.io.registry import formats
-from napari_tileseg.models.loaders.registry import loaders
 from napari_tileseg.models.predictor import load_model
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 HERE = Path(__file__).parent / "extensions"
 PACKAGES = ("example_models", "example_decoder", "example_format")
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
-
-
-def install(target: Path) -> None:
-    """Put the packages and what pip would write of them into a folder."""
-    for name in PACKAGES:
-        told = tomllib.loads((HERE / name / "pyproject.toml").read_text())["project"]
-        (target / f"{name}.py").write_text((HERE / name / f"{name}.py").read_text())
-        known = target / f"{told['name'].replace('-', '_')}-{told['version']}.dist-info"
-        known.mkdir()
-        (known / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {told['name']}\nVersion: {told['version']}\n")
-        groups = [
-            f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in entries.items())
-            for group, entries in told["entry-points"].items()
-        ]
-        (known / "entry_points.txt").write_text("\n".join(groups))
-
-
-def forget() -> None:
-    loaders.cache_clear()
-    formats.cache_clear()
-    for name in PACKAGES:
-        sys.modules.pop(name, None)
-
-
-@pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Return the folder of the packages, which Python finds meanwhile."""
-    site = tmp_path / "site"
-    site.mkdir()
-    install(site)
-    monkeypatch.syspath_prepend(site)
-    forget()
-    yield site
-    forget()
 
 
 def run(*words: str) -> int:
@@ -80,7 +37,7 @@ def blobs(shape: tuple[int, int] = (300, 260)) -> np.ndarray:
     return (noise / noise.std()).astype(np.float32)
 
 
-def test_a_model_that_gives_labels(installed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_that_gives_labels(extensions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = blobs()
     (tmp_path / "cells.bright.json").write_text('{"least": 1.2}')
     tifffile.imwrite(tmp_path / "cells.tif", image)
@@ -93,7 +50,7 @@ def test_a_model_that_gives_labels(installed: Path, tmp_path: Path, capsys: pyte
     assert "cells" in capsys.readouterr().out
 
 
-def test_a_model_that_gives_an_anomaly_score(installed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_that_gives_an_anomaly_score(extensions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = np.full((150, 130), 0.5, np.float32)
     image[30:50, 60:70] = 0.9
     image[100, 100] = 0.9  # too small
@@ -110,7 +67,7 @@ def test_a_model_that_gives_an_anomaly_score(installed: Path, tmp_path: Path, ca
     np.testing.assert_allclose(scores.reshape(image.shape), (image - 0.5) ** 2, atol=1e-6)
 
 
-def test_a_decoder(installed: Path) -> None:
+def test_a_decoder(extensions: Path) -> None:
     image = blobs((120, 100))
     known = {"axes": "CYX", "channels": 1, "classes": ["background", "cell"], "window": (48, 48), "heads": ["foreground"]}
     spec = ModelSpec(name="scores", output="instances", decoder="components", **known)
@@ -118,7 +75,7 @@ def test_a_decoder(installed: Path) -> None:
     np.testing.assert_array_equal(found.labels, renumber(ndimage.label(image > 0, np.ones((3, 3)))[0])[0])
 
 
-def test_a_format(installed: Path, tmp_path: Path) -> None:
+def test_a_format(extensions: Path, tmp_path: Path) -> None:
     (tmp_path / "cells.bright.json").write_text('{"least": 0.5}')
     image = blobs((90, 80))
     np.save(tmp_path / "cells.stack.npy", image)
@@ -145,18 +102,13 @@ def test_the_documentation_shows_their_code() -> None:
 
 
 @pytest.mark.slow
-def test_a_new_process_finds_them(tmp_path: Path) -> None:
-    site = tmp_path / "site"
-    site.mkdir()
-    install(site)
+def test_a_new_process_finds_them(extensions: Path, tmp_path: Path) -> None:
     (tmp_path / "cells.bright.json").write_text('{"least": 1.2}')
     tifffile.imwrite(tmp_path / "cells.tif", blobs())
     words = ["segment", "cells.tif", "-o", "labels.tif", "--model", "cells.bright.json"]
-    paths = os.pathsep.join([str(site), str(Path(napari_tileseg.__file__).parents[1])])
     done = subprocess.run(
         [sys.executable, "-m", "napari_tileseg.cli", *words],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": paths},
         capture_output=True,
         text=True,
         timeout=300,

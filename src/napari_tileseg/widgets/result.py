@@ -147,6 +147,7 @@ class Result:
                 **self.placement.arguments,
             )
             self.viewer.layers.insert(self._index_above_image(), self.scores)
+            self.viewer.layers.selection.active = self.layers[-1]
             return
         arguments = {name: _grown(name, value) for name, value in self.placement.arguments.items()}
         data = scores if self.placement.kept is None else np.expand_dims(scores, self.placement.kept + 1)
