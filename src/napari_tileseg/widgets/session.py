@@ -313,7 +313,7 @@ class Session(QObject):
             result.show_uncertainty(unsure, self.provenance)
         if not large and not isinstance(labels, np.memmap):
             self._drop_run()
-        objects = order.spec.output == "instances"
+        objects = order.spec.finds_objects
         background = "" if order.spec.output == "sigmoid" else order.spec.classes[0]
         words = summary(message.counts, objects=objects, seconds=message.seconds, background=background)
         phase = Phase.REMOVED if result.missing else Phase.DONE
