@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from napari_tileseg.engine.tiles import TilePlan, plan_tiles
 from napari_tileseg.engine.views import check_passes, check_views, views
 from napari_tileseg.errors import OptionsError
+from napari_tileseg.models.sides import next_side
 
 if TYPE_CHECKING:
     from napari_tileseg.job import SegmentOptions
@@ -25,12 +26,13 @@ class Recipe:
 
     window: tuple[int, ...]
     overlap: float
-    steps: Literal["fixed", "even"]
+    steps: Literal["fixed", "even", "aligned"]
     blending: str
     sigma: float
     padding: str
     output_offset: tuple[int, ...] | None
     from_end: tuple[bool, ...] = ()
+    strides: tuple[int, ...] = ()
 
     def plan(self, shape: tuple[int, ...]) -> TilePlan:
         """Lay the tiles over an image of that spatial shape."""
@@ -43,6 +45,7 @@ class Recipe:
             blending=self.blending,
             reflect=self.padding == "reflect",
             from_end=self.from_end,
+            strides=self.strides,
         )
 
 
@@ -72,10 +75,11 @@ def resolve(spec: ModelSpec, options: SegmentOptions) -> Recipe:
         )
     if spec.fixed_window and tuple(window) != spec.window:
         raise OptionsError(f"Window {_text(window)} was given; {spec.label} takes tiles of {_text(spec.window)} only. Leave it open.")
-    wrong = next((size for size in window if size % spec.multiple_of), None)
+    wrong = next((size for size in window if size % spec.multiple_of != spec.remainder), None)
     if wrong is not None:
-        better = -(-wrong // spec.multiple_of) * spec.multiple_of
-        raise OptionsError(f"Window {wrong} is no multiple of {spec.multiple_of}. Use {better}.")
+        better = next_side(wrong, spec.multiple_of, spec.remainder)
+        plus = f" plus {spec.remainder}" if spec.remainder else ""
+        raise OptionsError(f"Window {wrong} is no multiple of {spec.multiple_of}{plus}. Use {better}.")
     check_views(options.tta, spec, tuple(window))
     check_passes(options.uncertainty, len(views(options.tta, spec)) * max(1, len(spec.members)))
     if options.adaptive and (options.blending or spec.blending) == "crop":
@@ -92,6 +96,7 @@ def resolve(spec: ModelSpec, options: SegmentOptions) -> Recipe:
         padding=options.padding or spec.padding,
         output_offset=spec.output_offset,
         from_end=tuple(axis in spec.from_end for axis in spec.spatial_axes),
+        strides=(spec.multiple_of,) * len(window),
     )
 
 

@@ -145,9 +145,14 @@ class ModelSpec(BaseModel):
 
     window: tuple[int, ...] = Field(description="Size of one tile.")
     multiple_of: int = Field(1, ge=1, description="Every side of a tile must be a multiple of this.")
+    remainder: int = Field(0, ge=0, description="What is left of a side divided by `multiple_of`: 12 for sides of 16 k + 12.")
     fixed_window: bool = Field(False, description="The network takes tiles of this size only.")
     overlap: float = Field(0.5, ge=0, lt=1, description="Share of a window that its neighbour covers too.")
-    steps: Literal["fixed", "even"] = Field("fixed", description="fixed: MONAI's grid. even: nnU-Net's.")
+    steps: Literal["fixed", "even", "aligned"] = Field(
+        "fixed",
+        description="fixed: MONAI's grid. even: nnU-Net's. aligned: with blending crop, tiles a multiple of `multiple_of` apart, so that "
+        "valid convolutions with pooling give the same in each.",
+    )
     from_end: str = Field("", description="Axes along which tiles are laid from the end of the image.")
     blending: Literal["gaussian", "constant", "nnunet", "crop"] = "gaussian"
     sigma: float = Field(0.125, gt=0, description="Width of the Gaussian weights as a share of the window.")
@@ -197,8 +202,9 @@ class ModelSpec(BaseModel):
             sizes = getattr(self, label)
             if sizes is not None and len(sizes) != ndim:
                 raise ValueError(f"{label} {sizes} must have one number for each of the axes {self.spatial_axes}")
-        if any(size < 1 or size % self.multiple_of for size in self.window):
-            raise ValueError(f"window {self.window} must be made of positive multiples of {self.multiple_of}")
+        if any(size < 1 or size % self.multiple_of != self.remainder for size in self.window):
+            plus = f" plus {self.remainder}" if self.remainder else ""
+            raise ValueError(f"window {self.window} must be made of positive multiples of {self.multiple_of}{plus}")
         if not set(self.from_end) <= set(self.spatial_axes):
             raise ValueError(f"from_end {self.from_end!r} may hold the letters {self.spatial_axes} only")
         if self.orientation and self.spatial_ndim != 3:

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 from napari_tileseg.errors import TileSegError
 from napari_tileseg.models.registry import list_models
+from napari_tileseg.models.sides import previous_side
 from napari_tileseg.widgets.bridge import Bridge
 from napari_tileseg.widgets.choices import pick_model
 from napari_tileseg.widgets.deeds import Deeds
@@ -336,8 +337,8 @@ class SegmentWidget(QWidget):
         if order is None:
             return
         window = order.job.options.window or order.spec.window
-        step = order.spec.multiple_of
-        self.form.options.set_window(", ".join(str(max(step, size // 2 // step * step)) for size in window))
+        step, left = order.spec.multiple_of, order.spec.remainder
+        self.form.options.set_window(", ".join(str(previous_side(size // 2, step, left)) for size in window))
         self._restart()
 
     def use_cpu(self) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_tileseg.models.archive import parse_json, printable
 from napari_tileseg.models.package import parse_spec
+from napari_tileseg.models.sides import next_side
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,10 +69,11 @@ def describe(path: Path, known: Mapping[str, Any], *, scores: int | None = None,
         if scores == 1:
             values.setdefault("output", "sigmoid")
     window = _WINDOWS.get(values["axes"]) if isinstance(values["axes"], str) else None
-    if "window" not in told and window is not None:
+    if "window" not in values and window is not None:
         values.setdefault("multiple_of", _MULTIPLE)
-        step = values["multiple_of"]
-        values["window"] = tuple(-(-size // step) * step for size in window) if isinstance(step, int) and step > 0 else window
+        step, left = values["multiple_of"], values.get("remainder", 0)
+        plain = isinstance(step, int) and isinstance(left, int) and step > 0
+        values["window"] = tuple(next_side(size, step, left) for size in window) if plain else window
     values["unknown"] = unknown
     where = extra.name if extra.is_file() else path.name
     return parse_spec(values, f"The card of {printable(where)}")

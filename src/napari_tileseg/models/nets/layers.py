@@ -7,12 +7,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["BATCH_NORM", "CONV", "MAX_POOL", "UP_CONV", "DropPath"]
+__all__ = ["BATCH_NORM", "CONV", "MAX_POOL", "UP_CONV", "DropPath", "draw_filters"]
 
 CONV: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
 UP_CONV: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 BATCH_NORM: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 MAX_POOL: dict[int, Any] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+
+
+def draw_filters(module: nn.Module) -> None:
+    """Draw the filters of all convolutions so that rectifiers keep the variance (He et al., arXiv:1502.01852); biases become 0."""
+    for layer in module.modules():
+        if isinstance(layer, (*CONV.values(), *UP_CONV.values())):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 class DropPath(nn.Module):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
-from napari_tileseg.models.nets.layers import BATCH_NORM, CONV, MAX_POOL, UP_CONV
+from napari_tileseg.models.nets.layers import BATCH_NORM, CONV, MAX_POOL, UP_CONV, draw_filters
 from napari_tileseg.models.nets.sizes import check_sides
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class UNet2015(nn.Module):
         self.ups = nn.ModuleList(UP_CONV[spatial_dims](below, above, 2, stride=2) for above, below in levels)
         self.merges = nn.ModuleList(pair(2 * above, above) for above, _ in levels)
         self.head = CONV[spatial_dims](features[0], out_channels, 1)
+        draw_filters(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (B, in_channels, *spatial) to raw scores (B, out_channels, *output).

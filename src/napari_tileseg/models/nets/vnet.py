@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from napari_tileseg.models.nets.layers import BATCH_NORM, CONV, UP_CONV
+from napari_tileseg.models.nets.layers import BATCH_NORM, CONV, UP_CONV, draw_filters
 from napari_tileseg.models.nets.sizes import check_sides
 
 __all__ = ["VNet2d", "VNetPaper", "vnet2d_paper"]
@@ -81,6 +81,7 @@ class VNet2d(nn.Module):
         )
         self.right_activations = nn.ModuleList(nn.PReLU(width) for width in widths[:-1])
         self.head = nn.Conv2d(features, out_channels, 1)
+        draw_filters(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (B, in_channels, Y, X) to raw scores (B, out_channels, Y, X).
@@ -158,6 +159,7 @@ class VNetPaper(nn.Module):
         self.right = nn.ModuleList(stage(width, count) for width, count in zip(right, (1, 2, 3, 3), strict=True))
         self.right_activations = nn.ModuleList(nn.PReLU(width) for width in right)
         self.head = CONV[spatial_dims](right[0], out_channels, 1)
+        draw_filters(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (B, in_channels, *spatial) to raw scores (B, out_channels, *spatial).
