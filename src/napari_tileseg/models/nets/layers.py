@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,10 @@ def draw_filters(module: nn.Module) -> None:
     """Draw the filters of all convolutions so that rectifiers keep the variance (He et al., arXiv:1502.01852); biases become 0."""
     for layer in module.modules():
         if isinstance(layer, (*CONV.values(), *UP_CONV.values())):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+            found = cast("nn.Conv2d", layer)
+            nn.init.kaiming_normal_(found.weight, nonlinearity="relu")
+            if found.bias is not None:
+                nn.init.zeros_(found.bias)
 
 
 class DropPath(nn.Module):
