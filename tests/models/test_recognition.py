@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from napari_tileseg.errors import WeightsError
 from napari_tileseg.job import SegmentOptions
+from napari_tileseg.models.imports import import_model
 from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.nets.recognize import recognize
 from napari_tileseg.models.nets.transfer import load_matching
@@ -121,6 +122,14 @@ def test_what_weights_do_not_tell_is_said_to_be_assumed(case: str, argument: str
     assert match is not None
     assert argument in match.assumed
     assert argument not in match.told({argument: CASES[case][1].get(argument, True)}).assumed
+
+
+@pytest.mark.parametrize(("case", "name"), [("U-Net 2015", "unet2015_same"), ("V-Net of the paper, 2D, not normalised", "vnet2d_paper")])
+def test_a_network_of_two_names_goes_by_the_one_that_is_given(case: str, name: str) -> None:
+    match = recognize(build(case).state_dict(), name)
+    assert match is not None
+    assert (match.architecture, match.spatial_dims, match.assumed) == (name, 2, ())
+    build_network(name, **match.arguments).load_state_dict(build(case).state_dict())
 
 
 def test_a_path_without_weights_is_open_where_the_next_cell_needs_it() -> None:
@@ -237,3 +246,39 @@ def test_weights_that_do_not_fit_the_named_network_are_listed(tmp_path: Path) ->
     path = save_official(build("V-Net"), tmp_path / "vnet.pth", "")
     with pytest.raises(WeightsError, match=r"do not fit brau_net_pp: .* missing"):
         find_spec(f"checkpoint:{path}?architecture=brau_net_pp")
+
+
+@pytest.mark.usefixtures("own_folder")
+@pytest.mark.parametrize("link", [False, True])
+def test_an_imported_network_keeps_what_was_said_and_what_was_recognised(link: bool, tmp_path: Path) -> None:
+    module = build_network("unet2015_same", features=[2, 3, 4], norm=True).eval()
+    path = tmp_path / "unet.pth"
+    torch.save({"state_dict": module.state_dict()}, path)
+    import_model(str(path), {"architecture": "unet2015", "arguments": {"padding": "same"}}, name="mine", link=link)
+    predictor = load_model("mine", device="cpu")
+    assert predictor.spec.arguments["padding"] == "same"
+    assert predictor.spec.arguments["features"] == [2, 3, 4]
+    assert predictor.spec.arguments["norm"] is True
+    assert "arguments" not in predictor.spec.unknown
+    batch = torch.rand(1, 1, 32, 40)
+    with torch.inference_mode():
+        assert torch.allclose(predictor(batch), module(batch), atol=1e-6)
+
+
+def test_what_is_said_beside_the_file_is_completed_too(tmp_path: Path) -> None:
+    path = save_official(build("BRAU-Net++"), tmp_path / "net.pth", "")
+    beside = {"architecture": "brau_net_pp", "arguments": {"legacy": False}, "classes": ["ground", "a", "b"]}
+    (tmp_path / "net.tileseg.json").write_text(json.dumps(beside))
+    spec = find_spec(f"checkpoint:{path}")
+    assert spec.arguments["legacy"] is False
+    assert spec.arguments["depths"] == [1, 1, 2, 1]
+    assert spec.classes == ["ground", "a", "b"]
+    assert "arguments" in spec.unknown  # nobody has said the regions
+
+
+def test_a_grey_image_is_enough_for_three_channels(tmp_path: Path) -> None:
+    module = build_network("brau_net_pp", **SMALL, out_channels=1)
+    path = save_official(module, tmp_path / "net.pth", "")
+    image = np.random.default_rng(0).random((40, 50), np.float32)
+    labels = segment(image, f"checkpoint:{path}", axes="YX", options=SegmentOptions(device="cpu", window=(64, 64))).labels
+    assert labels.shape[-2:] == image.shape

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["ASKED", "SIDECAR", "class_names", "describe", "safe_name", "sidecar", "with_sidecar"]
+__all__ = ["ASKED", "SIDECAR", "class_names", "complete", "describe", "left_unknown", "safe_name", "sidecar", "with_sidecar"]
 
 SIDECAR = ".tileseg.json"
 """End of the name of the file beside a model that says what the model does not."""
@@ -84,8 +84,23 @@ def with_sidecar(path: Path, spec: ModelSpec) -> ModelSpec:
     told = _read(sidecar(path))
     if not told:
         return spec
-    unknown = [name for name in spec.unknown if name not in told]
+    unknown = left_unknown(spec, told)
+    told = {**told, **complete(spec, told)}
     return parse_spec({**spec.model_dump(mode="json"), "unknown": unknown, **told}, f"The card of {printable(sidecar(path).name)}")
+
+
+def complete(spec: ModelSpec, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of the network where a part of them is told: the weights have told the others."""
+    same = told.get("architecture", spec.architecture) == spec.architecture
+    arguments = told.get("arguments")
+    return {"arguments": {**spec.arguments, **arguments}} if same and isinstance(arguments, dict) else {}
+
+
+def left_unknown(spec: ModelSpec, told: Mapping[str, Any]) -> list[str]:
+    """Return the unknown fields of a card that are not told; arguments are known once all are that weights do not tell."""
+    arguments = told.get("arguments")
+    assumed = set(spec.training.get("assumed_arguments", ())) - set(arguments if isinstance(arguments, dict) else ())
+    return [name for name in spec.unknown if name not in told or (name == "arguments" and assumed)]
 
 
 def class_names(scores: int) -> list[str]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Match", "count", "norms"]
 
-_FLAT = ("unet2015", "vnet2d", "brau_net_pp")
+_FLAT = ("unet2015", "unet2015_same", "vnet2d", "vnet2d_paper", "brau_net_pp")
 """Networks for planes unless they are told otherwise."""
 
 

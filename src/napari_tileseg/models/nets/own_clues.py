@@ -25,7 +25,10 @@ def _unet2015(shapes: Shapes) -> Iterator[Match]:
         "norm": "downs.0.1.running_mean" in shapes,
         "spatial_dims": len(start) - 2,
     }
-    yield Match("unet2015", arguments, tiling("unet2015", arguments)["multiple_of"], ("padding",))
+    step = tiling("unet2015", arguments)["multiple_of"]
+    yield Match("unet2015", dict(arguments), step, ("padding",))
+    del arguments["padding"]
+    yield Match("unet2015_same", arguments, step)  # for those who name it
 
 
 def _vnet2d(shapes: Shapes) -> Iterator[Match]:
@@ -48,7 +51,9 @@ def _vnet_paper(shapes: Shapes) -> Iterator[Match]:
         "spatial_dims": len(start) - 2,
         "norm": "left.0.1.running_mean" in shapes,
     }
-    yield Match("vnet_paper", arguments, 16)
+    yield Match("vnet_paper", dict(arguments), 16)
+    if arguments.pop("spatial_dims") == 2:
+        yield Match("vnet2d_paper", arguments, 16)
 
 
 def _brau_net_pp(shapes: Shapes) -> Iterator[Match]:

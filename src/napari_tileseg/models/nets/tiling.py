@@ -17,7 +17,7 @@ _OUTPUT = {2: 388, 3: 44}
 
 
 def tiling(architecture: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return fields of a model's card: which sides tiles may have, what they lose, and how they are laid.
+    """Return fields of a model's card: which sides tiles may have, what they lose, how they are laid, and whether they may be grey.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ _RULES: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "vnet2d": lambda arguments: _halving(arguments.get("stages", 5) - 1),
     "vnet2d_paper": lambda arguments: _halving(4),
     "vnet_paper": lambda arguments: _halving(4),
-    "brau_net_pp": lambda arguments: _halving(5),
+    "brau_net_pp": lambda arguments: {**_halving(5), "grey": "repeat" if arguments.get("in_channels", 3) == 3 else "refuse"},
     "conv_autoencoder": _conv_autoencoder,
     "autoencoder": _flat,
     "vae": _flat,
