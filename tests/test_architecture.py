@@ -219,6 +219,7 @@ PUBLIC = {
     "build_network",
     "estimate",
     "from_module",
+    "get_loss",
     "list_models",
     "load_model",
     "read_volume",

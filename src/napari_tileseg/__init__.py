@@ -20,6 +20,7 @@ _ORIGINS = {
     "build_network": "models.nets",
     "estimate": "pipeline",
     "from_module": "models.predictor",
+    "get_loss": "training.losses",
     "list_models": "models.registry",
     "load_model": "models.predictor",
     "read_volume": "io",
@@ -41,6 +42,7 @@ __all__ = [
     "build_network",
     "estimate",
     "from_module",
+    "get_loss",
     "list_models",
     "load_model",
     "read_volume",
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.pipeline import estimate, save_segmentation, segment
     from napari_tileseg.segmentation import Segmentation
+    from napari_tileseg.training.losses import get_loss
     from napari_tileseg.volume import Volume
 
 
