@@ -104,6 +104,12 @@ BUILTIN = (
     Format("PNG", (".png",), "napari_tileseg.io.raster:read_raster", "napari_tileseg.io.raster:write_png"),
     Format("JPEG", (".jpg", ".jpeg"), "napari_tileseg.io.raster:read_raster"),
     Format("BMP", (".bmp",), "napari_tileseg.io.raster:read_raster"),
+    Format("NRRD", (".nrrd",), "napari_tileseg.io.nrrd:read_nrrd", "napari_tileseg.io.nrrd_labels:write_nrrd"),
+    Format("NRRD with its voxels apart", (".nhdr",), "napari_tileseg.io.nrrd:read_nrrd"),
+    Format("3D Slicer segmentation", (".seg.nrrd",), "napari_tileseg.io.nrrd:read_nrrd", "napari_tileseg.io.nrrd_labels:write_seg_nrrd"),
+    Format("MetaImage", (".mha",), "napari_tileseg.io.meta_image:read_meta_image", "napari_tileseg.io.meta_image:write_meta_image"),
+    Format("MetaImage with its voxels apart", (".mhd",), "napari_tileseg.io.meta_image:read_meta_image"),
+    Format("NumPy", (".npy",), "napari_tileseg.io.npy:read_npy"),
 )
 """The formats that come with the package. Their modules are imported when the first such file is opened."""
 
