@@ -11,7 +11,7 @@ from napari_tileseg.job import SegmentOptions, sentence
 
 __all__ = ["BatchJob", "Format"]
 
-Format = Literal["auto", ".ome.tif", ".ome.zarr", ".nii.gz", ".tif", ".png"]
+Format = Literal["auto", ".ome.tif", ".ome.zarr", ".nii.gz", ".tif", ".png", ".nrrd", ".seg.nrrd", ".mha", ".dcm"]
 """Suffix of the results; ``"auto"``: NIfTI for NIfTI, OME-TIFF for all else."""
 
 

@@ -27,6 +27,10 @@ __all__ = ["SAVED_LAYERS", "Listing", "list_tasks"]
 
 _NIFTI = (".nii", ".nii.gz")
 
+_SAME = {"nii": ".nii.gz", "nii_gz": ".nii.gz", "nrrd": ".nrrd", "nhdr": ".nrrd", "seg_nrrd": ".nrrd", "mha": ".mha", "mhd": ".mha"}
+_SAME |= dict.fromkeys(("dcm", "dicom", "ima"), ".nii.gz")
+"""Formats of medicine, whose results are of the same; NIfTI for DICOM."""
+
 SAVED_LAYERS = Path(".tileseg", "layers")
 """Where in the output folder layers are saved that no file stands behind; their results go to the top of the output folder."""
 
@@ -261,7 +265,7 @@ def _suffix(job: BatchJob, image: _Image) -> str:
         return ""
     if job.format != "auto":
         return job.format
-    return ".nii.gz" if image.kind in ("nii", "nii_gz") else ".ome.tif"
+    return _SAME.get(image.kind, ".ome.tif")
 
 
 def _task(job: BatchJob, number: int, model: str, image: _Image, models: dict[str, str], chosen: str, output: Path) -> Task:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tileseg.io.dicom_series import holds_dicom
 from napari_tileseg.io.files import is_zarr
 from napari_tileseg.io.lazy import LazyArray
 from napari_tileseg.io.order import nearest_order, reindexed
@@ -38,9 +39,9 @@ _CHANNEL_COLORMAPS = ("cyan", "magenta", "yellow", "green", "red", "blue")
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[LayerData]] | None:
-    """Return a reader if every path is a file, or a Zarr store, of a known format."""
+    """Return a reader if every path is a file, a Zarr store or a folder of DICOM, of a known format."""
     paths = [Path(item) for item in ([path] if isinstance(path, str) else path)]
-    if not paths or any(find_format(item) is None or (item.is_dir() and not is_zarr(item)) for item in paths):
+    if not paths or any(find_format(item) is None or (item.is_dir() and not (is_zarr(item) or holds_dicom(item))) for item in paths):
         return None
     return _read
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tileseg.errors import InputError, OutputError
+from napari_tileseg.io.dicom_header import is_dicom
+from napari_tileseg.io.dicom_series import holds_dicom
 from napari_tileseg.io.files import readable, stamp, zarr_root
 from napari_tileseg.io.output import check_place, put_in_place
 from napari_tileseg.io.own_labels import check_label_place, is_label_place, write_own_labels
@@ -109,6 +111,13 @@ BUILTIN = (
     Format("3D Slicer segmentation", (".seg.nrrd",), "napari_tileseg.io.nrrd:read_nrrd", "napari_tileseg.io.nrrd_labels:write_seg_nrrd"),
     Format("MetaImage", (".mha",), "napari_tileseg.io.meta_image:read_meta_image", "napari_tileseg.io.meta_image:write_meta_image"),
     Format("MetaImage with its voxels apart", (".mhd",), "napari_tileseg.io.meta_image:read_meta_image"),
+    Format(
+        "DICOM",
+        (".dcm", ".dicom", ".ima"),
+        "napari_tileseg.io.dicom:read_dicom",
+        "napari_tileseg.io.dicom_seg:write_segmentation",
+        "napari_tileseg.io.dicom:count_dicom",
+    ),
     Format("NumPy", (".npy",), "napari_tileseg.io.npy:read_npy"),
 )
 """The formats that come with the package. Their modules are imported when the first such file is opened."""
@@ -151,7 +160,15 @@ def suffix_of(path: str | PathLike[str], *, purpose: str = "read") -> str:
     found = max((suffix for suffix in known if name.endswith(suffix)), key=len, default="")
     if not found and purpose == "read" and Path(path).is_dir() and zarr_root(Path(path)) is not None:
         return ".zarr"  # a group or array inside a store, or a store under another name
+    if not found and purpose == "read" and _looks_like_dicom(Path(path)):
+        return ".dcm"  # a folder of slices, or a slice whose name has no suffix
     return found
+
+
+def _looks_like_dicom(path: Path) -> bool:
+    if path.is_dir():
+        return holds_dicom(path)
+    return path.is_file() and is_dicom(path)
 
 
 def find_format(path: str | PathLike[str], *, purpose: str = "read") -> Format | None:

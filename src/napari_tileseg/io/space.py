@@ -116,7 +116,7 @@ def decode_note(volume: Volume, note: Mapping[str, Any]) -> Volume:
         known = {key: json.loads(value) for key, value in note.items()}
     except (TypeError, ValueError):
         return volume
-    kept = {key: known[key] for key in ("provenance", "classes", "colors") if key in known}
+    kept: dict[str, Any] = {key: known[key] for key in ("provenance", "classes", "colors") if key in known}
     volume = replace(volume, metadata={**volume.metadata, "labels": True, **kept})
     try:
         axes, shape, affine = str(known["axes"]), [int(size) for size in known["shape"]], np.array(known["affine"], dtype=np.float64)
