@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_tileseg.errors import InputError
 from napari_tileseg.io.dicom_header import quiet
-from napari_tileseg.io.dicom_series import series_at, series_in
+from napari_tileseg.io.dicom_series import files_stamp, series_at, series_in
 from napari_tileseg.io.files import amount, damaged
 from napari_tileseg.io.lazy import LazyArray
 from napari_tileseg.io.space import axes_affine
@@ -68,7 +68,7 @@ def read_dicom(path: Path, *, series: int = 0, level: int = 0, partial: bool = F
         raise InputError(f'"{path.name}" has one resolution. Choose level 0.')
     chosen, count = series_at(path, series)
     name = path.name if path.is_dir() else path.stem if len(chosen.files) == 1 else path.parent.name
-    metadata: dict[str, Any] = {"format": "dicom"}
+    metadata: dict[str, Any] = {"format": "dicom", "stamp": files_stamp(chosen.files)}
     if count > 1:
         metadata |= {"series": count, "series_names": [item.title for item in series_in(path)]}
     if chosen.is_labels:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,11 +16,12 @@ from napari_tileseg.io.files import check_readable, stamp
 from napari_tileseg.io.space import check_grid
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-__all__ = ["DICOM_SUFFIXES", "Grid", "Series", "dicom_files", "holds_dicom", "series_at", "series_in"]
+__all__ = ["DICOM_SUFFIXES", "Grid", "Series", "dicom_files", "files_stamp", "holds_dicom", "series_at", "series_in"]
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 _FOREIGN = (
@@ -203,6 +205,12 @@ def dicom_files(folder: Path) -> list[Path]:
                 if entry.name.lower().endswith(DICOM_SUFFIXES) or is_dicom(path):
                     found.append(path)
     return found
+
+
+def files_stamp(files: Iterable[Path]) -> str:
+    """Return a digest of names, sizes and times of change of files."""
+    found = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return hashlib.blake2b(repr(found).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 
 def holds_dicom(folder: Path) -> bool:

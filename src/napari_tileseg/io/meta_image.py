@@ -13,7 +13,7 @@ from napari_tileseg.io.lazy import LazyArray
 from napari_tileseg.io.ome import annotation
 from napari_tileseg.io.order import ordered
 from napari_tileseg.io.output import smallest_dtype, survey
-from napari_tileseg.io.space import axes_affine, check_grid, decode_note, xyz_affine, xyz_unit
+from napari_tileseg.io.space import as_stored, axes_affine, check_grid, decode_note, xyz_affine, xyz_unit
 from napari_tileseg.io.units import is_length, length_factor
 from napari_tileseg.volume import Volume
 
@@ -190,14 +190,15 @@ def write_meta_image(
         import SimpleITK as itk
     except ImportError as error:
         raise OutputError('Writing MetaImage needs SimpleITK. Install it: pip install "napari-tileseg[medical]".') from error
-    canonical = ordered(labels, "TZYXC")
+    stored = as_stored(ordered(labels, "CTZYX"))
+    canonical = ordered(stored, "TZYXC")
     dtype = smallest_dtype(survey(canonical), _DTYPES, "MetaImage")
     voxels = np.asarray(canonical.data[...]).astype(dtype)
     if "T" in canonical.axes and "Z" not in canonical.axes:
         voxels = np.expand_dims(voxels, 1)
     image: Any = itk.GetImageFromArray(voxels, isVector="C" in canonical.axes)
     _place(image, canonical)
-    note = json.dumps(annotation(ordered(labels, "CTZYX"), classes=classes, colors=colors, provenance=provenance))
+    note = json.dumps(annotation(stored, classes=classes, colors=colors, provenance=provenance))
     for number, start in enumerate(range(0, len(note), _FIELD)):
         image.SetMetaData(f"{_KEY}-{number:04d}", f"<{note[start : start + _FIELD]}>")  # so that no blank at the end is cut
     try:

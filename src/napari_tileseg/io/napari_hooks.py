@@ -78,8 +78,8 @@ def layer_data(volume: Volume) -> list[LayerData]:
     """Return the layers that show a volume: one, or one for each channel that is no colour of an RGB image.
 
     A viewer slices along stored axes. Where these are turned against the world (sagittal slices, say), they are
-    put in the order of the world's; ``metadata["tileseg_volume"]["nifti"]["order"]`` says how, so that labels can
-    be saved as the file was stored.
+    put in the order of the world's; ``metadata["tileseg_volume"]["order"]`` (NIfTI: ``["nifti"]["order"]``) says how, so that
+    labels can be saved as the file was stored.
     """
     kind = "labels" if volume.metadata.get("labels") and volume.dtype.kind in "biu" else "image"
     volume = _upright(volume)
@@ -98,9 +98,13 @@ def _upright(volume: Volume) -> Volume:
     if order == tuple(range(volume.ndim)):
         return volume
     metadata = dict(volume.metadata)
-    if "nifti" in metadata and volume.spatial_axes == "ZYX":
+    if volume.spatial_axes == "ZYX":
         first = volume.axes.index("Z")
-        metadata["nifti"] = {**metadata["nifti"], "order": [axis - first for axis in order[first : first + 3]]}
+        shown = [axis - first for axis in order[first : first + 3]]
+        if "nifti" in metadata:
+            metadata["nifti"] = {**metadata["nifti"], "order": shown}
+        else:
+            metadata["order"] = shown
     return replace(reindexed(volume, order), metadata=metadata)
 
 

@@ -12,7 +12,7 @@ from napari_tileseg.io.ome import annotation
 from napari_tileseg.io.order import ordered
 from napari_tileseg.io.output import blocks, smallest_dtype, survey
 from napari_tileseg.io.segments import KEY, escaped, segment_fields, segments_of
-from napari_tileseg.io.space import xyz_affine, xyz_unit
+from napari_tileseg.io.space import as_stored, xyz_affine, xyz_unit
 from napari_tileseg.io.units import is_length, symbol
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def write_nrrd(
     OutputError
         If the labels are no whole numbers.
     """
-    canonical = ordered(labels, "CTZYX")
+    canonical = as_stored(ordered(labels, "CTZYX"))
     _write(canonical, path, _note(canonical, classes, colors, provenance))
 
 
@@ -63,7 +63,7 @@ def write_seg_nrrd(
     """
     if "T" in labels.axes:
         raise OutputError("A .seg.nrrd holds one moment; these labels have several. Save them as .nrrd or .ome.tif.")
-    canonical = ordered(labels, "CZYX")
+    canonical = as_stored(ordered(labels, "CZYX"))
     if survey(canonical).lowest < 0:
         raise OutputError("A .seg.nrrd holds labels from 0 up; some of these are negative. Save them as .nrrd.")
     fields = segment_fields(segments_of(canonical, classes, colors))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tileseg.errors import InputError
-from napari_tileseg.io.order import ordered
+from napari_tileseg.io.order import ordered, reindexed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.volume import Volume
 
-__all__ = ["axes_affine", "check_grid", "decode_note", "xyz_affine", "xyz_unit"]
+__all__ = ["as_stored", "axes_affine", "check_grid", "decode_note", "xyz_affine", "xyz_unit"]
 
 _SMALLEST, _LARGEST = 1e-12, 1e12
 """Steps between pixels that some unit of length can mean: an atom in metres, a continent in micrometres."""
@@ -61,6 +61,16 @@ def xyz_affine(volume: Volume) -> NDArray[np.float64]:
     world[np.ix_(places, places)] = volume.affine[np.ix_(rows, rows)]
     world[places, 3] = volume.affine[rows, -1]
     return world
+
+
+def as_stored(labels: Volume) -> Volume:
+    """Undo the order in which the axes of a turned grid are shown (`layer_data` notes it)."""
+    shown = list(labels.metadata.get("order") or ())
+    if len(shown) != 3 or labels.spatial_axes != "ZYX":
+        return labels
+    first = labels.axes.index("Z")
+    back = [first + shown.index(axis) for axis in range(3)]
+    return reindexed(labels, (*range(first), *back, *range(first + 3, labels.ndim)))
 
 
 def xyz_unit(volume: Volume) -> str:
