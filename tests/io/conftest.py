@@ -35,7 +35,8 @@ def blank(path: Path, pixels: Any, uid: str, kind: str = CTImageStorage) -> File
     data.SOPClassUID, data.SOPInstanceUID = kind, meta.MediaStorageSOPInstanceUID
     data.PatientName, data.PatientID, data.PatientBirthDate, data.PatientSex = "Doe^Jane", "4711", "19660101", "F"
     data.PatientWeight, data.StudyDescription = "75", "secret"
-    data.StudyInstanceUID, data.SeriesInstanceUID, data.FrameOfReferenceUID = f"{uid}.1", uid, f"{uid}.2"
+    data.StudyInstanceUID = generate_uid(entropy_srcs=["study", uid])
+    data.SeriesInstanceUID, data.FrameOfReferenceUID = uid, generate_uid(entropy_srcs=["frame", uid])
     data.StudyID, data.StudyDate, data.StudyTime, data.AccessionNumber, data.ReferringPhysicianName = "1", "20200101", "120000", "", ""
     data.Modality, data.SeriesNumber, data.SeriesDescription = "CT", 3, "abdomen"
     data.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]

@@ -30,6 +30,9 @@ _WHOLE_BYTES = 2**27
 
 _DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
 _KEY = "napari-tileseg"
+_HEADER = 2**24
+"""Bytes at the start that are looked at."""
+
 _FIELD = 4000
 """Letters of one field of the header: all versions of ITK read so many."""
 
@@ -63,6 +66,10 @@ def read_meta_image(path: Path, *, series: int = 0, level: int = 0, lazy: bool =
     itk = _library(path)
     if series or level:
         raise InputError(f'"{path.name}" holds one image. Choose series 0 and level 0.')
+    with path.open("rb") as stream:
+        start = stream.read(_HEADER).lower()
+    if b"dimsize" not in start or b"elementtype" not in start:  # ITK would tell the terminal
+        raise damaged(path, "MetaImage")
     reader = itk.ImageFileReader()
     reader.SetImageIO("MetaImageIO")
     reader.SetFileName(str(path))
@@ -115,9 +122,7 @@ class _quiet:
 def _unreadable(path: Path, error: RuntimeError) -> InputError:
     text = str(error).lower()
     if "file cannot be read" in text or "no such file" in text:
-        header = path.open("rb").read(4096).lower()
-        if b"dimsize" in header and b"elementdatafile" in header:
-            return InputError(f'"{path.name}" or the file of its voxels ends too early, or is missing. Copy both again.')
+        return InputError(f'"{path.name}" or the file of its voxels ends too early, or is missing. Copy both again.')
     if "zero" in text and "spacing" in text:
         return InputError(f'"{path.name}" gives a pixel size of 0. Correct it in the program that made the file.')
     if "negative spacing" in text or "spacing" in text:
@@ -156,6 +161,11 @@ def _grid(path: Path, reader: Any, axes: str) -> tuple[NDArray[np.float64], tupl
     spacing, origin = np.array(reader.GetSpacing()), np.array(reader.GetOrigin())
     direction = np.array(reader.GetDirection()).reshape(ndim, ndim)
     space = min(ndim, 3)
+    if (spacing < 0).any():
+        axis = "XYZT"[int(np.argmin(spacing))]
+        raise InputError(
+            f'"{path.name}" gives a pixel size of {spacing.min():g} along {axis}. Correct it in the program that made the file.'
+        )
     matrix = np.eye(4)
     matrix[:space, :space] = (direction * spacing)[:space, :space]
     matrix[:space, 3] = origin[:space]

@@ -32,6 +32,9 @@ def read_npy(path: Path, *, series: int = 0, level: int = 0) -> Volume:
     check_readable(path)
     if series or level:
         raise InputError(f'"{path.name}" holds one image. Choose series 0 and level 0.')
+    with path.open("rb") as stream:
+        if stream.read(6) != np.lib.format.MAGIC_PREFIX:
+            raise damaged(path, "NumPy")
     try:
         data = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
@@ -42,9 +45,6 @@ def read_npy(path: Path, *, series: int = 0, level: int = 0) -> Volume:
         raise damaged(path, "NumPy") from error
     except (EOFError, OSError) as error:
         raise damaged(path, "NumPy") from error
-    if not isinstance(data, np.ndarray):
-        data.close()
-        raise InputError(f'"{path.name}" holds several arrays. Save one of them with numpy.save.')
     if data.dtype.kind not in "biuf":
         raise InputError(f'"{path.name}" holds values of type {data.dtype}. Whole and real numbers are accepted.')
     if data.ndim not in _GUESSES:

@@ -183,9 +183,9 @@ def named_by_hand(found: Volume, told: Volume) -> Volume:
     what = noted["classes"][-1] if len(noted["classes"]) > 1 else "label"
     if not names or all(name in (f"{what} {label}", f"label {label}") for label, name in enumerate(names, 1)):
         return replace(told, metadata={**told.metadata, **{key: value for key, value in noted.items() if value}})
-    ours = [_hue(label) for label in range(first, first + len(named["colors"]))]
+    ours = [*noted["colors"], *(_hue(first + index) for index in range(len(noted["colors"]), len(named["colors"])))]
     own = noted["classes"] if noted["classes"][-len(names) :] == names else named["classes"]
-    colors = [] if not noted["colors"] and named["colors"] == ours else named["colors"]
+    colors = noted["colors"] if named["colors"] == ours[: len(named["colors"])] else named["colors"]
     metadata = {key: value for key, value in told.metadata.items() if key != "colors"}
     return replace(told, metadata={**metadata, "classes": own, **({"colors": colors} if colors else {})})
 
