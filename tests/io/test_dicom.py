@@ -9,8 +9,9 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from pydicom import uid
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEGLosslessSV1, JPEGLSLossless, RLELossless, generate_uid
+from pydicom.uid import generate_uid
 
 from napari_tileseg.errors import InputError
 from napari_tileseg.io import count_series, dicom, read_volume, suffix_of
@@ -155,26 +156,81 @@ def test_colours_are_the_last_axis(scan: Callable[..., Path], retag: Callable[..
 
 
 @pytest.mark.parametrize(
-    ("syntax", "encode"),
+    ("syntax", "bits", "encode"),
     [
-        (JPEGLosslessSV1, lambda plane: imagecodecs.ljpeg_encode(plane, bitspersample=16)),
-        (JPEGLSLossless, imagecodecs.jpegls_encode),
+        (uid.JPEGLosslessSV1, 16, lambda plane: imagecodecs.ljpeg_encode(plane, bitspersample=16)),
+        (uid.JPEGLossless, 12, lambda plane: imagecodecs.ljpeg_encode(plane, bitspersample=12)),
+        (uid.JPEGLSLossless, 16, imagecodecs.jpegls_encode),
+        (uid.JPEG2000Lossless, 16, lambda plane: imagecodecs.jpeg2k_encode(plane, codecformat="j2k", reversible=True)),
     ],
 )
-def test_packed_pixels(scan: Callable[..., Path], syntax: str, encode: Callable[[Any], bytes]) -> None:
-    voxels = np.random.default_rng(0).integers(0, 60000, (3, 64, 64)).astype(np.uint16)
+def test_packed_without_loss(scan: Callable[..., Path], syntax: str, bits: int, encode: Callable[[Any], bytes]) -> None:
+    voxels = np.random.default_rng(0).integers(0, 2**bits, (3, 64, 64)).astype(np.uint16)
+    np.testing.assert_array_equal(read_volume(scan(voxels, change=packed(voxels, syntax, bits, encode))).data, voxels)
 
+
+@pytest.mark.parametrize(("syntax", "bits"), [(uid.JPEGBaseline8Bit, 8), (uid.JPEGExtended12Bit, 12)])
+def test_packed_with_loss(scan: Callable[..., Path], syntax: str, bits: int) -> None:
+    ramp = np.linspace(0, 2**bits - 1, 64).astype(np.uint16 if bits > 8 else np.uint8)
+    voxels = np.stack([np.tile(ramp, (64, 1)), np.tile(ramp, (64, 1)).T])
+    encode = lambda plane: imagecodecs.jpeg_encode(plane, level=99, bitspersample=bits)  # noqa: E731
+    found = read_volume(scan(voxels, change=packed(voxels, syntax, bits, encode)))
+    assert np.abs(np.asarray(found.data, np.float64) - voxels).max() < 2**bits / 64
+
+
+def packed(voxels: Any, syntax: str, bits: int, encode: Callable[[Any], bytes]) -> Callable[[Any, int], None]:
     def change(data: Any, index: int) -> None:
         data.PixelData = encapsulate([encode(voxels[index])])
         data["PixelData"].is_undefined_length = True
+        data["PixelData"].VR = "OB"
+        data.BitsStored, data.HighBit = bits, bits - 1
         data.file_meta.TransferSyntaxUID = syntax
 
-    np.testing.assert_array_equal(read_volume(scan(voxels, change=change)).data, voxels)
+    return change
+
+
+def test_palettes_are_resolved(scan: Callable[..., Path]) -> None:
+    indices = phantom(np.uint8, (1, 6, 7)) % 4
+    table = np.array([(0, 10, 20), (255, 0, 7), (3, 200, 9), (90, 91, 92)], np.uint8)
+
+    def change(data: Any, _: int) -> None:
+        data.PhotometricInterpretation, data.Modality = "PALETTE COLOR", "US"
+        for index, name in enumerate(("Red", "Green", "Blue")):
+            setattr(data, f"{name}PaletteColorLookupTableDescriptor", [4, 0, 16])
+            setattr(data, f"{name}PaletteColorLookupTableData", (table[:, index].astype("<u2") * 257).tobytes())
+        del data.ImagePositionPatient, data.ImageOrientationPatient
+
+    volume = read_volume(scan(indices, change=change))
+    assert volume.axes == "YXC"
+    np.testing.assert_array_equal(volume.data, table[indices[0]])
+
+
+def test_frames_of_ultrasound_are_moments(enhanced: Callable[..., Path], retag: Callable[..., None]) -> None:
+    path = enhanced(phantom(np.uint8, (4, 6, 8)))
+    data = pydicom.dcmread(path)
+    del data.SharedFunctionalGroupsSequence, data.PerFrameFunctionalGroupsSequence
+    region = pydicom.Dataset()
+    region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = 3
+    region.PhysicalDeltaX, region.PhysicalDeltaY = 0.02, 0.03
+    data.SequenceOfUltrasoundRegions = pydicom.Sequence([region])
+    data.Modality, data.FrameTime = "US", "40"
+    data.save_as(path)
+    volume = read_volume(path)
+    assert (volume.axes, volume.units) == ("TYX", ("millisecond", "millimeter", "millimeter"))
+    assert volume.spacing == pytest.approx({"T": 40, "Y": 0.3, "X": 0.2})
+    np.testing.assert_array_equal(volume.data, phantom(np.uint8, (4, 6, 8))[::-1])
+
+
+def test_a_deflated_file(scan: Callable[..., Path]) -> None:
+    def change(data: Any, _: int) -> None:
+        data.file_meta.TransferSyntaxUID = uid.DeflatedExplicitVRLittleEndian
+
+    np.testing.assert_array_equal(read_volume(scan(phantom(), change=change)).data, phantom())
 
 
 def test_run_lengths(scan: Callable[..., Path]) -> None:
     def change(data: Any, _: int) -> None:
-        data.compress(RLELossless)
+        data.compress(uid.RLELossless)
 
     np.testing.assert_array_equal(read_volume(scan(phantom(), change=change)).data, phantom())
 
@@ -183,9 +239,19 @@ def test_a_packing_that_nobody_knows_is_named(scan: Callable[..., Path]) -> None
     def change(data: Any, _: int) -> None:
         data.PixelData = encapsulate([b"\0" * 64])
         data["PixelData"].is_undefined_length = True
-        data.file_meta.TransferSyntaxUID = pydicom.uid.MPEG2MPML
+        data.file_meta.TransferSyntaxUID = uid.MPEG2MPML
 
     assert "MPEG2" in refusal(scan(phantom(), change=change))
+
+
+def test_files_without_the_usual_beginning(scan: Callable[..., Path]) -> None:
+    folder = scan(phantom())
+    for path in folder.iterdir():
+        data = pydicom.dcmread(path)
+        data.file_meta = pydicom.dataset.FileMetaDataset()
+        pydicom.dcmwrite(path, data, implicit_vr=True, little_endian=True, enforce_file_format=False)
+        path.write_bytes(path.read_bytes()[132:] if path.read_bytes()[128:132] == b"DICM" else path.read_bytes())
+    np.testing.assert_array_equal(read_volume(folder).data, phantom())
 
 
 # Several series
@@ -210,13 +276,13 @@ def test_series_of_a_folder_are_told_apart(scan: Callable[..., Path]) -> None:
 
 
 def test_localisers_of_other_directions_are_images_of_their_own(scan: Callable[..., Path]) -> None:
-    uid = generate_uid()
-    folder = scan(phantom(), uid=uid)
+    series = generate_uid()
+    folder = scan(phantom(), uid=series)
 
     def turn(data: Any, _: int) -> None:
         data.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
 
-    moved = scan(phantom()[:1], "other", uid=uid, change=turn)
+    moved = scan(phantom()[:1], "other", uid=series, change=turn)
     next(moved.iterdir()).rename(folder / "localiser.dcm")
     assert [read_volume(folder, series=number).shape[0] for number in range(count_series(folder))] == [20, 1]
 

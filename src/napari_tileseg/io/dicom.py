@@ -199,8 +199,6 @@ class _Reader:
 
 def _pixels(frame: Frame) -> NDArray[Any]:
     """Read one plane as it is stored; colours are red, green and blue."""
-    from pydicom.pixels.utils import pixel_array
-
     from napari_tileseg.io.dicom_codecs import install
 
     install()
@@ -209,7 +207,7 @@ def _pixels(frame: Frame) -> NDArray[Any]:
         with quiet():
             if frame.photometric == "PALETTE COLOR":
                 return _by_palette(frame)
-            pixels: NDArray[Any] = pixel_array(path, index=frame.number)
+            pixels = _unpacked(frame)
     except (EOFError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         raise _broken(path) from error
     except (NotImplementedError, RuntimeError) as error:
@@ -222,6 +220,21 @@ def _pixels(frame: Frame) -> NDArray[Any]:
     if pixels.shape != frame.shape:
         raise _broken(path)
     return pixels if frame.real else _bits(pixels, frame)
+
+
+def _unpacked(frame: Frame) -> NDArray[Any]:
+    import pydicom
+    from pydicom.pixels.utils import pixel_array
+
+    pixels: NDArray[Any]
+    try:
+        pixels = pixel_array(frame.file, index=frame.number)
+    except AttributeError:  # what is deflated, or begins otherwise than usual, has to be read whole
+        whole = pydicom.dcmread(frame.file, force=True)
+        if "TransferSyntaxUID" not in whole.file_meta:
+            whole.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
+        pixels = pixel_array(whole, index=frame.number)
+    return pixels
 
 
 def _bits(pixels: NDArray[Any], frame: Frame) -> NDArray[Any]:

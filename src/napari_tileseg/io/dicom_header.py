@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from napari_tileseg.errors import InputError
 from napari_tileseg.io.files import damaged, too_short
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 __all__ = ["SEGMENTATIONS", "Frame", "frames_of", "is_dicom", "quiet"]
@@ -97,12 +99,18 @@ class Frame:
     step: float
 
 
-class quiet(warnings.catch_warnings):
-    """Keep pydicom's warnings about other programs' habits away."""
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        warnings.simplefilter("ignore")
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what pydicom says about other programs' habits away: what matters is raised as one sentence."""
+    logger = logging.getLogger("pydicom")
+    was = logger.disabled
+    logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = was
 
 
 def is_dicom(path: Path) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tileseg.io.dicom_series import holds_dicom
+from napari_tileseg.errors import InputError
+from napari_tileseg.io.dicom_series import holds_dicom, series_in
 from napari_tileseg.io.files import is_zarr
 from napari_tileseg.io.lazy import LazyArray
 from napari_tileseg.io.order import nearest_order, reindexed
@@ -53,6 +56,9 @@ def _read(path: str | Sequence[str]) -> list[LayerData]:
 
 def _read_file(path: str) -> list[LayerData]:
     """Open every image of a file, each with all its resolutions."""
+    found = find_format(path)
+    if found is not None and found.title == "DICOM":
+        return _read_dicom(path)
     first = read_volume(path)
     layers = []
     for series in range(int(first.metadata.get("series", 1))):
@@ -60,6 +66,37 @@ def _read_file(path: str) -> list[LayerData]:
         if "series" in first.metadata:
             shown = [(data, meta | {"name": f"{meta['name']} {series + 1}"}, kind) for data, meta, kind in shown]
         layers += shown
+    return layers
+
+
+_TOGETHER = 2.0
+"""Seconds in which files of one series count as opened together."""
+
+_opened: dict[tuple[Path, ...], float] = {}
+
+
+def _read_dicom(path: str) -> list[LayerData]:
+    """Open every series of a folder, or the one of a file; files of one series that are opened together open it once."""
+    series = series_in(Path(path))
+    together = series[0].files
+    if len(together) > 1 and not Path(path).is_dir() and time.monotonic() - _opened.get(together, -_TOGETHER) < _TOGETHER:
+        _opened[together] = time.monotonic()
+        return [(None,)]  # type: ignore[list-item]  # how a reader says that there is nothing to show
+    layers: list[LayerData] = []
+    lost: list[InputError] = []
+    for number in range(len(series)):
+        try:
+            shown = pyramid_layers(read_volume(path, series=number))
+        except InputError as error:
+            lost.append(error)
+            continue
+        more = f" {number + 1}" if len(series) > 1 else ""
+        layers += [(data, meta | {"name": meta["name"] + more}, kind) for data, meta, kind in shown]
+    if lost and not layers:
+        raise lost[0]
+    for reason in lost:
+        warnings.warn(str(reason), stacklevel=2)
+    _opened[together] = time.monotonic()
     return layers
 
 
