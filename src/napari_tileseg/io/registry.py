@@ -187,7 +187,8 @@ def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0, p
     Parameters
     ----------
     path : path-like
-        OME-TIFF, ImageJ or plain TIFF, OME-Zarr, NIfTI, PNG, JPEG, BMP, or a format of an installed extension.
+        OME-TIFF, ImageJ or plain TIFF, OME-Zarr, NIfTI, NRRD, MetaImage, DICOM (a folder, or one file of a series), NumPy, PNG, JPEG,
+        BMP, a whole slide, or a format of an installed extension.
     series : int
         Which image, in files that hold several.
     level : int
@@ -262,7 +263,8 @@ def write_labels(
     labels : Volume
         Whole numbers; the smallest type that holds them all is written.
     path : path-like
-        ``.ome.tif``, ``.tif``, ``.ome.zarr``, ``.nii``, ``.nii.gz``, ``.png``, or a format of an installed extension;
+        ``.ome.tif``, ``.tif``, ``.ome.zarr``, ``.nii``, ``.nii.gz``, ``.nrrd``, ``.seg.nrrd``, ``.mha``, ``.dcm``, ``.png``, or a format
+        of an installed extension;
         ``image.ome.zarr/labels/name`` puts them into the image's own store.
     classes, colors : iterable of str
         Names of the classes, and ``#rrggbb`` for each but the background.
