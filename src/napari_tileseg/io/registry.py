@@ -31,6 +31,7 @@ __all__ = [
     "BUILTIN",
     "ENTRY_POINTS",
     "Format",
+    "check_fits",
     "check_writable",
     "count_series",
     "find_format",
@@ -64,6 +65,9 @@ class Format:
         does not exist yet. Empty if it cannot be written.
     counter : str
         ``"module:function"``; called as ``function(path)``, returns how many images the file holds. Empty if that is always one.
+    checker : str
+        ``"module:function"``; called as ``function(image)`` before a run, raises OutputError if labels of that image cannot be
+        written. Empty if all can.
     """
 
     title: str
@@ -71,6 +75,7 @@ class Format:
     reader: str = ""
     writer: str = ""
     counter: str = ""
+    checker: str = ""
 
 
 BUILTIN = (
@@ -108,8 +113,20 @@ BUILTIN = (
     Format("BMP", (".bmp",), "napari_tileseg.io.raster:read_raster"),
     Format("NRRD", (".nrrd",), "napari_tileseg.io.nrrd:read_nrrd", "napari_tileseg.io.nrrd_labels:write_nrrd"),
     Format("NRRD with its voxels apart", (".nhdr",), "napari_tileseg.io.nrrd:read_nrrd"),
-    Format("3D Slicer segmentation", (".seg.nrrd",), "napari_tileseg.io.nrrd:read_nrrd", "napari_tileseg.io.nrrd_labels:write_seg_nrrd"),
-    Format("MetaImage", (".mha",), "napari_tileseg.io.meta_image:read_meta_image", "napari_tileseg.io.meta_image:write_meta_image"),
+    Format(
+        "3D Slicer segmentation",
+        (".seg.nrrd",),
+        "napari_tileseg.io.nrrd:read_nrrd",
+        "napari_tileseg.io.nrrd_labels:write_seg_nrrd",
+        checker="napari_tileseg.io.nrrd_labels:check_seg_nrrd",
+    ),
+    Format(
+        "MetaImage",
+        (".mha",),
+        "napari_tileseg.io.meta_image:read_meta_image",
+        "napari_tileseg.io.meta_image:write_meta_image",
+        checker="napari_tileseg.io.meta_image:check_meta_image",
+    ),
     Format("MetaImage with its voxels apart", (".mhd",), "napari_tileseg.io.meta_image:read_meta_image"),
     Format(
         "DICOM",
@@ -117,6 +134,7 @@ BUILTIN = (
         "napari_tileseg.io.dicom:read_dicom",
         "napari_tileseg.io.dicom_seg:write_segmentation",
         "napari_tileseg.io.dicom:count_dicom",
+        "napari_tileseg.io.dicom_seg:check_segmentation",
     ),
     Format("NumPy", (".npy",), "napari_tileseg.io.npy:read_npy"),
 )
@@ -395,6 +413,19 @@ def check_writable(path: str | PathLike[str], *, overwrite: bool = True) -> Path
     _writer(path)
     check_place(path, overwrite=overwrite)
     return path
+
+
+def check_fits(path: str | PathLike[str], image: Volume) -> None:
+    """Say before a run whether the labels of an image could be saved in the format of `path`.
+
+    Raises
+    ------
+    OutputError
+        The sentence that `write_labels` would raise after it.
+    """
+    chosen = find_format(path, purpose="write")
+    if chosen is not None and chosen.checker and not is_label_place(Path(path)):
+        _load(chosen.checker)(image)
 
 
 def _writer(path: Path) -> Callable[..., None]:
