@@ -1,4 +1,4 @@
-"""Arrays in files of their own, and locks that the system takes back with the process."""
+"""Arrays in files of their own."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from napari_tileseg.errors import OutputError
+from napari_tileseg.locks import lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,18 +64,6 @@ def unpacked(stream: Readable) -> tuple[Path, Callable[[], None]]:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return folder / "voxels", lambda: shutil.rmtree(folder, ignore_errors=True)
-
-
-def lock(file: IO[bytes]) -> None:
-    """Take the lock or raise OSError; it ends with the process, however that ends."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _reserve(descriptor: int, size: int) -> None:
