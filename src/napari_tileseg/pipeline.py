@@ -117,6 +117,8 @@ def segment(
     target = _output_path(out)
     predictor = loaded = _predictor(model, options)
     image = as_volume(volume, axes=axes, spec=predictor.spec, partial=options.unreadable == "skip")
+    if target is not None:
+        _check_fits(target, image)
     axis_map = map_axes(image.axes, image.shape, predictor.spec, channels=channels)
     check_dtype(image)
     if (turned := facing(image, predictor.spec)) is not None:
@@ -307,6 +309,12 @@ def _output_path(out: str | Path | NDArray[Any] | None) -> Path | None:
     from napari_tileseg.io import check_writable
 
     return check_writable(out)
+
+
+def _check_fits(target: Path, image: Volume) -> None:
+    from napari_tileseg.io import check_fits
+
+    check_fits(target, image)
 
 
 def _labels_array(
