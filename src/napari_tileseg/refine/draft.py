@@ -1,0 +1,87 @@
+"""``Draft``: an edit in the making. What it changes can be read in it, while the labels stay as they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tileseg.errors import Cancelled
+from napari_tileseg.refine.blocks import Box, blocks, shifted
+from napari_tileseg.refine.delta import Delta, Edit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from napari_tileseg.refine.canvas import Canvas, Place
+    from napari_tileseg.refine.delta import Change
+
+__all__ = ["Draft"]
+
+_LARGE = 1 << 22
+"""Pixels from which on a delta is compressed at once: an edit of a whole volume would be held twice otherwise."""
+
+
+class Draft:
+    """Collects deltas, each made of the labels as the ones before it leave them.
+
+    Parameters
+    ----------
+    canvas : Canvas
+    cancel : callable, optional
+        Asked at each read.
+    """
+
+    def __init__(self, canvas: Canvas, cancel: Callable[[], bool] | None = None) -> None:
+        self.canvas = canvas
+        self._cancel = cancel
+        self._deltas: list[Change] = []
+        self._corners = np.zeros((16, 2, canvas.ndim), np.int64)  # of the deltas, with room for more
+
+    def read(self, place: Place, box: Box) -> NDArray[Any]:
+        """Return a copy of the labels in a box of a place, as they will be; one axis for each along which the place extends.
+
+        Raises
+        ------
+        Cancelled
+        """
+        if self._cancel is not None and self._cancel():
+            raise Cancelled("The step was cancelled. Nothing was changed.")
+        full = place.full(box)
+        values = self.canvas.read(full)
+        for number in self._touching(full):
+            delta = self._deltas[number]
+            first = [max(part.start, at) for part, at in zip(full, delta.start, strict=True)]
+            last = [min(part.stop, part2.stop) for part, part2 in zip(full, delta.box, strict=True)]
+            shared = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
+            values[shifted(shared, [part.start for part in full])] = delta.after[shifted(shared, delta.start)]
+        return values.reshape([part.stop - part.start for part in box])
+
+    def write(self, place: Place, box: Box, before: NDArray[Any], after: NDArray[Any]) -> int:
+        """Take what a box held (from `read`) and what it will hold; return how many pixels differ."""
+        full = place.full(box)
+        shape = [part.stop - part.start for part in full]
+        before, after = before.reshape(shape), after.reshape(shape)
+        pixels = 0
+        for part in blocks(full, self.canvas.chunks if before.size > _LARGE else None, _LARGE):
+            local = shifted(part, [side.start for side in full])
+            delta = Delta.between([side.start for side in part], before[local], after[local])
+            if delta is not None:
+                pixels += delta.pixels
+                self._deltas.append(delta.packed() if before.size >= _LARGE else delta)
+                if len(self._deltas) > len(self._corners):
+                    self._corners = np.concatenate([self._corners, np.zeros_like(self._corners)])
+                self._corners[len(self._deltas) - 1] = delta.start, [side.stop for side in delta.box]
+        return pixels
+
+    def edit(self, tool: str, note: str = "") -> Edit:
+        """Return what was collected."""
+        return Edit(tool, tuple(self._deltas), note)
+
+    def _touching(self, box: Box) -> list[int]:
+        starts, stops = self._corners[: len(self._deltas), 0], self._corners[: len(self._deltas), 1]
+        low = np.array([part.start for part in box])
+        high = np.array([part.stop for part in box])
+        return [int(number) for number in np.flatnonzero(((starts < high) & (stops > low)).all(axis=1))]
