@@ -31,7 +31,7 @@ def test_a_census_counts_every_pixel(labels: NDArray[np.uint8]) -> None:
     found = census(labels, (10, 20, 30))
     assert found.ids.tolist() == sorted(set(labels[labels > 0].tolist()))
     for row, value in enumerate(found.ids):
-        places = (*np.argwhere(labels == value), 10, 20, 30)
+        places = np.argwhere(labels == value) + np.array([10, 20, 30])
         assert found.sizes[row] == len(places)
         np.testing.assert_array_equal(found.first[row], places.min(axis=0))
         np.testing.assert_array_equal(found.stop[row], places.max(axis=0) + 1)

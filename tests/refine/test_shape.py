@@ -86,12 +86,12 @@ def test_growth_and_shrinkage_are_physical(ball: Callable[..., NDArray[np.bool_]
     labels = ball(shape, centre, 8, SPACING).astype(np.uint8)
     canvas = Canvas(labels.copy(), spacing=SPACING, unit="um")
     canvas.apply(grow(canvas, 1, 4.0))
-    wanted = ball(shape, centre, 12, SPACING)
-    assert (canvas.data.astype(bool) != wanted).sum() < 0.06 * wanted.sum()
+    # Centres of pixels are up to a pixel inside of the true surface.
+    inner, outer = ball(shape, centre, 10.5, SPACING), ball(shape, centre, 12, SPACING)
+    assert not (canvas.data.astype(bool) & ~outer).any()
+    assert not (inner & ~canvas.data.astype(bool)).any()
     canvas = Canvas(labels.copy(), spacing=SPACING, unit="um")
     canvas.apply(shrink(canvas, 1, 3.0))
-    wanted = ball(shape, centre, 5, SPACING)
-    # The outermost centres are up to a pixel inside of the true surface.
     inner, outer = ball(shape, centre, 4, SPACING), ball(shape, centre, 6, SPACING)
     assert not (canvas.data.astype(bool) & ~outer).any()
     assert not (inner & ~canvas.data.astype(bool)).any()
@@ -125,7 +125,7 @@ def test_smoothing_takes_spikes_and_fills_dents(ball: Callable[..., NDArray[np.b
     canvas = Canvas(labels)
     canvas.apply(smooth(canvas, 1, 2.0))
     assert not labels[25, 43:].any()
-    assert labels[25, 11:14].all()
+    assert labels[25, 12:14].all()
     assert (labels.astype(bool) != round_one).sum() < 25
 
 
