@@ -167,3 +167,17 @@ def test_no_room_for_a_new_id_is_a_sentence() -> None:
     canvas = Canvas(labels)
     with pytest.raises(OptionsError, match="uint8"):
         split_seeds(canvas, 17, [(4, 1), (7, 1)])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_seeds_anywhere_in_two_unequal_balls_split_them(
+    pair: NDArray[np.uint16], ball: Callable[..., NDArray[np.bool_]], seed: int
+) -> None:
+    """Also where a seed is far from the middle of its part."""
+    random = np.random.default_rng(seed)
+    first, second = ball(pair.shape, (10, 15, 20), 9), ball(pair.shape, (10, 15, 38), 6)
+    points = [tuple(random.choice(np.argwhere(part)).tolist()) for part in (first, second)]
+    canvas = Canvas(pair.copy())
+    canvas.apply(split_seeds(canvas, 8, points))
+    assert (canvas.data[first] == 8).mean() > 0.97
+    assert (canvas.data[second] == 9).mean() > 0.97

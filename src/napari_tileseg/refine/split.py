@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -101,8 +102,8 @@ def split_seeds(
     image : array-like, optional
         On the labels' grid, read by the box; colours along one more, last axis.
     by : {"distance", "image", "scores"}
-        Where parts meet: at the narrowest place; where the image has a valley or, if it is brighter between the seeds than at
-        them, a ridge; where `image`, as scores of the foreground, is lowest.
+        Where parts meet: at the narrowest place; at the strongest edge of the image between them; where `image`, as scores of the
+        foreground, is lowest.
 
     Raises
     ------
@@ -122,20 +123,19 @@ def split_seeds(
     outside = [pixel for pixel, at in zip(pixels, local, strict=True) if not _inside(mask, at)]
     if outside:
         raise InputError(f"The seed at {outside[0]} is not in object {object_id}. Click inside it.")
+    steps = spacing_of(canvas, place)
+    depth = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=steps)[(slice(1, -1),) * mask.ndim]
     if by == "distance":
-        heights = -ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing_of(canvas, place))
-        heights = heights[(slice(1, -1),) * mask.ndim]
+        local = _uphill(depth, local, steps)
+        heights, part = -depth, 0.95
     elif image is None:
         raise InputError(f'Splitting by {"the image" if by == "image" else "scores"} takes an image. Choose one, or split by "distance".')
     else:
-        values = ndimage.gaussian_filter(pixels_of(image, canvas, place, box, grey=True), 1.0)
-        bright = by == "image" and _brighter_between(values, local)
-        heights = values if bright else -values
-    markers = np.zeros(mask.shape, np.int32)
-    for number, at in enumerate(local, 1):
-        if not markers[at]:
-            markers[at] = number
-    seeds = watershed(heights, markers, mask=mask, connectivity=mask.ndim)
+        values, part = pixels_of(image, canvas, place, box, grey=True), 0.5
+        heights = (
+            ndimage.gaussian_gradient_magnitude(values, 1.0, mode="nearest") if by == "image" else -ndimage.gaussian_filter(values, 1.0)
+        )
+    seeds = watershed(heights, _balls(depth, local, steps, part), mask=mask, connectivity=mask.ndim)
     return _parted(draft, piece, block, seeds)
 
 
@@ -198,10 +198,41 @@ def _wall(path: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_
     return wall
 
 
-def _brighter_between(values: NDArray[np.float64], seeds: list[tuple[int, ...]]) -> bool:
-    """Say whether, between the first two seeds, the image rises more above them than it falls below."""
-    first, second = np.array(seeds[0], float), np.array(seeds[1], float)
-    way = np.linspace(first, second, max(int(np.abs(second - first).max()) * 2, 3))
-    profile = ndimage.map_coordinates(values, way.T, order=1)
-    low, high = sorted((profile[0], profile[-1]))
-    return bool(profile.max() - high > low - profile.min())
+def _uphill(depth: NDArray[np.float64], seeds: list[tuple[int, ...]], steps: Sequence[float]) -> list[tuple[int, ...]]:
+    """Move seeds to the middle of their parts; none moves if two would come to the same one."""
+    smooth = ndimage.gaussian_filter(depth, 1.0)
+    moved = []
+    for seed in seeds:
+        at = seed
+        while True:
+            around = tuple(slice(max(index - 1, 0), index + 2) for index in at)
+            best = np.unravel_index(int(smooth[around].argmax()), smooth[around].shape)
+            higher = tuple(int(index) + part.start for index, part in zip(best, around, strict=True))
+            if smooth[higher] <= smooth[at]:
+                break
+            at = higher
+        moved.append(at)
+    for (first, one), (second, other) in itertools.combinations(zip(seeds, moved, strict=True), 2):
+        apart = math.dist([a * step for a, step in zip(one, steps, strict=True)], [b * step for b, step in zip(other, steps, strict=True)])
+        if first != second and apart <= 0.7 * max(float(depth[one]), float(depth[other])):
+            return seeds
+    return moved
+
+
+def _balls(depth: NDArray[np.float64], seeds: list[tuple[int, ...]], steps: Sequence[float], part: float) -> NDArray[np.int32]:
+    """Return a number for each seed, in a ball around it that fills a part of the way to the outline.
+
+    A flood that begins at a single pixel off the middle of its part is late there, and loses it to the other seed's.
+    """
+    markers = np.zeros(depth.shape, np.int32)
+    nearest = np.full(depth.shape, np.inf)
+    grid = np.ogrid[tuple(slice(0, size) for size in depth.shape)]
+    for number, seed in enumerate(seeds, 1):
+        away = sum(((axis - at) * step) ** 2 for axis, at, step in zip(grid, seed, steps, strict=True))
+        relative = np.sqrt(away) / max(part * float(depth[seed]), 1e-9)
+        closer = (relative <= 1) & (relative < nearest)
+        markers[closer] = number
+        nearest[closer] = relative[closer]
+    for number, seed in reversed(list(enumerate(seeds, 1))):
+        markers[seed] = number
+    return markers
