@@ -22,11 +22,11 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "napari_tileseg"
 
 FLOORS = (
-    ("errors", "folders", "units"),
+    ("errors", "folders", "locks", "units"),
     ("models", "volume", "job"),
     ("engine", "io", "measure", "refine"),
     ("image", "provenance", "results", "segmentation"),
-    ("estimation", "execution", "unfinished", "verification"),
+    ("estimation", "execution", "replay", "unfinished", "verification"),
     ("pipeline", "division"),
     ("training", "batch"),
     ("worker",),
@@ -218,6 +218,7 @@ PUBLIC = {
     "__version__",
     "build_network",
     "estimate",
+    "evaluate",
     "from_module",
     "list_models",
     "load_model",

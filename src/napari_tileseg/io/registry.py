@@ -17,6 +17,7 @@ from napari_tileseg.errors import InputError, OutputError
 from napari_tileseg.io.files import readable, stamp, zarr_root
 from napari_tileseg.io.output import check_place, put_in_place
 from napari_tileseg.io.own_labels import check_label_place, is_label_place, write_own_labels
+from napari_tileseg.models.settings import publishable
 from napari_tileseg.volume import Volume
 
 if TYPE_CHECKING:
@@ -196,7 +197,8 @@ def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0, p
         more = {name: True for name, wanted in (("partial", partial), ("lazy", lazy)) if wanted and name in known}
         volume: Volume = reader(path, series=series, level=level, **more)
         # The stamp: so that a run that was interrupted notices when the file is another one. The name goes into files that are text.
-        return replace(volume, name=readable(volume.name), metadata={**volume.metadata, "stamp": stamp(path)})
+        told = {"stamp": stamp(path)} | {key: at for key, at in (("chosen_series", series), ("chosen_level", level)) if at}
+        return replace(volume, name=readable(volume.name), metadata={**volume.metadata, **told})
     except (OSError, MemoryError) as error:
         reason = "it does not fit in memory" if isinstance(error, MemoryError) else (error.strerror or str(error))
         raise InputError(f'"{path.name}" could not be read: {reason}.') from error
@@ -260,11 +262,13 @@ def write_labels(
     """
     path = Path(path)
     if is_label_place(path):
-        write_own_labels(labels, path, classes=tuple(classes), colors=tuple(colors), provenance=provenance, overwrite=overwrite)
+        write_own_labels(
+            labels, path, classes=tuple(classes), colors=tuple(colors), provenance=publishable(provenance), overwrite=overwrite
+        )
         return path
     writer = _writer(path)
     with put_in_place(path, overwrite=overwrite) as temporary:
-        writer(labels, temporary, classes=tuple(classes), colors=tuple(colors), provenance=provenance)
+        writer(labels, temporary, classes=tuple(classes), colors=tuple(colors), provenance=publishable(provenance))
     return path
 
 
@@ -301,7 +305,7 @@ def write_scores(
     grid[1:, 1:] = affine
     image = Volume(scores, f"C{axes}", grid, ("pixel", *units), volume.name, tuple(names))
     with put_in_place(path, overwrite=overwrite) as temporary:
-        _load("napari_tileseg.io.tiff_labels:write_scores_tiff")(image, temporary, provenance=provenance)
+        _load("napari_tileseg.io.tiff_labels:write_scores_tiff")(image, temporary, provenance=publishable(provenance))
     return path
 
 
@@ -337,7 +341,9 @@ def write_uncertainty(
         if name.endswith((".nii", ".nii.gz")):
             _load("napari_tileseg.io.medical:write_nifti_map")(image, temporary)
         else:
-            _load("napari_tileseg.io.tiff_labels:write_scores_tiff")(image, temporary, provenance=provenance, what="Uncertainty")
+            _load("napari_tileseg.io.tiff_labels:write_scores_tiff")(
+                image, temporary, provenance=publishable(provenance), what="Uncertainty"
+            )
     return path
 
 

@@ -20,7 +20,7 @@ from napari_tileseg.widgets.dialogs import KEYS, TextDialog, copy_text
 from napari_tileseg.widgets.states import Action, Message
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pydantic import BaseModel
 
@@ -81,8 +81,11 @@ class Deeds(QObject):
         """Show a model's card."""
         TextDialog(spec.label, card(spec.name), markdown=True, parent=self._dock).show()
 
-    def show_details(self) -> None:
-        """Show what the run was."""
+    def show_details(self, provenance: Mapping[str, Any] | None = None) -> None:
+        """Show what the run was, or what a provenance says of an earlier one."""
+        if provenance:
+            TextDialog("Details", details_text(provenance), parent=self._dock).show()
+            return
         dialog = TextDialog("Details", details_text(self._session.provenance), deeds=DEEDS, parent=self._dock)
         dialog.chosen.connect(self._on_deed)
         dialog.show()

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 from napari_tileseg.errors import TileSegError
 from napari_tileseg.models.registry import list_models
+from napari_tileseg.widgets.again import made_with, order_again, provenance_of
 from napari_tileseg.widgets.bridge import Bridge
 from napari_tileseg.widgets.choices import pick_model
 from napari_tileseg.widgets.deeds import Deeds
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import napari
+    from napari.layers import Layer
     from qtpy.QtGui import QShowEvent
 
     from napari_tileseg.models.spec import ModelSpec
@@ -80,6 +82,7 @@ class SegmentWidget(QWidget):
         self._asked = 0
         self._picked = False
         self._told: Message | None = None
+        self._earlier: dict[str, Any] = {}
         self._pause = QTimer(self)
         self._pause.setSingleShot(True)
         self._pause.setInterval(_PAUSE)
@@ -176,13 +179,26 @@ class SegmentWidget(QWidget):
             chosen = active if isinstance(active, Image) else images[0] if images else None
         self.form.set_images(images, chosen)
         self._on_image()
+        self._offer_again(active)
 
     def _on_active(self) -> None:
         active = self.viewer.layers.selection.active
+        self._offer_again(active)
         ours = self.session.result is not None and active in (self.session.result.scores, self.session.result.uncertainty)
         if isinstance(active, Image) and not ours and active is not self.image and self.form.image.choose(active):
             return  # the combo box tells of the change itself
         self._on_change()
+
+    def _offer_again(self, layer: Layer | None) -> None:
+        """Tell how the active labels were made, if they are not those of the run that the dock shows anyway."""
+        result = self.session.result
+        shown = result is not None and any(layer is ours for ours in result.layers)
+        earlier = {} if layer is None or shown else provenance_of(layer)
+        if earlier and layer is not None:
+            self._on_told(Message("info", made_with(layer, earlier), (Action.LIKE_THIS, Action.DETAILS)))
+        elif self._earlier and self._told is not None and Action.LIKE_THIS in self._told.links:
+            self._told = None
+        self._earlier = earlier
 
     def _on_image(self) -> None:
         """Take the model that fits another image."""
@@ -212,6 +228,8 @@ class SegmentWidget(QWidget):
             self.form.about.setText(" ".join(part for part in (spec.description, f"{spec.licence}." if spec.licence else "") if part))
             if name != self._shown[1]:
                 self.form.options.set_spec(spec)
+                if spec.output == "anomaly":
+                    self.form.keep_scores.setChecked(True)  # the map is what one looks at
         self._shown = (layer, name)
         self.form.set_axes(self._memory(layer).axes.get(name) or facts_of(layer).guess(spec) if layer is not None else "")
         self._forget_other_run()
@@ -314,7 +332,8 @@ class SegmentWidget(QWidget):
             Action.EDIT: self.session.edit_region,
             Action.PUT_BACK: self.session.put_back,
             Action.SAVE: self.deeds.save,
-            Action.DETAILS: self.deeds.show_details,
+            Action.DETAILS: lambda: self.deeds.show_details(self._earlier),
+            Action.LIKE_THIS: self.run_like_earlier,
             Action.HELP: self._help,
             Action.COPY: self.deeds.copy_details,
             Action.SMALLER: self.use_smaller_window,
@@ -330,14 +349,29 @@ class SegmentWidget(QWidget):
         """Open a bundled image."""
         self.viewer.open_sample(PLUGIN, SAMPLE)
 
+    def run_like_earlier(self) -> None:
+        """Do again what the active labels were made by; what will not be as it was is said first.
+
+        Raises
+        ------
+        TileSegError
+            If the model or the image is not here.
+        """
+        order, notes = order_again(self.viewer, self._earlier)
+        self._told = None
+        self.session.docks.watch(self)
+        self.session.start(order)
+        if notes:
+            self._on_told(Message("warning", " ".join(notes)))
+
     def use_smaller_window(self) -> None:
         """Halve the window, as far as the model allows, and start again."""
         order = self.session.order
         if order is None:
             return
         window = order.job.options.window or order.spec.window
-        step = order.spec.multiple_of
-        self.form.options.set_window(", ".join(str(max(step, size // 2 // step * step)) for size in window))
+        halves = [max(step, size // 2 // step * step) for size, step in zip(window, order.spec.multiples, strict=True)]
+        self.form.options.set_window(", ".join(map(str, halves)))
         self._restart()
 
     def use_cpu(self) -> None:
