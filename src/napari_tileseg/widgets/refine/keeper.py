@@ -1,0 +1,277 @@
+"""``Keeper``: puts steps on the disk as they are made, and finds those of a program that ended by force."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import uuid
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject, QTimer
+
+from napari_tileseg.errors import TileSegError
+from napari_tileseg.refine.autosave import EditJournal, identity, journal_folder, recover
+from napari_tileseg.widgets.bridge import Bridge
+from napari_tileseg.widgets.late import Late
+from napari_tileseg.widgets.refine.claims import Claim, claim
+from napari_tileseg.widgets.states import Message
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari.layers import Labels
+
+    from napari_tileseg.refine.autosave import Recovered
+    from napari_tileseg.refine.delta import Edit
+    from napari_tileseg.widgets.refine.session import RefineSession
+    from napari_tileseg.widgets.refine.work import Work
+
+__all__ = ["Keeper"]
+
+_LOG = logging.getLogger(__name__)
+
+_WAIT = 2000
+"""Milliseconds after a step until it is written; more steps meanwhile do not put it off."""
+
+_SUFFIX = ".edits"
+
+_COPIED = 1 << 30
+"""Labels up to this many bytes are kept with their steps, so that nothing else is needed to recover them."""
+
+
+@dataclass(eq=False)
+class _Kept:
+    """The journal of one layer's steps."""
+
+    journal: EditJournal
+    claim: Claim
+    path: Path
+    written: float | None = None
+    """When the newest step was put on the disk; None while one is not there."""
+    writing: bool = False
+
+
+class Keeper(QObject):
+    """Keeps the steps of a session's layers.
+
+    Parameters
+    ----------
+    session : RefineSession
+    """
+
+    def __init__(self, session: RefineSession) -> None:
+        super().__init__(session)
+        self._session = session
+        self._kept: dict[Work, _Kept] = {}
+        self._found: list[tuple[Path, Recovered, Claim]] = []
+        self._looked = False
+        self._bridge = Bridge(self)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_WAIT)
+        self._timer.timeout.connect(self._flush)
+
+    # -- keeping ---------------------------------------------------------------------------------------------------
+
+    def keeps(self, work: Work) -> bool:
+        """Whether the steps of a layer need a journal: labels on the disk are changed there at once."""
+        return isinstance(work.layer.data, np.ndarray) and not isinstance(work.layer.data, np.memmap)
+
+    def follow(self, work: Work) -> None:
+        """Keep the steps of a layer from now on."""
+        if not self.keeps(work):
+            return
+        try:
+            folder = journal_folder()
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f"{uuid.uuid4().hex}{_SUFFIX}"
+            held = claim(path)
+        except OSError as error:
+            self._session.tell(Message("warning", f"Steps cannot be kept on the disk ({error.strerror or error}). Save often."))
+            return
+        if held is None:
+            return
+        journal = EditJournal(path, work.canvas, facts=_facts(work.layer), keep_base=work.layer.data.nbytes <= _COPIED)
+        self._kept[work] = _Kept(journal, held, path)
+
+    def note(self, work: Work, edit: Edit, way: str) -> None:
+        """Take a step; it is written within seconds."""
+        kept = self._kept.get(work)
+        if kept is None:
+            return
+        match way:
+            case "undone":
+                kept.journal.undone()
+            case "redone":
+                kept.journal.redone()
+            case _:
+                kept.journal.add(edit)
+        kept.written = None
+        if not self._timer.isActive():
+            self._timer.start()
+
+    def age(self, work: Work) -> float | None:
+        """Return the seconds since the newest step was put on the disk; None while one is not there."""
+        kept = self._kept.get(work)
+        return None if kept is None or kept.written is None else time.monotonic() - kept.written
+
+    def saved(self, work: Work) -> None:
+        """Forget the steps of a layer that was saved; those made from now on are kept anew."""
+        self.leave(work, remove=True)
+        self.follow(work)
+
+    def leave(self, work: Work, *, remove: bool = False) -> None:
+        """Keep the steps of a layer no more; what is on the disk stays there unless none of it counts any more."""
+        kept = self._kept.pop(work, None)
+        if kept is None:
+            return
+        try:
+            kept.journal.close(remove=remove or not work.count)
+        except (TileSegError, OSError):
+            _LOG.warning("the last steps could not be kept", exc_info=True)
+        kept.claim.release()
+
+    def close(self) -> None:
+        """Write what is not written yet: the viewer is gone."""
+        self._timer.stop()
+        self._bridge.close()
+        for work in list(self._kept):
+            self.leave(work)
+        for _, _, held in self._found:
+            held.release()
+        self._found.clear()
+
+    def flush(self) -> None:
+        """Put everything on the disk now."""
+        for kept in self._kept.values():
+            kept.journal.flush()
+            kept.written = time.monotonic()
+
+    def _flush(self) -> None:
+        for kept in list(self._kept.values()):
+            if kept.written is None and not kept.writing and kept.journal.waiting:
+                kept.writing = True
+                self._bridge.background(kept.journal.flush, partial(self._on_flushed, kept))
+
+    def _on_flushed(self, kept: _Kept, answer: Any) -> None:
+        kept.writing = False
+        if isinstance(answer, Exception):
+            self._session.tell(Message("warning", f"The last steps could not be kept on the disk: {answer}"))
+            self._timer.start()
+        elif kept.journal.waiting:
+            self._timer.start()
+        else:
+            kept.written = time.monotonic()
+            self._session.refresh_time()
+
+    # -- recovering ------------------------------------------------------------------------------------------------
+
+    def look_once(self) -> None:
+        """Look in another thread for steps that a program has left behind; the first time only."""
+        if self._looked:
+            return
+        self._looked = True
+        self._bridge.background(_left_behind, Late(self, "_on_found"))  # type: ignore[arg-type]  # any Qt object will do
+
+    def _on_found(self, answer: Any) -> None:
+        if isinstance(answer, Exception):
+            _LOG.warning("steps of an earlier program could not be looked for", exc_info=answer)
+            return
+        self._found = answer
+        self._tell()
+
+    def keep(self) -> None:
+        """Do the recovered steps again: on the labels if they are open, else on a copy that was kept with them."""
+        found, self._found = self._found, []
+        missing: list[str] = []
+        for path, recovered, held in found:
+            layer = self._layer_for(recovered)
+            if layer is None:
+                missing.append(str(recovered.facts.get("name", "labels")))
+                self._found.append((path, recovered, held))
+                continue
+            self._session.choose(layer)
+            if all(self._session.do(edit) for edit in recovered.edits):
+                self.flush()
+                held.release()
+                path.unlink(missing_ok=True)
+        self._tell()
+        if missing:
+            names = ", ".join(f'"{name}"' for name in missing)
+            self._session.tell(Message("warning", f"The labels {names} were too large to be kept. Open them, and choose Keep again."))
+
+    def discard(self) -> None:
+        """Delete the recovered steps."""
+        found, self._found = self._found, []
+        for path, _, held in found:
+            held.release()
+            path.unlink(missing_ok=True)
+        self._tell()
+
+    def _tell(self) -> None:
+        self._session.show_recovered(sum(len(recovered.edits) for _, recovered, _ in self._found))
+
+    def _layer_for(self, recovered: Recovered) -> Labels | None:
+        from napari.layers import Labels
+
+        viewer = self._session.viewer
+        if viewer is None:
+            return None
+        for layer in viewer.layers:
+            plain = isinstance(layer, Labels) and not layer.multiscale
+            if plain and recovered.edits and identity(layer.data) == recovered.labels:
+                return layer
+        if recovered.base is None:
+            return None
+        layer = _layer_of(recovered)
+        viewer.add_layer(layer)
+        return layer
+
+
+def _left_behind() -> list[tuple[Path, Recovered, Claim]]:
+    """Return the journals that no living program writes."""
+    found = []
+    folder = journal_folder()
+    for path in sorted(folder.glob(f"*{_SUFFIX}"), key=lambda path: path.stat().st_mtime) if folder.is_dir() else ():
+        held = claim(path)
+        if held is None:
+            continue
+        try:
+            recovered = recover(path)
+        except TileSegError:
+            _LOG.warning("%s holds no steps", path, exc_info=True)
+            recovered = None
+        if recovered is not None and recovered.edits:
+            found.append((path, recovered, held))
+        else:
+            held.release()
+    return found
+
+
+def _facts(layer: Labels) -> dict[str, Any]:
+    """Return what a layer is made of besides its labels, fit for JSON."""
+    features = {name: column.tolist() for name, column in layer.features.items()} if len(layer.features) < 1 << 16 else {}
+    facts = {
+        "name": layer.name,
+        **{name: np.asarray(getattr(layer, name)).tolist() for name in ("scale", "translate", "rotate", "shear")},
+        "affine": np.asarray(layer.affine.affine_matrix).tolist(),
+        "units": [str(unit) for unit in layer.units],
+        "axis_labels": list(layer.axis_labels),
+        "features": features,
+        "metadata": {name: layer.metadata[name] for name in ("tileseg", "tileseg_volume") if name in layer.metadata},
+    }
+    kept: dict[str, Any] = json.loads(json.dumps(facts, default=str))
+    return kept
+
+
+def _layer_of(recovered: Recovered) -> Labels:
+    from napari.layers import Labels
+
+    facts = dict(recovered.facts)
+    features = facts.pop("features", None)
+    assert recovered.base is not None  # asked before
+    return Labels(np.array(recovered.base), **facts, features=features or None)
