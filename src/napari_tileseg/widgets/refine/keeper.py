@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
-import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.layers import Labels
 from qtpy.QtCore import QObject, QTimer
 
 from napari_tileseg.errors import TileSegError
-from napari_tileseg.refine.autosave import EditJournal, identity, journal_folder, recover
+from napari_tileseg.refine.autosave import EditJournal, abandoned, journal_path, recover
+from napari_tileseg.refine.canvas import Canvas
 from napari_tileseg.widgets.bridge import Bridge
 from napari_tileseg.widgets.late import Late
-from napari_tileseg.widgets.refine.claims import Claim, claim
 from napari_tileseg.widgets.states import Message
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari.layers import Labels
+    from numpy.typing import NDArray
 
     from napari_tileseg.refine.autosave import Recovered
     from napari_tileseg.refine.delta import Edit
@@ -37,22 +38,57 @@ _LOG = logging.getLogger(__name__)
 _WAIT = 2000
 """Milliseconds after a step until it is written; more steps meanwhile do not put it off."""
 
-_SUFFIX = ".edits"
-
 _COPIED = 1 << 30
 """Labels up to this many bytes are kept with their steps, so that nothing else is needed to recover them."""
 
 
 @dataclass(eq=False)
 class _Kept:
-    """The journal of one layer's steps."""
+    """The journal of one layer's steps; it is begun in another thread with the first of them."""
 
-    journal: EditJournal
-    claim: Claim
     path: Path
+    facts: dict[str, Any]
+    journal: EditJournal | None = None
+    moves: list[tuple[str, Edit]] = field(default_factory=list)
+    """What was done before there is a journal."""
     written: float | None = None
     """When the newest step was put on the disk; None while one is not there."""
     writing: bool = False
+    _made: EditJournal | None = None
+
+    def take(self, way: str, edit: Edit) -> None:
+        """Take a step in."""
+        self.written = None
+        if self.journal is None:
+            self.moves.append((way, edit.packed()))
+        elif way == "undone":
+            self.journal.undone()
+        elif way == "redone":
+            self.journal.redone()
+        else:
+            self.journal.add(edit)
+
+    def begin(self, canvas: Canvas) -> None:
+        """Begin the journal with labels as they were before the first step, and put every step since into it.
+
+        Where they are too large to be kept, it was begun before.
+        """
+        if self.journal is not None:
+            return
+        base = np.array(canvas.data)  # steps may be made meanwhile: what they change is put back below
+        moves = list(self.moves)
+        _put_back(base, [edit for way, edit in moves if way == "done"])
+        before = Canvas(base, spacing=canvas.spacing, space=canvas.space, unit=canvas.unit)
+        journal = EditJournal(self.path, before, facts=self.facts, keep_base=True)
+        self._made = journal
+
+    def begun(self) -> None:
+        """Go on with the journal that was begun; in Qt's thread, where steps are made."""
+        if self.journal is None:
+            self.journal, moves = self._made, self.moves
+            self.moves = []
+            for way, edit in moves:
+                self.take(way, edit)
 
 
 class Keeper(QObject):
@@ -67,7 +103,7 @@ class Keeper(QObject):
         super().__init__(session)
         self._session = session
         self._kept: dict[Work, _Kept] = {}
-        self._found: list[tuple[Path, Recovered, Claim]] = []
+        self._found: list[tuple[Path, Recovered]] = []
         self._looked = False
         self._bridge = Bridge(self)
         self._timer = QTimer(self)
@@ -83,34 +119,18 @@ class Keeper(QObject):
 
     def follow(self, work: Work) -> None:
         """Keep the steps of a layer from now on."""
-        if not self.keeps(work):
-            return
-        try:
-            folder = journal_folder()
-            folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"{uuid.uuid4().hex}{_SUFFIX}"
-            held = claim(path)
-        except OSError as error:
-            self._session.tell(Message("warning", f"Steps cannot be kept on the disk ({error.strerror or error}). Save often."))
-            return
-        if held is None:
-            return
-        journal = EditJournal(path, work.canvas, facts=_facts(work.layer), keep_base=work.layer.data.nbytes <= _COPIED)
-        self._kept[work] = _Kept(journal, held, path)
+        if self.keeps(work):
+            layer = work.layer
+            kept = self._kept[work] = _Kept(journal_path(layer.name), _facts(layer))
+            if layer.data.nbytes > _COPIED:
+                kept.journal = EditJournal(kept.path, work.canvas, facts=kept.facts)
 
     def note(self, work: Work, edit: Edit, way: str) -> None:
         """Take a step; it is written within seconds."""
         kept = self._kept.get(work)
         if kept is None:
             return
-        match way:
-            case "undone":
-                kept.journal.undone()
-            case "redone":
-                kept.journal.redone()
-            case _:
-                kept.journal.add(edit)
-        kept.written = None
+        kept.take(way, edit)
         if not self._timer.isActive():
             self._timer.start()
 
@@ -130,10 +150,13 @@ class Keeper(QObject):
         if kept is None:
             return
         try:
-            kept.journal.close(remove=remove or not work.count)
+            if kept.moves and work.count and not remove:
+                kept.begin(work.canvas)
+                kept.begun()
+            if kept.journal is not None:
+                kept.journal.close(remove=remove or not work.count)
         except (TileSegError, OSError):
             _LOG.warning("the last steps could not be kept", exc_info=True)
-        kept.claim.release()
 
     def close(self) -> None:
         """Write what is not written yet: the viewer is gone."""
@@ -141,29 +164,41 @@ class Keeper(QObject):
         self._bridge.close()
         for work in list(self._kept):
             self.leave(work)
-        for _, _, held in self._found:
-            held.release()
         self._found.clear()
 
     def flush(self) -> None:
-        """Put everything on the disk now."""
-        for kept in self._kept.values():
-            kept.journal.flush()
-            kept.written = time.monotonic()
+        """Put everything on the disk now.
+
+        Raises
+        ------
+        OutputError
+            If the disk refuses.
+        """
+        for work, kept in self._kept.items():
+            if kept.written is None and (kept.moves or kept.journal is not None):
+                kept.begin(work.canvas)
+                kept.begun()
+                if kept.journal is not None:
+                    kept.journal.flush()
+                kept.written = time.monotonic()
 
     def _flush(self) -> None:
-        for kept in list(self._kept.values()):
-            if kept.written is None and not kept.writing and kept.journal.waiting:
+        for work, kept in self._kept.items():
+            if kept.written is None and not kept.writing and (kept.moves or (kept.journal is not None and kept.journal.waiting)):
                 kept.writing = True
-                self._bridge.background(kept.journal.flush, partial(self._on_flushed, kept))
+                make = kept.journal.flush if kept.journal is not None else partial(kept.begin, work.canvas)
+                self._bridge.background(make, partial(self._on_flushed, kept))
 
     def _on_flushed(self, kept: _Kept, answer: Any) -> None:
         kept.writing = False
         if isinstance(answer, Exception):
             self._session.tell(Message("warning", f"The last steps could not be kept on the disk: {answer}"))
             self._timer.start()
-        elif kept.journal.waiting:
-            self._timer.start()
+            return
+        if kept.journal is None:
+            kept.begun()
+        if kept.journal is not None and kept.journal.waiting:
+            self._flush()
         else:
             kept.written = time.monotonic()
             self._session.refresh_time()
@@ -188,17 +223,18 @@ class Keeper(QObject):
         """Do the recovered steps again: on the labels if they are open, else on a copy that was kept with them."""
         found, self._found = self._found, []
         missing: list[str] = []
-        for path, recovered, held in found:
+        for path, recovered in found:
             layer = self._layer_for(recovered)
             if layer is None:
                 missing.append(str(recovered.facts.get("name", "labels")))
-                self._found.append((path, recovered, held))
+                self._found.append((path, recovered))
                 continue
             self._session.choose(layer)
-            if all(self._session.do(edit) for edit in recovered.edits):
+            if self._session.work is not None and all(self._session.do(edit) for edit in recovered.edits):
                 self.flush()
-                held.release()
                 path.unlink(missing_ok=True)
+            else:
+                self._found.append((path, recovered))
         self._tell()
         if missing:
             names = ", ".join(f'"{name}"' for name in missing)
@@ -207,23 +243,20 @@ class Keeper(QObject):
     def discard(self) -> None:
         """Delete the recovered steps."""
         found, self._found = self._found, []
-        for path, _, held in found:
-            held.release()
-            path.unlink(missing_ok=True)
+        for path, _ in found:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
         self._tell()
 
     def _tell(self) -> None:
-        self._session.show_recovered(sum(len(recovered.edits) for _, recovered, _ in self._found))
+        self._session.show_recovered(sum(len(recovered.edits) for _, recovered in self._found))
 
     def _layer_for(self, recovered: Recovered) -> Labels | None:
-        from napari.layers import Labels
-
         viewer = self._session.viewer
         if viewer is None:
             return None
         for layer in viewer.layers:
-            plain = isinstance(layer, Labels) and not layer.multiscale
-            if plain and recovered.edits and identity(layer.data) == recovered.labels:
+            if isinstance(layer, Labels) and not layer.multiscale and recovered.fits(layer.data):
                 return layer
         if recovered.base is None:
             return None
@@ -232,24 +265,28 @@ class Keeper(QObject):
         return layer
 
 
-def _left_behind() -> list[tuple[Path, Recovered, Claim]]:
-    """Return the journals that no living program writes."""
+def _left_behind() -> list[tuple[Path, Recovered]]:
+    """Return the journals of programs that have ended without saving; those in which all was undone go."""
     found = []
-    folder = journal_folder()
-    for path in sorted(folder.glob(f"*{_SUFFIX}"), key=lambda path: path.stat().st_mtime) if folder.is_dir() else ():
-        held = claim(path)
-        if held is None:
-            continue
+    for path in abandoned():
         try:
             recovered = recover(path)
         except TileSegError:
-            _LOG.warning("%s holds no steps", path, exc_info=True)
-            recovered = None
-        if recovered is not None and recovered.edits:
-            found.append((path, recovered, held))
+            _LOG.warning("%s cannot be recovered", path, exc_info=True)
+            continue
+        if recovered.edits:
+            found.append((path, recovered))
         else:
-            held.release()
+            path.unlink(missing_ok=True)
     return found
+
+
+def _put_back(labels: NDArray[Any], edits: list[Edit]) -> None:
+    """Give every pixel that edits have changed the value that it had before all of them, whichever of them the array has seen."""
+    for edit in reversed(edits):
+        for delta in reversed(edit.deltas):
+            part, changed = labels[delta.box], delta.changed
+            part[changed] = delta.before[changed]
 
 
 def _facts(layer: Labels) -> dict[str, Any]:
@@ -269,8 +306,6 @@ def _facts(layer: Labels) -> dict[str, Any]:
 
 
 def _layer_of(recovered: Recovered) -> Labels:
-    from napari.layers import Labels
-
     facts = dict(recovered.facts)
     features = facts.pop("features", None)
     assert recovered.base is not None  # asked before

@@ -82,10 +82,11 @@ class Mouse:
         """Move the view while the key is held."""
         layer.mouse_pan = True
         yield
-        layer.mouse_pan = not (self._drags and self._layer is layer)
+        held = self._drags and self._layer is layer
+        layer.mouse_pan = not held
 
     def _follow(self, layer: Labels, event: Any) -> Iterator[None]:
-        if event.button != 1 or layer is not self._layer:
+        if event.button != 1 or self._layer is None or layer is not self._layer:
             return
         pans = layer.mouse_pan
         flat = len(event.dims_displayed) == 2
