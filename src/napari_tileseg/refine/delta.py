@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numcodecs.blosc import Blosc
+from numcodecs.blosc import Blosc  # type: ignore[import-untyped]
 
 from napari_tileseg.errors import InputError
 

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["Draft"]
 
 _LARGE = 1 << 22
-"""Pixels from which on a delta is compressed at once: an edit of a whole volume would be held twice otherwise."""
+"""Most pixels of a delta."""
+
+_PLAIN = 1 << 26
+"""Bytes after which deltas are compressed at once: an edit of a whole volume would be held twice otherwise."""
 
 
 class Draft:
@@ -38,6 +41,7 @@ class Draft:
         self.canvas = canvas
         self._cancel = cancel
         self._deltas: list[Change] = []
+        self._bytes = 0
         self._corners = np.zeros((16, 2, canvas.ndim), np.int64)  # of the deltas, with room for more
 
     def read(self, place: Place, box: Box) -> NDArray[Any]:
@@ -70,7 +74,8 @@ class Draft:
             delta = Delta.between([side.start for side in part], before[local], after[local])
             if delta is not None:
                 pixels += delta.pixels
-                self._deltas.append(delta.packed() if before.size >= _LARGE else delta)
+                self._deltas.append(delta.packed() if self._bytes > _PLAIN else delta)
+                self._bytes += delta.nbytes
                 if len(self._deltas) > len(self._corners):
                     self._corners = np.concatenate([self._corners, np.zeros_like(self._corners)])
                 self._corners[len(self._deltas) - 1] = delta.start, [side.stop for side in delta.box]

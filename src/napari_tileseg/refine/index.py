@@ -216,7 +216,7 @@ class ObjectIndex:
             part = np.asarray(self._data[(*box[:axis], slab, *box[axis + 1 :])]) == object_id
             along = np.flatnonzero(part.any(axis=tuple(other for other in range(part.ndim) if other != axis)))
             if len(along):
-                return slab.start + int(along[-1] if last else along[0]) + int(last)
+                return int(slab.start + (along[-1] if last else along[0]) + last)
         raise InputError(f"Object {object_id} is no longer where it was: the labels were changed from elsewhere. Choose them again.")
 
 
