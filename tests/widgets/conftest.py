@@ -211,11 +211,14 @@ def batch(no_leaks: None, make_napari_viewer: Any, qtbot: Any, monkeypatch: pyte
 
 
 @pytest.fixture
-def refine(
-    no_leaks: None, make_napari_viewer: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., RefineDesk]:
-    """Return a function that opens a viewer with the Refine dock; steps are kept in a folder of the test."""
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+def _edits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep edits in a folder of the test."""
+    monkeypatch.setenv("TILESEG_EDITS", str(tmp_path / "edits"))
+
+
+@pytest.fixture
+def refine(no_leaks: None, _edits: None, make_napari_viewer: Any, qtbot: Any) -> Callable[..., RefineDesk]:
+    """Return a function that opens a viewer with the Refine dock."""
 
     def make(*, show: bool = False, viewer: Any = None) -> RefineDesk:
         viewer = viewer or make_napari_viewer(show=show)

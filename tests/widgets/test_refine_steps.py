@@ -12,8 +12,8 @@ from refine_desk import blobs
 
 from napari_tileseg.io import read_volume
 from napari_tileseg.refine.delta import Delta, Edit
-from napari_tileseg.widgets.refine import saving, steps
 from napari_tileseg.widgets.refine import keeper as keeping
+from napari_tileseg.widgets.refine import saving, steps
 from napari_tileseg.widgets.refine.painted import edit_of
 from napari_tileseg.widgets.refine.steps import Steps
 from napari_tileseg.widgets.states import Action
@@ -187,13 +187,11 @@ def test_control_z_undoes_what_came_last(refine: Callable[..., Any], monkeypatch
 def test_steps_are_kept_and_recovered(refine: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeping, "_WAIT", 50)
     here = refine()
-    here.session.keeper._timer.setInterval(50)
     here.add(blobs(), name="cells", scale=(0.5, 0.25), units=("um", "um"))
     here.tool("remove")
     here.click(10, 10)
     here.tool("remove")
     here.paint([(50, 20)], 7)
-    here.click(10, 20) if here.session.state.tool else None
     expected = here.data.copy()
     assert here.session.state.kept is None
     assert here.dock.note.text() == "2 edits, not kept yet."
