@@ -164,6 +164,7 @@ class RefineSession(QObject):
             work.stepped.connect(lambda edit, way, work=work: self._on_step(work, edit, way))
             work.looked.connect(self.looked)
             self.keeper.follow(work)
+            work.when_looked(lambda: None)  # the first click need not wait for it then
         self.work = work
 
     def drop(self, labels: Layer) -> None:
