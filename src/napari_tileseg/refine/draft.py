@@ -51,10 +51,8 @@ class Draft:
         ------
         Cancelled
         """
-        if self._cancel is not None and self._cancel():
-            raise Cancelled("The step was cancelled. Nothing was changed.")
         full = place.full(box)
-        values = self.canvas.read(full)
+        values = self.original(place, box).reshape([part.stop - part.start for part in full])
         for number in self._touching(full):
             delta = self._deltas[number]
             first = [max(part.start, at) for part, at in zip(full, delta.start, strict=True)]
@@ -62,6 +60,17 @@ class Draft:
             shared = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
             values[shifted(shared, [part.start for part in full])] = delta.after[shifted(shared, delta.start)]
         return values.reshape([part.stop - part.start for part in box])
+
+    def original(self, place: Place, box: Box) -> NDArray[Any]:
+        """Return a copy of the labels as they are, without what was drafted.
+
+        Raises
+        ------
+        Cancelled
+        """
+        if self._cancel is not None and self._cancel():
+            raise Cancelled("The step was cancelled. Nothing was changed.")
+        return self.canvas.read(place.full(box)).reshape([part.stop - part.start for part in box])
 
     def write(self, place: Place, box: Box, before: NDArray[Any], after: NDArray[Any]) -> int:
         """Take what a box held (from `read`) and what it will hold; return how many pixels differ."""

@@ -36,6 +36,9 @@ __all__ = [
     "sizes",
 ]
 
+_SLACK = 1e-12
+"""An object's own size, divided by that of a pixel, is neither above nor below its pixels."""
+
 
 def merge(canvas: Canvas, where: Where, *, into: int | None = None) -> Edit:
     """Make one object of several.
@@ -114,13 +117,13 @@ def remove_smaller(canvas: Canvas, size: float, where: Where = None, *, cancel: 
     cancel : callable, optional
         Asked from time to time; True stops it, and nothing is changed.
     """
-    limit = _in_pixels(canvas, size, where)
+    limit = _in_pixels(canvas, size, where) * (1 - _SLACK)
     return _drop(canvas, where, lambda pixels, border: pixels < limit, cancel)
 
 
 def remove_larger(canvas: Canvas, size: float, where: Where = None, *, cancel: Callable[[], bool] | None = None) -> Edit:
     """Remove what is larger than `size`, which is given as for `remove_smaller`."""
-    limit = _in_pixels(canvas, size, where)
+    limit = _in_pixels(canvas, size, where) * (1 + _SLACK)
     return _drop(canvas, where, lambda pixels, border: pixels > limit, cancel)
 
 
@@ -238,7 +241,7 @@ def _pixel_size(canvas: Canvas, scope: Scope) -> float:
 def _in_pixels(canvas: Canvas, size: float, where: Where) -> float:
     if not size >= 0:
         raise OptionsError(f"A size of {size} is not accepted: give a number from 0 up, in {canvas.size_unit}.")
-    return size / _pixel_size(canvas, scope_of(where)) * (1 - 1e-12)  # the size of an object itself, divided, is not above it
+    return size / _pixel_size(canvas, scope_of(where))
 
 
 def _staying(canvas: Canvas, scope: Scope, ids: set[int]) -> set[int]:

@@ -166,7 +166,7 @@ def _grow(
 ) -> set[tuple[Place, int]]:
     """Grow objects inside one box; return those that did."""
     box = grown(part, margin, [draft.canvas.shape[axis] for axis in place.axes])
-    block = draft.read(place, box)
+    block = draft.original(place, box)  # what grew in other boxes does not grow on
     if all(piece.inside is None for piece in pieces):
         ids = np.array([piece.id for piece in pieces], block.dtype)
         seeds = block == ids[0] if len(ids) == 1 else np.isin(block, ids)

@@ -84,7 +84,7 @@ def wand(
 
     def like(values: NDArray[np.float64]) -> NDArray[np.bool_]:
         near = np.abs(values - middle.reshape(middle.shape[len(at) :])) <= tolerance
-        return near.all(axis=-1) if near.ndim > len(at) else near
+        return np.asarray(near.all(axis=-1) if near.ndim > len(at) else near)
 
     def start(box: Box, block: NDArray[Any]) -> NDArray[np.bool_]:
         seeds = np.zeros(block.shape, np.bool_)
