@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,13 +12,22 @@ from app_model.types import KeyBinding
 from napari.layers import Image, Labels, Points, Shapes, Surface, Tracks, Vectors
 from napari.settings import get_settings
 from napari.utils.key_bindings import coerce_keybinding
+from qtpy.QtCore import Qt
 from refine_desk import blobs
 
+from napari_tileseg.errors import Cancelled
+from napari_tileseg.refine.canvas import Canvas
+from napari_tileseg.refine.objects import remove
+from napari_tileseg.refine.scope import Scope
+from napari_tileseg.widgets.refine.cleaning import CLEANINGS, would
 from napari_tileseg.widgets.refine.tools import TOOLS
 from napari_tileseg.widgets.states import Action
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from napari_tileseg.refine.delta import Edit
+    from napari_tileseg.widgets.refine.cleaning import Cleaning
 
 
 def test_without_labels_it_says_where_they_come_from(refine: Callable[..., Any]) -> None:
@@ -128,7 +139,7 @@ def test_a_tool_is_put_away_by_its_button_and_by_napari(refine: Callable[..., An
 def test_keys_take_tools_up_and_escape_puts_them_away(refine: Callable[..., Any]) -> None:
     here = refine()
     here.add(blobs())
-    for tool in TOOLS:
+    for tool in [tool for tool in TOOLS if tool.key]:
         here.press(tool.key)
         assert here.session.state.tool == tool.name
     here.press("G")
@@ -146,8 +157,10 @@ def test_our_keys_are_free_on_labels(make_napari_viewer: Any) -> None:
     for layer in (Image, Labels, Points, Shapes, Surface, Tracks, Vectors):
         taken |= {KeyBinding.validate(str(key)) for key in layer.class_keymap}
     taken |= {KeyBinding.validate(str(key)) for key in [*type(viewer).class_keymap, *viewer.keymap]}
-    for tool in TOOLS:
-        assert coerce_keybinding(tool.key) not in taken, tool
+    ours = [tool.key for tool in TOOLS if tool.key]
+    assert ours == ["G", "K", "Q", "H", "W", "U"]
+    for key in ours:
+        assert coerce_keybinding(key) not in taken, key
     assert coerce_keybinding("Control-Z") in Labels.class_keymap, "this one we take over on purpose"
 
 
@@ -248,3 +261,94 @@ def test_two_docks_show_the_same(refine: Callable[..., Any]) -> None:
     assert other.session is here.session
     other.tool("remove")
     assert here.form.tools["remove"].isChecked()
+
+
+def test_an_outline_snaps_to_the_edge(refine: Callable[..., Any]) -> None:
+    here = refine()
+    image = np.zeros((60, 80), np.float32)
+    image[20:30, 60:75] = 100
+    here.viewer.add_image(image, name="image")
+    here.add(np.zeros((60, 80), np.uint8), name="image_labels")
+    here.tool("outline")
+    here.drag([(18, 58), (18, 76), (32, 77), (31, 58)])
+    found = here.data != 0
+    wanted = image > 0
+    assert (found & wanted).sum() / (found | wanted).sum() > 0.85, here.text
+
+
+def test_clean_up_says_first_what_it_would_do(refine: Callable[..., Any]) -> None:
+    here = refine()
+    here.add(blobs(), scale=(0.5, 0.5), units=("um", "um"))
+    cleanup = here.dock.folds[0]
+    cleanup.open()
+    assert cleanup.unit.text() == "µm²"
+    cleanup.amount.setValue(30)
+    here.until(lambda: cleanup.note.text() == "Would remove 2 of 4 objects.")
+    assert set(np.unique(here.data)) == {0, 1, 2, 3, 4}, "nothing was done yet"
+    here.qtbot.mouseClick(cleanup.apply, Qt.MouseButton.LeftButton)
+    here.settle()
+    assert set(np.unique(here.data)) == {0, 3, 4}
+    assert here.text == "Removed 2 of 4 objects."
+    assert here.layer.metadata["tileseg"]["edits"] == {"remove": 1}
+    here.press("Control-Z")
+    np.testing.assert_array_equal(here.data, blobs())
+
+
+@pytest.mark.parametrize("cleaning", CLEANINGS, ids=lambda item: item.name)
+def test_every_cleaning_works_or_says_why_not(cleaning: Cleaning) -> None:
+    """All entries of Do are called as their functions want it."""
+    labels = blobs()
+    labels[57:59, 2:4] = 1  # a second part
+    image = np.where(blobs() > 0, 100.0, 0.0) + np.random.default_rng(0).normal(size=labels.shape)
+    canvas = Canvas(labels)
+    scope = Scope.selection([3], ()) if cleaning.name == "grow_region" else Scope.volume()
+    edit = cleaning.make(canvas, scope, 2.0, image, lambda: False)
+    assert would(edit).startswith("Would"), edit.note
+    if edit:
+        canvas.apply(edit)
+        canvas.revert(edit)
+    np.testing.assert_array_equal(labels[:55], blobs()[:55])
+
+
+def test_a_slow_tool_can_be_cancelled(refine: Callable[..., Any]) -> None:
+    here = refine()
+    here.add(blobs())
+    began, seen = threading.Event(), threading.Event()
+
+    def slow(cancelled: Any) -> Edit:
+        began.set()
+        while not cancelled():
+            time.sleep(0.005)
+        seen.set()
+        raise Cancelled("stopped")
+
+    here.session.run("Smoothing", slow)
+    assert began.wait(10)
+    assert here.dock.button.text() == "Cancel"
+    assert here.dock.progress.isVisibleTo(here.dock)
+    assert not here.form.tools["merge"].isEnabled()
+    here.qtbot.mouseClick(here.dock.button, Qt.MouseButton.LeftButton)
+    assert seen.wait(10)
+    assert here.text == "Cancelled. Nothing was changed."
+    assert here.form.tools["merge"].isEnabled()
+
+
+def test_what_was_computed_of_older_labels_is_not_done(refine: Callable[..., Any]) -> None:
+    here = refine()
+    here.add(blobs())
+    made, go = threading.Event(), threading.Event()
+
+    def slow(cancelled: Any) -> Edit:
+        edit = remove(here.session.work.canvas, 1)
+        made.set()
+        assert go.wait(10)
+        return edit
+
+    here.session.run("Removing", slow)
+    assert made.wait(10)
+    here.paint([(10, 10)], 7)
+    after = here.data.copy()
+    go.set()
+    here.settle()
+    assert "changed since" in here.text
+    np.testing.assert_array_equal(here.data, after)

@@ -132,14 +132,14 @@ class CleanUp(Fold):
             pixel = canvas.pixel_size if kind == "size" else min(canvas.spacing[axis] for axis in canvas.space)
             symbol = canvas.size_unit if kind == "size" else unit_symbol(canvas.unit)
         blocked = self.amount.blockSignals(True)
-        whole = kind == "label" or (symbol == "px" and pixel == 1)
+        whole = kind == "label" or (kind in ("size", "length") and symbol == "px" and pixel == 1)
         self.amount.setDecimals(0 if whole else 2 if pixel >= 0.01 else 5)
         self.amount.setRange(0, 1e12)
         self.amount.setSingleStep(1 if kind == "label" else pixel * (10 if kind == "size" else 1))
-        start = {"size": 50 * pixel, "length": 2 * pixel, "label": 1}.get(kind, 0)
+        start = {"size": 50 * pixel, "length": 2 * pixel, "label": 1, "times": 2}.get(kind, 0)
         self.amount.setValue(self._amounts.get(cleaning.name, start))
         self.amount.blockSignals(blocked)
-        self.unit.setText(symbol if kind in ("size", "length") else "")
+        self.unit.setText(symbol if kind in ("size", "length") else "SD" if kind == "times" else "")
         self._on_change()
 
     def _on_change(self, *_: Any) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_tileseg.errors import InputError, OptionsError
+from napari_tileseg.refine.contour import snap_outline
 from napari_tileseg.refine.objects import merge, remove
 from napari_tileseg.refine.scope import Scope
 from napari_tileseg.refine.shape import fill_holes
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["Deeds", "SplitBy"]
 
 SplitBy = Literal["distance", "image", "scores"]
+
+_NEAR = 5
+"""Pixels within which a drawn outline looks for an edge."""
 
 _QUICK = 1 << 21
 """Most pixels of the boxes of objects that are changed while the window waits; more are changed in another thread."""
@@ -87,7 +91,10 @@ class Deeds:
         work, tool = self._session.work, self._session.state.tool
         if not complete or work is None or self._session.busy:
             return
-        deed = self._merge_line if tool == "merge" else self._split_line
+        deeds = {"merge": self._merge_line, "split": self._split_line, "outline": self._outline}
+        deed = deeds.get(tool)
+        if deed is None:
+            return
         work.when_looked(lambda: self._session.guarded(lambda: deed(work, points)))
 
     def forget(self) -> None:
@@ -212,20 +219,32 @@ class Deeds:
         counts = [(np.count_nonzero(_values(work.canvas, points) == value), value) for value in ids]
         value = max(counts)[1]  # the one that most of the line lies in
         self.forget()
-        self._make(work, "Splitting", lambda: split_line(work.canvas, value, points.tolist()), [value])
+        normal = self._normal(work)
+        self._make(work, "Splitting", lambda: split_line(work.canvas, value, points.tolist(), normal=normal), [value])
+
+    def _outline(self, work: Work, points: NDArray[np.float64]) -> None:
+        """Make an object of what was drawn around; with Selected or a class, more of the label to paint with."""
+        image = self._pixels("image")
+        distance = _NEAR * min(work.canvas.spacing[axis] for axis in work.canvas.space)
+        value, normal = self._value(work), self._normal(work)
+        self._session.attempt(lambda: snap_outline(work.canvas, image, points.tolist(), value=value, distance=distance, normal=normal))
 
     def _wand(self, work: Work, click: Click) -> None:
         if click.point is None:
             raise InputError("The wand works in a slice. Show the labels in 2D (the button with the square below the layer list).")
         image = self._pixels("image")
-        classes = work.canvas.classes or self._session.act_on == "selected"
-        value = int(work.layer.selected_label) if classes else self.last if click.more else None
+        value = self.last if click.more and self.last else self._value(work)
         cut = self.cut(work) if self._session.act_on != "volume" else None
         make = partial(wand, work.canvas, image, click.point, self.tolerance, value=value, cut=cut)
+
+        def done(edit: Edit) -> Edit:
+            self.last = _given(edit) or self.last
+            return edit
+
         if len(work.canvas.space) == 2 or cut is not None:
-            self._session.attempt(make)
+            self._session.attempt(lambda: done(make()))
         else:
-            self._session.run("Growing the region", lambda _: make())
+            self._session.run("Growing the region", lambda cancelled: done(make(cancel=cancelled)))
 
     def _slices(self, work: Work, click: Click) -> None:
         if not click.value:
@@ -236,6 +255,15 @@ class Deeds:
         axis = cut[0] if cut is not None else work.canvas.space[0]
         at = position_of(work.canvas, click.point or self.looked_at(work))
         self._make(work, "Filling between slices", lambda: interpolate(work.canvas, click.value, axis, at=at), [click.value])
+
+    def _value(self, work: Work) -> int | None:
+        """Return what a new object is called: the label to paint with where that is a class or chosen, else a free one."""
+        chosen = work.canvas.classes or self._session.act_on == "selected"
+        return int(work.layer.selected_label) if chosen else None
+
+    def _normal(self, work: Work) -> int | None:
+        cut = self.cut(work)
+        return cut[0] if cut is not None else None
 
     # -- within ----------------------------------------------------------------------------------------------------
 
@@ -267,6 +295,11 @@ class Deeds:
         if image is None:
             raise OptionsError("No image of the shape of these labels is chosen. Choose it at Image.")
         return image
+
+
+def _given(edit: Edit) -> int:
+    """Return the label that an edit gives; 0 where it gives none."""
+    return max((int(delta.after[delta.changed].max(initial=0)) for delta in edit.deltas), default=0)
 
 
 def _object(value: int) -> int:

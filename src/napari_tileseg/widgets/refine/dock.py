@@ -118,7 +118,8 @@ class RefineWidget(QWidget):
         for fold in self.folds:
             fold.toggled.connect(self.updateGeometry)
         for tool in TOOLS:
-            dock_shortcut(self, tool.key, partial(self.session.toggle, tool.name))
+            if tool.key:
+                dock_shortcut(self, tool.key, partial(self.session.toggle, tool.name))
         for keys in ("Ctrl+Return", "Ctrl+Enter"):
             dock_shortcut(self, keys, self.press)
         dock_shortcut(self, "Ctrl+Z", self.session.undo)

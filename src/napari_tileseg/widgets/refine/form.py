@@ -68,8 +68,10 @@ class RefineForm(QWidget):
         self._places = QGridLayout(self.grid)
         self._places.setContentsMargins(0, 0, 0, 0)
         self._places.setSpacing(4)
+        for column in range(_COLUMNS):
+            self._places.setColumnStretch(column, 1)
         for tool in TOOLS:
-            button = self.add_button(tool.label, f"{tool.sentence} Key: {tool.key}.")
+            button = self.add_button(tool.label, f"{tool.sentence} Key: {tool.key}." if tool.key else tool.sentence)
             button.setCheckable(True)
             button.clicked.connect(lambda _checked=False, name=tool.name: self.tool_pressed.emit(name))
             self.tools[tool.name] = button
@@ -107,7 +109,8 @@ class RefineForm(QWidget):
     def offer(self, labels: Sequence[Layer], images: Sequence[Layer], chosen: Layer | None, image: Layer | None) -> None:
         """List the layers there are; those that are worked on stay chosen."""
         self.labels.fill([(layer.name, layer) for layer in labels], chosen)
-        self.image.fill([("None", None), *((layer.name, layer) for layer in images)], image)
+        none = [("None", None)] if image is None else []
+        self.image.fill([*none, *((layer.name, layer) for layer in images)], image)
 
     def show_tool(self, name: str) -> None:
         """Show which tool is held, and its field."""

@@ -115,7 +115,7 @@ class Keeper(QObject):
 
     def keeps(self, work: Work) -> bool:
         """Whether the steps of a layer need a journal: labels on the disk are changed there at once."""
-        return isinstance(work.layer.data, np.ndarray) and not isinstance(work.layer.data, np.memmap)
+        return isinstance(work.layer.data, np.ndarray)
 
     def follow(self, work: Work) -> None:
         """Keep the steps of a layer from now on."""

@@ -91,7 +91,7 @@ class RefineSession(QObject):
         self.keeper = Keeper(self)
         self.regions = Regions(self)
         self._works: dict[int, Work] = {}
-        self._keys: dict[str, Callable[[], object]] = {tool.key: partial(self.toggle, tool.name) for tool in TOOLS}
+        self._keys: dict[str, Callable[[], object]] = {tool.key: partial(self.toggle, tool.name) for tool in TOOLS if tool.key}
         self._keys |= {"Control-Z": self.undo, "Control-Shift-Z": self.redo, "Escape": self.escape}
         self._bound: Labels | None = None
         self._bridge = Bridge(self)

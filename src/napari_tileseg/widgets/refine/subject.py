@@ -131,12 +131,12 @@ def image_beside(labels: Labels, layers: Sequence[Layer]) -> Image | None:
 def pixels_of(image: Image, labels: Labels) -> Any:
     """Return the image's array where it lies pixel by pixel under the labels; None where it does not.
 
-    A colour image gets its brightness, and one of several channels along the first axis is taken as it is shown.
+    Colours stay along a last axis; of channels along a first one the first is taken.
     """
     data = image.data[0] if image.multiscale else image.data
     shape = tuple(labels.data[0].shape if labels.multiscale else labels.data.shape)
     if tuple(data.shape[: len(shape)]) == shape and (image.rgb or len(data.shape) == len(shape)):
-        return _Grey(data) if image.rgb else data
+        return data
     if len(data.shape) == len(shape) + 1 and tuple(data.shape[1:]) == shape and not image.rgb:
         return data[0]
     return None
@@ -169,17 +169,3 @@ class _Foreground:
         part = np.asarray(self._scores[(slice(self._first, None if self._first else 1), *key)])
         likeliest: NDArray[Any] = part.max(axis=0)
         return likeliest
-
-
-class _Grey:
-    """A colour image as its brightness, computed where it is read."""
-
-    def __init__(self, data: Any) -> None:
-        self._data = data
-        self.shape = tuple(data.shape[:-1])
-        self.dtype = np.dtype(np.float32)
-        self.ndim = len(self.shape)
-
-    def __getitem__(self, key: Any) -> NDArray[np.float32]:
-        part = np.asarray(self._data[key])[..., :3]
-        return np.asarray(part @ np.array([0.299, 0.587, 0.114]), dtype=np.float32)

@@ -38,11 +38,12 @@ TOOLS = (
     Tool("remove", "Remove", "Q", "Remove: click an object."),
     Tool("fill", "Fill", "H", "Fill: click an object to fill its holes."),
     Tool("wand", "Wand", "W", "Wand: click a spot; pixels like it around there become an object."),
+    Tool("outline", "Outline", "", "Outline: draw around an object; the line moves to the edge of the image nearby.", drags=True),
     Tool("slices", "Slices", "U", "Slices: paint an object on some slices, then click it; those between are filled in."),
 )
 
 KEYS = (
-    *((tool.key, tool.sentence.split(":")[0].lower()) for tool in TOOLS),
+    *((tool.key, tool.sentence.split(":")[0].lower()) for tool in TOOLS if tool.key),
     ("Ctrl+Z", "undo: tools and painting, in the order they were made"),
     ("Ctrl+Shift+Z", "redo"),
     ("Space", "hold it to move the view while a tool draws lines"),
