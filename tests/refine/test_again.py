@@ -70,6 +70,18 @@ def test_only_the_inner_box_is_changed_and_objects_go_on_across_its_sides(labels
     assert (canvas.data[10:15, 5:15] == 3).all()
 
 
+def test_large_ids_are_matched_too(scene: Callable[..., NDArray[Any]]) -> None:
+    labels = scene((8, 20, 20), 9, seed=3).astype(np.int64)
+    new = scene((8, 20, 20), 9, seed=4).astype(np.int64)
+    box = tuple(slice(0, size) for size in labels.shape)
+    small, large = labels.copy(), labels * 2**33
+    blend(Canvas(small), box, new).apply(small)
+    blend(Canvas(large), box, new * 2**33).apply(large)
+    np.testing.assert_array_equal(small > 0, large > 0)
+    kept = np.isin(small, labels)
+    np.testing.assert_array_equal(small[kept] * 2**33, large[kept])
+
+
 def test_how_much_must_be_shared_is_a_choice(labels: NDArray[np.uint16]) -> None:
     canvas = Canvas(labels)
     new = np.zeros((40, 40), np.uint8)

@@ -56,6 +56,18 @@ def test_blocks_cover_all_once_and_counts_of_them_add_up(labels: NDArray[np.uint
             np.testing.assert_array_equal(getattr(together, name), getattr(once, name))
 
 
+@given(st.data())
+def test_blocks_of_any_box_follow_the_chunks(data: st.DataObject) -> None:
+    box = tuple(slice(start, start + data.draw(st.integers(1, 9))) for start in data.draw(st.tuples(*(st.integers(0, 9),) * 2)))
+    chunks = data.draw(st.tuples(*(st.integers(1, 6),) * 2))
+    seen = np.zeros((20, 20), int)
+    for part in blocks(box, chunks, 1):
+        seen[part] += 1
+        assert all(side.start // size == (side.stop - 1) // size for side, size in zip(part, chunks, strict=True))
+    assert (seen[box] == 1).all()
+    assert seen.sum() == (seen > 0).sum() == seen[box].size
+
+
 class Painter(RuleBasedStateMachine):
     """Boxes of random values, put on labels and taken off again in any order that an undo allows."""
 

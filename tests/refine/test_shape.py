@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from scipy import ndimage
+from skimage.morphology import convex_hull_image
 from skimage.segmentation import expand_labels
 
 from napari_tileseg.errors import OptionsError
@@ -163,6 +164,19 @@ def test_a_hull_is_convex_and_respects_others(ball: Callable[..., NDArray[np.boo
     ids = np.argwhere(filled)
     middle = (ids[0] + ids[-1]) // 2
     assert canvas.data[tuple(middle)]
+
+
+@pytest.mark.parametrize("shape", [(17, 23), (9, 14, 12)])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_hull_is_that_of_scikit_image(shape: tuple[int, ...], seed: int) -> None:
+    random = np.random.default_rng(seed)
+    labels = np.zeros(shape, np.uint8)
+    for _ in range(random.integers(4, 12)):
+        labels[tuple(random.integers(0, size) for size in shape)] = 1
+    wanted = convex_hull_image(labels, offset_coordinates=False)
+    canvas = Canvas(labels)
+    canvas.apply(convex_hull(canvas, 1))
+    np.testing.assert_array_equal(canvas.data > 0, wanted)
 
 
 @pytest.mark.parametrize("place", [np.s_[3, 4:9, 5], np.s_[3, 4:9, 5:9], np.s_[3:4, 4:5, 5:6]])

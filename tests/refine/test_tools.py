@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from napari_tileseg.errors import Cancelled, InputError
+from napari_tileseg.errors import Cancelled, InputError, OutputError
 from napari_tileseg.refine.canvas import Canvas
 from napari_tileseg.refine.contour import active_contour, snap_outline
 from napari_tileseg.refine.objects import (
@@ -169,6 +169,58 @@ def test_a_step_that_is_cancelled_changes_nothing(tool: Callable[..., Edit], sce
     with pytest.raises(Cancelled):
         tool(canvas, None, cancel=lambda: True)
     np.testing.assert_array_equal(canvas.data, labels)
+
+
+@pytest.mark.parametrize("tool", [fill_holes, convex_hull, components, lambda canvas: shrink(canvas, None, 1.0)])
+def test_in_chunks_each_chunk_is_written_once(
+    tool: Callable[[Canvas], Edit], scene: Callable[..., NDArray[Any]], stored: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = scene((12, 40, 40), 60, seed=3)
+    one, many = (canvas_of("volume", stored(labels, where)) for where in ("memory", "chunks"))
+    wanted = tool(one)
+    monkeypatch.setattr("napari_tileseg.refine.draft._MANY", 4)
+    monkeypatch.setattr("napari_tileseg.refine.draft._KEPT", 5000)
+    edit = tool(many)
+    assert len(wanted.deltas) > 8 >= len(edit.deltas)  # two chunks along each axis
+    one.apply(wanted)
+    many.apply(edit)
+    np.testing.assert_array_equal(np.asarray(many.data[...]), one.data)
+    many.revert(edit)
+    np.testing.assert_array_equal(np.asarray(many.data[...]), labels)
+
+
+class Full:
+    """Labels on a disk that refuses after some writes, the last of them half done."""
+
+    def __init__(self, labels: NDArray[Any], writes: int) -> None:
+        self.labels, self.writes = labels, writes
+        self.shape, self.dtype = labels.shape, labels.dtype
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        return self.labels[key]
+
+    def __setitem__(self, key: Any, value: NDArray[Any]) -> None:
+        self.writes -= 1
+        if self.writes == 0:
+            self.labels[key] = np.where(np.arange(value.size).reshape(value.shape) % 2, value, self.labels[key])
+            raise OSError(28, "No space left on device")
+        self.labels[key] = value
+
+
+@pytest.mark.parametrize("writes", [1, 3, 5])
+@pytest.mark.parametrize("undo", [False, True])
+def test_a_disk_that_refuses_half_way_leaves_the_labels_as_they_were(scene: Callable[..., NDArray[Any]], writes: int, undo: bool) -> None:
+    labels = scene((9, 16, 20), 14, seed=3)
+    canvas = Canvas(Full(labels, 1000))
+    edit = remove(canvas, None)
+    assert len(edit.deltas) >= 5
+    if undo:
+        canvas.apply(edit)
+    before = labels.copy()
+    canvas.data.writes = writes
+    with pytest.raises(OutputError, match="No space left"):
+        (canvas.revert if undo else canvas.apply)(edit)
+    np.testing.assert_array_equal(labels, before)
 
 
 def test_objects_of_different_time_points_stay_apart(scene: Callable[..., NDArray[Any]]) -> None:

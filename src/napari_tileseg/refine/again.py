@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["blend"]
 
+_TABLE = 1 << 22
+"""Largest value for which a table of all values is made."""
+
 
 def blend(canvas: Canvas, box: Box, labels: NDArray[Any], *, inner: Box | None = None, least: float = 0.5) -> Edit:
     """Put labels that were computed anew in place of the old ones.
@@ -80,11 +83,11 @@ def blend(canvas: Canvas, box: Box, labels: NDArray[Any], *, inner: Box | None =
 
 def _named(canvas: Canvas, old: NDArray[Any], new: NDArray[Any], local: Box, least: float) -> tuple[NDArray[Any], int, int]:
     """Give new objects the ids of old ones, or free ones; return the labels, and how many got which."""
-    ids, numbers = np.unique(new, return_inverse=True)
-    numbers = numbers.reshape(new.shape)
+    ids, numbers = _numbered(new)
     inside = {int(number) for number in np.unique(numbers[local]) if ids[number]}
-    old_ids, old_numbers = np.unique(old, return_inverse=True)
-    pairs, shared = np.unique(numbers.ravel() * len(old_ids) + old_numbers.ravel(), return_counts=True)
+    old_ids, old_numbers = _numbered(old)
+    pairs, places = _numbered(numbers * len(old_ids) + old_numbers)
+    shared = np.bincount(places.ravel())
     new_sizes, old_sizes = np.bincount(numbers.ravel()), np.bincount(old_numbers.ravel())
     names: dict[int, int] = {}
     taken: set[int] = set()
@@ -102,3 +105,13 @@ def _named(canvas: Canvas, old: NDArray[Any], new: NDArray[Any], local: Box, lea
     for number, name in names.items():
         table[number] = name
     return table[numbers], kept, len(others)
+
+
+def _numbered(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Return the values that there are, ascending, and of each pixel the place of its value among them."""
+    low, high = int(values.min()), int(values.max())
+    if low >= 0 and high < _TABLE:  # no sorting
+        there = np.bincount(values.ravel(), minlength=high + 1) > 0
+        return np.flatnonzero(there), (np.cumsum(there) - 1)[values]
+    found, places = np.unique(values, return_inverse=True)
+    return found, places.reshape(values.shape)

@@ -29,16 +29,16 @@ def blocks(box: Box, chunks: Sequence[int] | None = None, pixels: int = _PIXELS)
         Most pixels of a block, as far as chunks allow.
     """
     sizes = [part.stop - part.start for part in box]
-    steps = [min(size, chunk) for size, chunk in zip(sizes, chunks or [1] * len(sizes), strict=True)]
+    steps = list(chunks) if chunks else [1] * len(sizes)
     # From the last axis on, because memory is contiguous there: whole rows, then whole planes.
     for axis in reversed(range(len(sizes))):
         others = math.prod(step for place, step in enumerate(steps) if place != axis)
-        room = max(pixels // max(others, 1), 1)
-        steps[axis] = max(steps[axis], min(sizes[axis], room // max(steps[axis], 1) * max(steps[axis], 1)))
+        wanted, room = -(-sizes[axis] // steps[axis]) + bool(chunks), pixels // max(others, 1) // steps[axis]
+        steps[axis] *= max(min(wanted, room), 1)
     ranges = []
     for part, step in zip(box, steps, strict=True):
         first = part.start - part.start % step if chunks else part.start
-        ranges.append([slice(max(at, part.start), min(at + step, part.stop)) for at in range(first, part.stop, max(step, 1))])
+        ranges.append([slice(max(at, part.start), min(at + step, part.stop)) for at in range(first, part.stop, step)])
     yield from itertools.product(*ranges)
 
 

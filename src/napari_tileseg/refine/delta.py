@@ -12,6 +12,7 @@ The deltas of an edit are done in order and undone in the opposite order, so a l
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numcodecs.blosc import Blosc  # type: ignore[import-untyped]
 
-from napari_tileseg.errors import InputError
+from napari_tileseg.errors import InputError, OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -206,14 +207,15 @@ class Edit:
         ------
         InputError
             If the array does not hold what the edit was made for; it is left as it was.
+        OutputError
+            If the disk refuses; what was done already is undone, as far as it lets us.
         """
         done: list[Change] = []
         for delta in self.deltas:
-            if not _holds(array, delta.box, delta.before):
-                for earlier in reversed(done):
-                    earlier.revert(array)
-                raise InputError(STALE)
-            delta.apply(array)
+            with _taken_back(array, done, delta):
+                if not _holds(array, delta.box, delta.before):
+                    raise InputError(STALE)
+                delta.apply(array)
             done.append(delta)
 
     def revert(self, array: Any) -> None:
@@ -223,14 +225,15 @@ class Edit:
         ------
         InputError
             If the array does not hold what the edit left; it is left as it was.
+        OutputError
+            If the disk refuses; what was undone already is done again, as far as it lets us.
         """
         undone: list[Change] = []
         for delta in reversed(self.deltas):
-            if not _holds(array, delta.box, delta.after):
-                for earlier in reversed(undone):
-                    earlier.apply(array)
-                raise InputError("The labels were changed since this step was done, so it cannot be undone.")
-            delta.revert(array)
+            with _taken_back(array, undone, delta, undo=True):
+                if not _holds(array, delta.box, delta.after):
+                    raise InputError("The labels were changed since this step was done, so it cannot be undone.")
+                delta.revert(array)
             undone.append(delta)
 
     def packed(self) -> Edit:
@@ -271,6 +274,28 @@ class Edit:
             before[tuple(axis - low for axis, low in zip(indices, first, strict=True))] = old
         delta = Delta.between(first, before, after)
         return cls("paint", (delta,) if delta else (), note)
+
+
+@contextlib.contextmanager
+def _taken_back(array: Any, done: list[Change], delta: Change, *, undo: bool = False) -> Iterator[None]:
+    """Take back what was done of an edit if the rest of it fails."""
+
+    def back(change: Change) -> None:
+        (change.apply if undo else change.revert)(array)
+
+    try:
+        yield
+    except InputError:  # before this delta was written
+        for earlier in reversed(done):
+            back(earlier)
+        raise
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            for earlier in (delta, *reversed(done)):  # of this one a part may be written
+                back(earlier)
+        raise OutputError(
+            f"The labels could not be changed: {error.strerror or error}. Free some space, or save them elsewhere."
+        ) from error
 
 
 def _holds(array: Any, box: Box, values: NDArray[Any]) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_tileseg.errors import Cancelled
-from napari_tileseg.refine.blocks import Box, blocks, shifted
+from napari_tileseg.refine.blocks import Box, blocks, clipped, shape_of, shifted
+from napari_tileseg.refine.canvas import Place
 from napari_tileseg.refine.delta import Delta, Edit
 
 if TYPE_CHECKING:
@@ -15,13 +18,19 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_tileseg.refine.canvas import Canvas, Place
+    from napari_tileseg.refine.canvas import Canvas
     from napari_tileseg.refine.delta import Change
 
 __all__ = ["Draft"]
 
 _LARGE = 1 << 22
 """Most pixels of a delta."""
+
+_MANY = 64
+"""Deltas of labels in chunks that are done one by one."""
+
+_KEPT = 1 << 25
+"""Pixels of chunks that are kept while a draft is made."""
 
 _PLAIN = 1 << 26
 """Bytes after which deltas are compressed at once: an edit of a whole volume would be held twice otherwise."""
@@ -42,6 +51,7 @@ class Draft:
         self._cancel = cancel
         self._deltas: list[Change] = []
         self._bytes = 0
+        self._chunks: OrderedDict[tuple[int, ...], NDArray[Any]] = OrderedDict()
         self._corners = np.zeros((16, 2, canvas.ndim), np.int64)  # of the deltas, with room for more
 
     def read(self, place: Place, box: Box) -> NDArray[Any]:
@@ -70,7 +80,28 @@ class Draft:
         """
         if self._cancel is not None and self._cancel():
             raise Cancelled("The step was cancelled. Nothing was changed.")
-        return self.canvas.read(place.full(box)).reshape([part.stop - part.start for part in box])
+        full, chunks = place.full(box), self.canvas.chunks
+        if chunks is None:
+            values = self.canvas.read(full)
+        else:
+            values = np.empty(shape_of(full), self.canvas.dtype)
+            for chunk in blocks(full, chunks, 1):
+                key = tuple(part.start // size for part, size in zip(chunk, chunks, strict=True))
+                whole = _chunk_box(key, chunks, self.canvas.shape)
+                inside = self._chunk(whole)[shifted(chunk, [part.start for part in whole])]
+                values[shifted(chunk, [part.start for part in full])] = inside
+        return values.reshape([part.stop - part.start for part in box])
+
+    def _chunk(self, box: Box) -> NDArray[Any]:
+        """Read a whole chunk; objects that lie in the same one come one after the other."""
+        key = tuple(part.start for part in box)
+        if key not in self._chunks:
+            room = max(_KEPT // math.prod(shape_of(box)), 1)
+            while len(self._chunks) >= room:
+                self._chunks.popitem(last=False)
+            self._chunks[key] = self.canvas.read(box)
+        self._chunks.move_to_end(key)
+        return self._chunks[key]
 
     def write(self, place: Place, box: Box, before: NDArray[Any], after: NDArray[Any]) -> int:
         """Take what a box held (from `read`) and what it will hold; return how many pixels differ."""
@@ -92,10 +123,30 @@ class Draft:
 
     def edit(self, tool: str, note: str = "") -> Edit:
         """Return what was collected."""
+        if self.canvas.chunks is not None and len(self._deltas) > _MANY:
+            self._join(self.canvas.chunks)
         return Edit(tool, tuple(self._deltas), note)
+
+    def _join(self, chunks: tuple[int, ...]) -> None:
+        """Make one delta of all that lie in a chunk, so that doing and undoing the edit writes each chunk once."""
+        whole = Place((None,) * self.canvas.ndim)
+        touched: dict[tuple[int, ...], Box] = {}
+        for delta in self._deltas:
+            for part in blocks(delta.box, chunks, 1):
+                key = tuple(side.start // size for side, size in zip(part, chunks, strict=True))
+                touched[key] = _chunk_box(key, chunks, self.canvas.shape)
+        together = Draft(self.canvas, self._cancel)
+        together._chunks = self._chunks
+        for key in sorted(touched):
+            together.write(whole, touched[key], self.original(whole, touched[key]), self.read(whole, touched[key]))
+        self._deltas = together._deltas
 
     def _touching(self, box: Box) -> list[int]:
         starts, stops = self._corners[: len(self._deltas), 0], self._corners[: len(self._deltas), 1]
         low = np.array([part.start for part in box])
         high = np.array([part.stop for part in box])
         return [int(number) for number in np.flatnonzero(((starts < high) & (stops > low)).all(axis=1))]
+
+
+def _chunk_box(key: tuple[int, ...], chunks: tuple[int, ...], shape: tuple[int, ...]) -> Box:
+    return clipped(tuple(slice(at * size, (at + 1) * size) for at, size in zip(key, chunks, strict=True)), shape)

@@ -39,8 +39,7 @@ def recolor(draft: Draft, pieces: Sequence[Piece], value: int | Mapping[int, int
         around = together[0].box
         for piece in together[1:]:
             around = union(around, piece.box)
-        single = sum(math.prod(shape_of(piece.box)) for piece in together)
-        if len(together) > _FEW and all(piece.inside is None for piece in together) and 16 * single > math.prod(shape_of(around)):
+        if len(together) > _FEW and all(piece.inside is None for piece in together) and _dense(draft.canvas, together, around):
             replace(draft, place, around, {piece.id: table[piece.id] for piece in together})
             continue
         for piece in together:
@@ -48,6 +47,16 @@ def recolor(draft: Draft, pieces: Sequence[Piece], value: int | Mapping[int, int
             after = block.copy()
             after[piece.mask(block)] = table[piece.id]
             draft.write(place, piece.box, block, after)
+
+
+def _dense(canvas: Canvas, pieces: Sequence[Piece], around: Box) -> bool:
+    """Say whether looking through all is quicker than taking pieces one by one: chunks are read as a whole."""
+    chunks = canvas.chunks
+    single = 0
+    for piece in pieces:
+        sizes = [1 if chunks is None else chunks[axis] for axis in piece.place.axes]
+        single += math.prod(-(-part.stop // size) * size - part.start // size * size for part, size in zip(piece.box, sizes, strict=True))
+    return single * (16 if chunks is None else 1) > math.prod(shape_of(around))
 
 
 def replace(draft: Draft, place: Place, box: Box, table: Mapping[int, int]) -> None:

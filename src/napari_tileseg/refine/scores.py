@@ -72,13 +72,12 @@ def decode(
     if kind == "sigmoid":
         masks = np.stack([of_class >= _limit(threshold, scores.dtype) for of_class in scores])
         for mask in masks if min_size > 1 else ():
-            mask &= _large(mask, min_size)
+            mask &= ~_small(mask, min_size)
         return masks
     labels = _most_likely(scores, threshold)
     if min_size > 1:
         for value in range(1, len(scores)):
-            mask = labels == value
-            labels[mask & ~_large(mask, min_size)] = 0
+            labels *= ~_small(labels == value, min_size)
     return labels
 
 
@@ -146,8 +145,9 @@ def _most_likely(scores: NDArray[Any], threshold: float) -> NDArray[Any]:
     return labels
 
 
-def _large(mask: NDArray[np.bool_], min_size: float) -> NDArray[np.bool_]:
+def _small(mask: NDArray[np.bool_], min_size: float) -> NDArray[np.bool_]:
+    """Return the connected parts that have fewer pixels."""
     parts, _ = ndimage.label(mask, structure=touching(mask.ndim))
-    kept = np.bincount(parts.ravel()) >= min_size
-    kept[0] = False
-    return np.asarray(kept[parts])
+    few = np.bincount(parts.ravel()) < min_size
+    few[0] = False
+    return np.asarray(np.take(few, parts))

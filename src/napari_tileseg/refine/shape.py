@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
-from skimage.morphology import convex_hull_image
+from scipy.spatial import ConvexHull, QhullError
 
 from napari_tileseg.errors import OptionsError
 from napari_tileseg.refine.blocks import blocks, clipped, grown, shape_of, shifted
@@ -229,11 +228,32 @@ def _each(
 
 
 def _hull(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the convex hull of a mask in a tight box.
+
+    A row of pixels leaves a convex body only once, so it is enough to know where each row enters and leaves all half-spaces.
+    """
     flat = tuple(axis for axis, size in enumerate(mask.shape) if size == 1)
     thin = mask.squeeze(flat)
     if thin.ndim < 2:  # a line is filled from its first pixel to its last, and the box is tight
         return np.ones_like(mask)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pixels in one plane that lies aslant have no hull with a volume
-        filled = convex_hull_image(thin, offset_coordinates=False)
-    return np.asarray(filled | thin).reshape(mask.shape)
+    rows = np.argwhere(thin.any(axis=-1))
+    lines = thin[tuple(rows.T)]
+    first, last = lines.argmax(axis=1), thin.shape[-1] - 1 - lines[:, ::-1].argmax(axis=1)
+    ends = np.concatenate([np.column_stack([rows, first]), np.column_stack([rows, last])])
+    try:
+        planes = np.unique(ConvexHull(ends).equations, axis=0)
+    except QhullError:  # all pixels lie in a plane (or on a line) that lies aslant
+        return mask
+    grid = np.indices(thin.shape[:-1]).reshape(thin.ndim - 1, -1)
+    low, high = np.full(grid.shape[1], -np.inf), np.full(grid.shape[1], np.inf)
+    for *across, along, offset in planes.tolist():
+        value = offset + np.asarray(across) @ grid
+        if abs(along) < 1e-12:
+            high[value > 1e-9] = -np.inf  # the row is outside
+        elif along > 0:
+            np.minimum(high, -value / along, out=high)
+        else:
+            np.maximum(low, -value / along, out=low)
+    places = np.arange(thin.shape[-1])
+    filled = (places >= low[:, None] - 1e-9) & (places <= high[:, None] + 1e-9)
+    return np.asarray(filled.reshape(thin.shape) | thin).reshape(mask.shape)

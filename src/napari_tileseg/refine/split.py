@@ -163,9 +163,10 @@ def _inside(mask: NDArray[np.bool_], at: tuple[int, ...]) -> bool:
 
 def _parted(draft: Draft, piece: Piece, block: NDArray[Any], parts: NDArray[Any]) -> Edit:
     """Give the parts (numbers above 0) ids; what has no number keeps its own."""
-    numbers, sizes = np.unique(parts[parts > 0], return_counts=True)
-    order = [int(number) for number in numbers[np.argsort(-sizes, kind="stable")]]
-    table = np.zeros(int(numbers[-1]) + 1, block.dtype)
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    order = np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes)].tolist()
+    table = np.zeros(len(sizes), block.dtype)
     table[order[0]] = piece.id
     table[order[1:]] = draft.canvas.index.free_ids(len(order) - 1)
     draft.write(piece.place, piece.box, block, np.where(parts > 0, table[parts], block))
