@@ -1,11 +1,11 @@
-"""Takes the pictures of the documentation: every state of the Segment dock, a batch, from real runs, in both themes.
+"""Takes the pictures of the documentation: every state of the Segment dock, a batch, corrections, from real runs, in both themes.
 
 Run it where there is a screen, or under a virtual one::
 
     xvfb-run -a -s "-screen 0 1366x768x24" python scripts/screenshots.py
 
 The pictures go to ``docs/images``: the dock in every state and theme, and the whole window as ``segment.png`` (the README's),
-``volume.png`` and ``batch.png``. ``--out`` and ``--only`` choose otherwise.
+``volume.png``, ``batch.png`` and ``refine.png``. ``--out`` and ``--only`` choose otherwise.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from napari.settings import get_settings
 from PIL import Image
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QScrollArea, QWidget
+from qtpy.QtWidgets import QApplication, QScrollArea
 
 from napari_tileseg.io.samples import sample
 from napari_tileseg.refine.objects import remove
@@ -82,11 +82,11 @@ class Studio:
         self.viewer.theme = THEMES[0]
         print(f"{name}: {self.dock.box.label.text()!r} | {self.dock.button.text()} | {self.dock.message.text.text()!r}")
 
-    def save(self, name: str, *, whole: bool, dock: QWidget | None = None) -> None:
-        """Write a picture of the window, or of a dock alone (by default Segment)."""
+    def save(self, name: str, *, whole: bool) -> None:
+        """Write a picture of the window, or of the dock alone."""
         picture = self.viewer.window.screenshot(canvas_only=False, flash=False)[..., :3]
         if not whole:
-            picture = picture[:, -(dock or self.dock).width() - 8 :]
+            picture = picture[:, -self.dock.width() - 8 :]
         image = Image.fromarray(picture)
         image = image if whole else image.quantize(256, dither=Image.Dither.NONE)
         image.save(self.out / f"{name}.png", optimize=True)
@@ -258,11 +258,6 @@ def refine(studio: Studio) -> None:
     dock.session.deeds.click(Click(max(sizes, key=sizes.__getitem__), point))
     studio.wait(lambda: "ould" in cleanup.note.text())
     studio.wait(lambda: dock.session.state.kept is not None)
-    for theme in THEMES:
-        viewer.theme = theme
-        studio.pause(0.5)
-        studio.save(f"refine_{theme}", whole=False, dock=dock)
-    viewer.theme = THEMES[0]
     studio.pause(0.5)
     studio.save("refine", whole=True)
 
