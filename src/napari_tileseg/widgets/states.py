@@ -72,6 +72,9 @@ class Action(Enum):
     SHOW = "Show in folder"
     COMMAND = "Copy as command"
     EXPORT = "Export job"
+    SEGMENT = "Open Segment"
+    KEEP = "Keep"
+    DISCARD = "Discard"
 
 
 Link = Action
