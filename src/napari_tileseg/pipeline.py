@@ -115,10 +115,10 @@ def segment(
     target = _output_path(out)
     predictor = loaded = _predictor(model, options)
     image = as_volume(volume, axes=axes, spec=predictor.spec, partial=options.unreadable == "skip")
-    axis_map = map_axes(image.axes, image.shape, predictor.spec, channels=channels)
-    check_dtype(image)
     if (turned := facing(image, predictor.spec)) is not None:
         predictor, options = FacingPredictor(predictor, turned), turned.options(options)
+    axis_map = map_axes(image.axes, image.shape, predictor.spec, channels=channels)
+    check_dtype(image)
     place = Path(journal) if journal is not None else folder_beside(target) if target is not None else None
     run = Run(image, axis_map, predictor, options, region, tell, cancel or (lambda: False))
     run.prepare()
