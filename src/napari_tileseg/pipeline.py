@@ -119,10 +119,10 @@ def segment(
     image = as_volume(volume, axes=axes, spec=predictor.spec, partial=options.unreadable == "skip")
     if target is not None:
         _check_fits(target, image)
-    axis_map = map_axes(image.axes, image.shape, predictor.spec, channels=channels)
-    check_dtype(image)
     if (turned := facing(image, predictor.spec)) is not None:
         predictor, options = FacingPredictor(predictor, turned), turned.options(options)
+    axis_map = map_axes(image.axes, image.shape, predictor.spec, channels=channels)
+    check_dtype(image)
     place = Path(journal) if journal is not None else folder_beside(target) if target is not None else None
     run = Run(image, axis_map, predictor, options, region, tell, cancel or (lambda: False))
     run.prepare()

@@ -35,7 +35,7 @@ _EQUAL = {
     "classes": "classes",
     "heads": "score channels",
     "decoder": "decoder",
-    "previous": "first stage",
+    "previous": "first stages",
     "output_offset": "pixels lost at the border",
     "remainder": "sides of tiles",
 }
@@ -84,6 +84,8 @@ def combine(specs: Sequence[ModelSpec]) -> ModelSpec:
                     f"{first.label} and {other.label} cannot answer together: they differ in their {words} "
                     f"({_text(one)} and {_text(two)}). Choose models that were made for the same images and classes."
                 )
+    if first.previous is not None:
+        raise ModelError(f"{first.label} is the second stage of a cascade, which runs with its first stage alone. Use its folds together.")
     if first.output == "labels":
         raise ModelError(f"{first.label} gives labels, of which there is no mean. Use its members one by one.")
     multiples = [math.lcm(*steps) for steps in zip(*(spec.multiples for spec in specs), strict=True)]

@@ -165,7 +165,7 @@ class ModelSpec(BaseModel):
         "",
         pattern="^([LR][AP][IS]|[LR][IS][AP]|[AP][LR][IS]|[AP][IS][LR]|[IS][LR][AP]|[IS][AP][LR])?$",
         description="Where the axes of a volume lead in the body, as the network knows them: SAR for Z to superior, Y to anterior, "
-        "X to right. Empty: as the image is stored.",
+        "X to right; of planes, the volume that they are cut from. Empty: as the image is stored.",
     )
     crop: Literal["none", "nonzero"] = Field("none", description="nonzero: no more of an image is seen than the box of what is not 0.")
 
@@ -246,8 +246,6 @@ class ModelSpec(BaseModel):
             raise ValueError(f"window {self.window} must be made of positive multiples of {self.multiple_of}{plus}")
         if not set(self.from_end) <= set(self.spatial_axes):
             raise ValueError(f"from_end {self.from_end!r} may hold the letters {self.spatial_axes} only")
-        if self.orientation and self.spatial_ndim != 3:
-            raise ValueError(f"orientation {self.orientation!r} is for volumes only")
         if self.mirror_axes is not None and not set(self.mirror_axes) <= set(self.spatial_axes):
             raise ValueError(f"mirror_axes {self.mirror_axes!r} may hold the letters {self.spatial_axes} only")
         if self.normalization.kind == "channels" and len(self.normalization.channels) != len(self.channels):
