@@ -95,7 +95,10 @@ def build(case: str) -> torch.nn.Module:
     return module.eval()
 
 
-@pytest.mark.parametrize("case", CASES)
+LARGE = ("V-Net of the paper",)
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=pytest.mark.slow) if case in LARGE else case for case in CASES])
 def test_a_network_is_known_again_by_its_weights(case: str) -> None:
     name, arguments, sides = CASES[case]
     module = build(case)
