@@ -235,6 +235,7 @@ def batch(studio: Studio) -> None:
 
 def refine(studio: Studio) -> None:
     """Segment the nuclei, correct a few, and hold the tool that splits, with a seed in an object."""
+    os.environ["TILESEG_EDITS"] = tempfile.mkdtemp()  # the user's own edits are not for pictures
     viewer = studio.viewer
     studio.clear()
     viewer.open_sample("napari-tileseg", "nuclei-fluorescence")

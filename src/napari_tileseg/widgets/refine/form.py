@@ -119,6 +119,7 @@ class RefineForm(QWidget):
         for own, row in self._rows.items():
             for widget in row:
                 widget.setVisible(own == name)
+        self.align()
 
     def set_able(self, able: bool) -> None:
         """Let the tools be pressed, or not."""
