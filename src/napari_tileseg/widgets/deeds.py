@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -80,6 +81,24 @@ class Deeds(QObject):
     def show_card(self, spec: ModelSpec) -> None:
         """Show a model's card."""
         TextDialog(spec.label, card(spec.name), markdown=True, parent=self._dock).show()
+
+    def trust(self) -> None:
+        """Find out what the model of the last run would run, and ask whether it may."""
+        from napari_tileseg.widgets.models.session import models_session_of  # which imports what this module is made for
+
+        viewer, order = self._session.viewer, self._session.order
+        if viewer is None or order is None:
+            return
+        models = models_session_of(viewer)
+        with contextlib.suppress(RuntimeError, TypeError):
+            models.told.disconnect(self._on_trust)
+        models.told.connect(self._on_trust)
+        models.find_out(order.job.model, order.spec.label, self._dock)
+        self.told.emit(Message("info", f"Finding out what {order.spec.label} would run"))
+
+    def _on_trust(self, message: Message | None) -> None:
+        if message is not None:
+            self.told.emit(message)
 
     def show_details(self) -> None:
         """Show what the run was."""
