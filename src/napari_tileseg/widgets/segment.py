@@ -124,7 +124,7 @@ class SegmentWidget(QWidget):
         self._pause.timeout.connect(self._work_out)
         self.session.changed.connect(self._draw)
         self.session.ended.connect(self._on_change)
-        self.session.models_changed.connect(lambda: self._bridge.background(list_models, Late(self, "_on_models")))
+        self.session.models_changed.connect(self._list_models)
         self._watch.listed.connect(self._list_images)
         self._watch.activated.connect(self._on_active)
         self._watch.altered.connect(self._on_change)
@@ -138,6 +138,10 @@ class SegmentWidget(QWidget):
     def _fill_models(self) -> None:
         self.form.model.fill([(spec.label, spec.name) for spec in self._specs])
         self.form.card.setEnabled(bool(self._specs))
+
+    def _list_models(self) -> None:
+        """List the models again, in another thread."""
+        self._bridge.background(list_models, Late(self, "_on_models"))
 
     def _on_models(self, specs: Any) -> None:
         """Offer other models; the chosen one stays chosen while it is there."""

@@ -37,6 +37,8 @@ _TITLES = {
     "licence": "Licence",
     "architecture": "Network",
     "arguments": "Arguments",
+    "name": "Name",
+    "address": "Address",
 }
 
 _TIPS = {
@@ -50,6 +52,8 @@ _TIPS = {
     "licence": "SPDX expression, such as CC-BY-4.0. Empty: not known.",
     "architecture": "Name of the network: monai.UNet, or one of this program's.",
     "arguments": 'Its arguments as JSON: {"spatial_dims": 2, "in_channels": 1, ...}.',
+    "name": "Under which it is kept.",
+    "address": "https://...: a model, or a zip with one in it.",
 }
 
 _SCALES = (
@@ -72,7 +76,7 @@ class Question:
     name : str
         What to call it.
     fields : tuple of str
-        What is asked; of `ASKED` or `NETWORK`.
+        What is asked: of `ASKED` or `NETWORK`, or ``"name"``, or ``"address"`` alone.
     assumed : mapping
         What its card assumes.
     problem : str
@@ -175,6 +179,10 @@ class Asking(QWidget):
         name = printable(question.name)
         if "architecture" in question.fields:
             self.text.setText(f"The network of {name} was not recognised. Name it, or choose another file.")
+        elif question.fields == ("name",):
+            self.text.setText(f"{name} needs another name.")
+        elif question.fields == ("address",):
+            self.text.setText("Where is the model? It is downloaded, and nothing of it runs unless you trust it.")
         else:
             self.text.setText(f"{name} does not say this. What stands here is assumed: correct it, or leave it.")
         self._rows.removeWidget(self.fields)
@@ -215,7 +223,7 @@ class Asking(QWidget):
             return combo
         edit = Edit(title, tip)
         edit.setText(text)
-        hints = {"spacing": "any", "licence": "not known", "architecture": f"monai.UNet, {next(iter(NETWORKS))}"}
+        hints = {"spacing": "any", "licence": "not known", "address": "https://", "architecture": f"monai.UNet, {next(iter(NETWORKS))}"}
         edit.setPlaceholderText(hints.get(name, ""))
         edit.textEdited.connect(self.changed)
         return edit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -24,6 +25,9 @@ __all__ = ["Chore", "Ended", "command"]
 
 _GRACE = 4.0
 """Seconds that a command has to tidy up once it was asked to stop."""
+
+_AGAIN = 1.5
+"""Seconds between two requests to stop."""
 
 _LONGEST = 2**24
 """Most characters of one line: a card of a stranger may be long, not endless."""
@@ -114,7 +118,8 @@ class Chore:
         start: Callable[[Sequence[str]], list[str]] = command,
     ) -> None:
         self.words = tuple(words)
-        self._on_end, self._on_event = on_end, on_event
+        self._on_end: Callable[[Ended], None] | None = on_end
+        self._on_event = on_event
         self._cancelled = False
         folder = cache_folder()
         try:
@@ -143,6 +148,7 @@ class Chore:
         if self._cancelled:
             return
         self._cancelled = True
+        self._interrupt()  # at once: the program may be about to end
         threading.Thread(target=self._stop, name="tileseg-stop", daemon=True).start()
 
     def kill(self) -> None:
@@ -156,14 +162,22 @@ class Chore:
         self._thread.join(seconds)
 
     def _stop(self) -> None:
+        """Ask again and again, since what comes while a library is imported can be swallowed there; then end it."""
         end = time.monotonic() + _GRACE
         while self.running and time.monotonic() < end:
-            if sys.platform == "win32":
-                self._popen.terminate()
-            else:
-                os.kill(self._popen.pid, signal.SIGINT)
-            time.sleep(1.0)  # one that comes while a library is imported can be swallowed there
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._popen.wait(_AGAIN)
+            self._interrupt()
         self.kill()
+
+    def _interrupt(self) -> None:
+        if not self.running:
+            return
+        if sys.platform == "win32":
+            self._popen.terminate()
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._popen.pid, signal.SIGINT)
 
     def _follow(self) -> None:
         """Read what it says until it ends."""
@@ -183,7 +197,9 @@ class Chore:
         status = self._popen.wait()
         reader.join(_GRACE)
         text = b"".join(told).decode("utf-8", errors="replace")[-_TAIL:]
-        self._on_end(Ended(tuple(events), status, self._cancelled and status != 0, text))
+        on_end, self._on_end = self._on_end, None  # it may hold a dock
+        if on_end is not None:
+            on_end(Ended(tuple(events), status, self._cancelled and status != 0, text))
 
 
 _PROGRESS = ("progress", "downloading", "download progress")

@@ -54,10 +54,10 @@ class ModelsDeeds(QObject):
         return cast("QWidget", self.parent())
 
     def ask_import(self, button: QWidget | None) -> None:
-        """Ask whether files or a folder are to be imported: a menu at the link."""
+        """Ask whether files, a folder or something on the web is to be imported: a menu at the link."""
         menu = QMenu(self._dock)
         menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        for text, deed in (("Files...", self.ask_files), ("Folder...", self.ask_folder)):
+        for text, deed in (("Files...", self.ask_files), ("Folder...", self.ask_folder), ("Address...", self._session.ask_address)):
             action = menu.addAction(text)
             assert action is not None  # Qt makes one for every text
             action.triggered.connect(lambda _checked=False, chosen=deed: chosen())
@@ -104,7 +104,7 @@ class ModelsDeeds(QObject):
     def show_card(self, row: Row) -> None:
         """Show all that the authors of a model say of it."""
         dock = self._dock
-        self._session.show_card(row.ref, lambda text: TextDialog(row.title, text, markdown=True, parent=dock).show())
+        self._session.shelf.show_card(row.ref, lambda text: TextDialog(row.title, text, markdown=True, parent=dock).show())
 
     def use(self, name: str) -> bool:
         """Choose a model in the Segment dock, and bring that to the front."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.settings import get_settings
 from qtpy.QtCore import QSize
-from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLineEdit, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_tileseg.errors import TileSegError
 from napari_tileseg.widgets.bridge import Bridge
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from napari_tileseg.widgets.models.sources import Sources
 
 __all__ = ["ModelsWidget"]
+
+_WEB = ("http", "https")
 
 _STEP = 120
 """Milliseconds that a row stays selected before what was measured of it is read: the arrow keys may run through."""
@@ -83,7 +85,7 @@ class ModelsWidget(QWidget):
         self._restyle()
         self.session.docks.add(self)
         self._bridge.background(self._settings, Late(self, "_on_settings"))
-        self.session.show(self.session.hub)
+        self.session.shelf.show(self.session.shelf.hub)
         self._draw()
 
     # -- building --------------------------------------------------------------------------------------------------
@@ -102,10 +104,10 @@ class ModelsWidget(QWidget):
     def _lay_out(self) -> None:
         self.search.setPlaceholderText("name, task, class, licence")
         self.search.setClearButtonEnabled(True)
-        self.search.setAcceptDrops(False)  # what is dropped on the dock is a model
         self.fields.add("Search", self.search)
         self.fields.add("Show", self.shown)
-        self.shown.fill([("On this computer", ""), *((title, hub) for hub, title in self.session.sources.hubs().items())], self.session.hub)
+        hubs = [(title, hub) for hub, title in self.session.sources.hubs().items()]
+        self.shown.fill([("On this computer", ""), *hubs], self.session.shelf.hub)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
@@ -124,6 +126,12 @@ class ModelsWidget(QWidget):
         layout.addWidget(self.settings_scroller)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self._order()
+        self._refuse_drops()
+
+    def _refuse_drops(self) -> None:
+        """Leave what is dropped to the dock as a whole: lines of text would take it for text."""
+        for field in self.findChildren(QLineEdit):
+            field.setAcceptDrops(False)
 
     def _order(self) -> None:
         """Let Tab go from top to bottom, links last."""
@@ -134,7 +142,7 @@ class ModelsWidget(QWidget):
     def _connect(self) -> None:
         session = self.session
         self.search.textChanged.connect(self.models.search)
-        self.shown.currentIndexChanged.connect(lambda _: session.show(self.shown.value or ""))
+        self.shown.currentIndexChanged.connect(lambda _: session.shelf.show(self.shown.value or ""))
         self.models.chosen.connect(self._on_row)
         self.models.opened.connect(self.press)
         self.button.clicked.connect(self.press)
@@ -143,7 +151,7 @@ class ModelsWidget(QWidget):
         self.deeds.told.connect(self._on_told)
         self.settings.edited.connect(self._on_edited)
         session.changed.connect(self._draw)
-        session.listed.connect(self._on_listed)
+        session.shelf.listed.connect(self._on_listed)
         session.told.connect(self._on_told)
         session.arrived.connect(self._on_arrived)
         self.viewer.events.theme.connect(self._restyle)
@@ -164,10 +172,10 @@ class ModelsWidget(QWidget):
     def _on_listed(self) -> None:
         """Show the models again; the selected one stays selected while it is there."""
         selected = self.row.ref if self.row is not None else ""
-        self.table.fill(self.session.rows)
-        if (self._wanted and self.models.choose(self._wanted)) or self.models.choose(selected):
+        self.table.fill(self.session.shelf.rows)
+        if self._wanted and self.models.choose(self._wanted):
             self._wanted = ""
-        else:
+        elif not self.models.choose(selected):
             self.models.choose_first()
         self._facts.clear()
         self._on_row()
@@ -175,7 +183,7 @@ class ModelsWidget(QWidget):
     def _on_arrived(self, name: str) -> None:
         """Select a model that has just been brought, once it is listed."""
         self._wanted = name
-        if self.session.hub == "":
+        if self.session.shelf.hub == "":
             self.search.clear()
 
     def _on_row(self) -> None:
@@ -216,7 +224,7 @@ class ModelsWidget(QWidget):
         row, session = self.row, self.session
         for_all: dict[Action, Callable[[], object]] = {
             Action.IMPORT: self._ask_what,
-            Action.REFRESH: lambda: session.show(session.hub, refresh=True),
+            Action.REFRESH: lambda: session.shelf.show(session.shelf.hub, refresh=True),
             Action.BACK: session.leave,
             Action.RESUME: session.resume,
             Action.TRUST: lambda: session.ask_trust(self),
@@ -239,16 +247,14 @@ class ModelsWidget(QWidget):
         self.deeds.ask_import(self.links.buttons.get(Action.IMPORT))
 
     def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
-        data = event.mimeData() if event is not None else None
-        if event is not None and data is not None and any(url.isLocalFile() for url in data.urls()):
+        if event is not None and _dropped(event):
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent | None) -> None:
-        data = event.mimeData() if event is not None else None
-        paths = [url.toLocalFile() for url in data.urls() if url.isLocalFile()] if data is not None else []
-        if event is not None and paths:
+        refs = _dropped(event) if event is not None else []
+        if event is not None and refs:
             event.acceptProposedAction()
-            self.session.bring(paths)
+            self.session.bring(refs)
 
     # -- settings --------------------------------------------------------------------------------------------------
 
@@ -308,17 +314,18 @@ class ModelsWidget(QWidget):
         self.asking.ask(question)
         if list(self.asking.inputs.values()) != before:
             self._order()
+            self._refuse_drops()
 
     def _empty(self) -> Message | None:
         """Say why the table is empty."""
-        session = self.session
+        shelf = self.session.shelf
         if self.table.rows and not self.models.shown:
             return Message("info", "No model has all these words.")
         if self.table.rows:
             return None
-        if session.listing:
+        if shelf.listing:
             return Message("info", "Looking for models")
-        return Message("info", "There are no models here.", (Action.IMPORT,) if not session.hub else (Action.REFRESH,))
+        return Message("info", "There are no models here.", (Action.IMPORT,) if not shelf.hub else (Action.REFRESH,))
 
     def _on_told(self, message: Message | None) -> None:
         self._told = message
@@ -350,3 +357,10 @@ class ModelsWidget(QWidget):
 
     def minimumSizeHint(self) -> QSize:
         return QSize(240, super().minimumSizeHint().height())
+
+
+def _dropped(event: QDropEvent) -> list[str]:
+    """Return the files, folders and addresses of the web that are dropped."""
+    data = event.mimeData()
+    urls = data.urls() if data is not None else []
+    return [url.toLocalFile() if url.isLocalFile() else url.toString() for url in urls if url.isLocalFile() or url.scheme() in _WEB]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import threading
+import time
+import weakref
 from collections import deque
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from napari_tileseg.widgets.bridge import Bridge
 from napari_tileseg.widgets.docks import Docks
 from napari_tileseg.widgets.models.asking import NETWORK, Question, answer_words, question_for
 from napari_tileseg.widgets.models.chore import Chore, Ended
-from napari_tileseg.widgets.models.rows import hub_row, local_row
+from napari_tileseg.widgets.models.shelf import Shelf
 from napari_tileseg.widgets.models.sources import Sources
 from napari_tileseg.widgets.models.states import Refusal, Work, ending, refused
 from napari_tileseg.widgets.models.trust import Shown, TrustDialog, look_at, trust_exactly
@@ -39,7 +41,12 @@ __all__ = ["ModelsSession", "models_session_of"]
 _TICK = 200
 """Milliseconds between two drawings of a download."""
 
+_CALM = 0.5
+"""Seconds after the start in which Cancel ignores clicks: the second one of a double click."""
+
 _UNRECOGNISED = "was not recognised from the names of its"
+_TAKEN = "is there already. Give another name"
+"""Parts of sentences that can be answered in the dock."""
 
 
 class ModelsSession(QObject):
@@ -49,8 +56,6 @@ class ModelsSession(QObject):
     -------
     changed
         What goes on is something else: draw it.
-    listed
-        The models of the place that is shown are known.
     told
         A `Message`.
     arrived
@@ -58,7 +63,6 @@ class ModelsSession(QObject):
     """
 
     changed = Signal()
-    listed = Signal()
     told = Signal(object)
     arrived = Signal(str)
 
@@ -69,93 +73,22 @@ class ModelsSession(QObject):
         self.work = Work()
         self.question: Question | None = None
         self.refusal: Refusal | None = None
-        self.here: list[Row] = []
-        self.hub = ""
-        self.entries: dict[str, list[Any]] = {}
-        self.listing = False
+        self.shelf = Shelf(self.sources, self)
         self.docks = Docks(lambda: None)
         self._bridge = Bridge(self)
         self._chore: Chore | None = None
-        self._others: list[Chore] = []
         self._again: Callable[[], None] | None = None
-        self._asker: QWidget | None = None
+        self._asker: weakref.ref[QWidget] | None = None
+        self._began = 0.0
         self._after_trust: Callable[[], None] | None = None
         self._waiting: deque[str] = deque()
-        self._stop_catalog = threading.Event()
         self._tick = QTimer(self)
         self._tick.setSingleShot(True)
         self._tick.setInterval(_TICK)
         self._tick.timeout.connect(self.changed)
         segment.closing.connect(self.close)
-        segment.models_changed.connect(self.list_here)
-
-    # -- what there is ---------------------------------------------------------------------------------------------
-
-    @property
-    def rows(self) -> list[Row]:
-        """The models of the place that is shown."""
-        if not self.hub:
-            return self.here
-        names = {row.name: row.name for row in self.here}
-        return [hub_row(entry, {entry.ref: names.get(entry.name, "")}) for entry in self.entries.get(self.hub, [])]
-
-    def list_here(self) -> None:
-        """List the models on this computer, in another process."""
-        self.listing = self.listing or not self.hub
-        self._quietly(["models", "list", "--json"], self._on_here)
-
-    def show(self, hub: str, *, refresh: bool = False) -> None:
-        """Show the models of a hub, or with ``""`` those on this computer."""
-        self.hub = hub
-        self._stop_catalog.set()
-        if not hub:
-            self.listing = False
-            self.list_here()
-        elif hub in self.entries and not refresh:
-            self.listing = False
-        else:
-            self.listing = True
-            stop = self._stop_catalog = threading.Event()
-            deliver = self._bridge.carry(lambda answer: self._on_catalog(hub, stop, answer))
-
-            def ask() -> None:
-                try:
-                    deliver(list(self.sources.catalog(hub, refresh=refresh, cancel=stop.is_set)))
-                except Exception as error:
-                    deliver(error)
-
-            threading.Thread(target=ask, name="tileseg-hub", daemon=True).start()
-        self.listed.emit()
-
-    def _on_here(self, ended: Ended) -> None:
-        if ended.error is not None:
-            self.told.emit(Message("error", str(ended.error["message"]), (Action.REFRESH,)))
-        else:
-            self.here = [local_row(event) for event in ended.events if event.get("event") == "model"]
-        if not self.hub:
-            self.listing = False
-        self.listed.emit()
-
-    def _on_catalog(self, hub: str, stop: threading.Event, answer: Any) -> None:
-        if stop is not self._stop_catalog or stop.is_set():
-            return
-        self.listing = False
-        if isinstance(answer, Exception):
-            text = str(answer) if isinstance(answer, TileSegError) else f"The list of models could not be read: {answer}."
-            self.told.emit(Message("error", text, (Action.REFRESH,)))
-        else:
-            self.entries[hub] = answer
-        self.listed.emit()
-
-    def show_card(self, ref: str, receiver: Callable[[str], None]) -> None:
-        """Read the whole card of a model, and hand it over."""
-        self._quietly(["models", "show", ref, "--json"], lambda ended: self._on_card(ended, receiver))
-
-    def _on_card(self, ended: Ended, receiver: Callable[[str], None]) -> None:
-        if ended.error is not None:
-            self.told.emit(Message("error", str(ended.error["message"])))
-        else:
-            receiver(str(ended.answer.get("card", "")))
+        segment.models_changed.connect(self.shelf.list_here)
+        self.shelf.told.connect(self.told)
 
     # -- deeds -----------------------------------------------------------------------------------------------------
 
@@ -174,8 +107,16 @@ class ModelsSession(QObject):
             return
         self._look(self._waiting.popleft())
 
+    def ask_address(self) -> None:
+        """Ask for an address of the web; what is there is downloaded and imported."""
+        if not self.work.active and self.question is None:
+            self._ask(Question("", "", ("address",)))
+
     def _look(self, ref: str) -> None:
-        """Read the card of what is to be imported, and ask what it does not say."""
+        """Read the card of what is to be imported, and ask what it does not say; fetch what lies elsewhere."""
+        if ref.startswith(("https://", "http://")):
+            self._download(ref, ref.rstrip("/").rpartition("/")[2] or ref, None)
+            return
         self._start("looking", ref, ["models", "show", ref, "--json"], self._on_looked, again=lambda: self._look(ref))
 
     def _on_looked(self, ended: Ended) -> None:
@@ -201,7 +142,17 @@ class ModelsSession(QObject):
 
     def answer(self, answers: Mapping[str, str]) -> None:
         """Import the model that was asked about."""
-        if self.question is not None and not self.work.active:
+        if self.question is None or self.work.active:
+            return
+        if self.question.fields == ("address",):
+            address = answers.get("address", "").strip()
+            if not address.startswith(("https://", "http://")):
+                self.question = replace(self.question, problem="This is no address. It begins with https://.")
+                self.changed.emit()
+                return
+            self.question = None
+            self.bring([address])
+        else:
             self._import(self.question.ref, answer_words(self.question, answers))
 
     def leave(self) -> None:
@@ -216,8 +167,12 @@ class ModelsSession(QObject):
         self._start("importing", ref, ["models", "import", ref, *words, "--json"], self._on_imported, again=again)
 
     def _on_imported(self, ended: Ended) -> None:
-        if self.question is not None and ended.error is not None and not ended.cancelled and refused(ended.error) is None:
-            self.question = replace(self.question, problem=str(ended.error["message"]))
+        error = None if ended.cancelled else ended.error
+        if error is not None and _TAKEN in str(error["message"]):
+            self._ask_name()
+            return
+        if self.question is not None and error is not None and refused(error) is None:
+            self.question = replace(self.question, problem=str(error["message"]))
             self._rest()
             self.changed.emit()
             return
@@ -225,17 +180,21 @@ class ModelsSession(QObject):
         if not self._ended_badly(ended):
             self._arrived(ended)
 
+    def _ask_name(self) -> None:
+        """Ask for another name: the model's own is taken."""
+        before = self.question or Question(self.work.ref, self.work.name, ())
+        fields = before.fields if "name" in before.fields else (*before.fields, "name")
+        self._rest()
+        self._ask(replace(before, fields=fields, problem="A model of this name is here already. Give another name."))
+
     def download(self, row: Row) -> None:
         """Fetch a model of a hub, and import it."""
-        self._start(
-            "downloading",
-            row.ref,
-            ["models", "download", row.ref, "--json"],
-            self._on_downloaded,
-            name=row.title,
-            total=row.size,
-            again=lambda: self.download(row),
-        )
+        self._download(row.ref, row.title, row.size)
+
+    def _download(self, ref: str, name: str, size: int | None) -> None:
+        words = ["models", "download", ref, "--json"]
+        again = partial(self._download, ref, name, size)
+        self._start("downloading", ref, words, self._on_downloaded, name=name, total=size, again=again)
 
     def _on_downloaded(self, ended: Ended) -> None:
         if ended.cancelled:
@@ -266,9 +225,12 @@ class ModelsSession(QObject):
         if self.work.active:
             self.told.emit(Message("info", "Wait until what goes on in the Models dock is over."))
             return
+        self._asker = weakref.ref(asker)
+        self._find_out(ref, name)
+
+    def _find_out(self, ref: str, name: str) -> None:
         words = ["models", "verify", ref, "--json"]
-        self._asker = asker
-        self._start("finding", ref, words, self._on_found, name=name, again=lambda: self.find_out(ref, name, asker))
+        self._start("finding", ref, words, self._on_found, name=name, again=lambda: self._find_out(ref, name))
 
     def _on_found(self, ended: Ended) -> None:
         found = refused(ended.error)
@@ -279,7 +241,7 @@ class ModelsSession(QObject):
         self.refusal, self._after_trust = found, self._again
         self._rest()
         self.changed.emit()
-        self.ask_trust(self._asker)
+        self.ask_trust(self._asker() if self._asker is not None else None)
 
     def export(self, ref: str, name: str, path: Path) -> None:
         """Write a model in our own format; what is there is replaced."""
@@ -300,7 +262,7 @@ class ModelsSession(QObject):
         message = ending(self.work, {**ended.answer, "name": self.work.name})
         self._rest()
         self._tell(message)
-        self.listed.emit()  # what was measured stands on the card
+        self.shelf.listed.emit()  # what was measured stands on the card
         self._next()
 
     def _on_altered(self, ended: Ended) -> None:
@@ -319,15 +281,16 @@ class ModelsSession(QObject):
         refusal = self.refusal
         if refusal is None or asker is None:
             return
-        self._asker = asker
+        self._asker = weakref.ref(asker)
         self._bridge.background(lambda: look_at(refusal), self._on_seen)
 
     def _on_seen(self, answer: Any) -> None:
         if isinstance(answer, Exception):
             self._tell(Message("error", str(answer) if isinstance(answer, TileSegError) else f"The file could not be read: {answer}."))
             return
-        with contextlib.suppress(RuntimeError):  # the dock that asked is gone
-            dialog = TrustDialog(answer, self._asker)
+        asker = self._asker() if self._asker is not None else None
+        with contextlib.suppress(RuntimeError):  # Qt has deleted the dock that asked
+            dialog = TrustDialog(answer, asker)
             dialog.trusted.connect(self.trust)
             dialog.show()
 
@@ -350,7 +313,7 @@ class ModelsSession(QObject):
 
     def cancel(self) -> None:
         """Ask what goes on to stop; nothing half-done is left behind."""
-        if self._chore is not None and not self.work.cancelling:
+        if self._chore is not None and not self.work.cancelling and time.monotonic() - self._began >= _CALM:
             self.work = replace(self.work, cancelling=True)
             self._chore.cancel()
             self.changed.emit()
@@ -364,9 +327,9 @@ class ModelsSession(QObject):
         """End what goes on: the viewer is gone."""
         self._bridge.close()
         self._tick.stop()
-        self._stop_catalog.set()
-        for chore in (*self._others, *([self._chore] if self._chore is not None else [])):
-            chore.cancel() if chore is self._chore else chore.kill()
+        self.shelf.close()
+        if self._chore is not None:
+            self._chore.cancel()
         _SESSIONS.pop(id(self.segment), None)
 
     def _start(
@@ -384,7 +347,7 @@ class ModelsSession(QObject):
         if self.work.active:
             return
         self.work = Work(kind, ref, name or Path(ref).name, total=total, waiting=len(self._waiting))
-        self._again = again
+        self._again, self._began = again, time.monotonic()
         on_event = self._bridge.carry(self._on_progress)
         try:
             self._chore = Chore(words, self._bridge.carry(on_end), on_event=on_event, start=self.sources.start)
@@ -394,18 +357,8 @@ class ModelsSession(QObject):
         self.told.emit(None)
         self.changed.emit()
 
-    def _quietly(self, words: Sequence[str], on_end: Callable[[Ended], None]) -> None:
-        """Begin something that nobody waits for."""
-        self._others = [chore for chore in self._others if chore.running]
-        try:
-            self._others.append(Chore(words, self._bridge.carry(on_end), start=self.sources.start))
-        except TileSegError as error:
-            self.listing = False
-            self.told.emit(Message("error", str(error)))
-            self.listed.emit()
-
     def _on_progress(self, event: Mapping[str, Any]) -> None:
-        done, total = event.get("done"), event.get("total")
+        done, total = event.get("bytes", event.get("done")), event.get("of", event.get("total"))
         if isinstance(done, int) and self.work.active:
             self.work = replace(self.work, done=done, total=total if isinstance(total, int) else self.work.total)
             if not self._tick.isActive():

@@ -36,7 +36,6 @@ class SettingsFold(Fold):
         content.setObjectName("plain")
         super().__init__("Settings", content, parent)
         self.cache = PathEdit("Cache", "Folder for downloads; the system's if empty.")
-        self.cache.setAcceptDrops(False)  # what is dropped on the dock is a model
         self.browse = Browse("Choose the folder for downloads", (("Folder...", self._ask_folder),))
         self.mirror = Edit("Mirror", "Instead of a server: https://github.com=https://mirror.example/github")
         self.mirror.setPlaceholderText("none")

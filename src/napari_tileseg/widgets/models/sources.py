@@ -7,6 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from napari_tileseg.folders import model_folder
 from napari_tileseg.widgets.models.chore import command
 
 if TYPE_CHECKING:
@@ -27,6 +28,14 @@ def _catalog(hub: str, **more: Any) -> Iterable[Any]:
 
 def _facts(sha256: str) -> Iterable[Any]:
     return _function("facts", "facts", lambda _: [])(sha256)  # type: ignore[no-any-return]
+
+
+def _records() -> dict[str, str]:
+    """Return the names of the models that were downloaded, by the references they were downloaded by."""
+    read = _function("hubs.record", "read_record", lambda _: None)
+    folder = model_folder()
+    places = [place for place in folder.iterdir() if place.is_dir()] if folder.is_dir() else []
+    return {record.ref: place.name for place in places if (record := read(place)) is not None}
 
 
 def _read_settings() -> Any:
@@ -58,6 +67,8 @@ class Sources:
         Returns the titles of the hubs by their names.
     catalog : callable
         ``catalog(hub, refresh=..., cancel=...)``: what a hub offers, as `Entry`.
+    records : callable
+        Returns the names of the models that were downloaded, by their references.
     facts : callable
         ``facts(sha256)``: what was measured of a model on this computer.
     read_settings, write_settings : callable
@@ -67,6 +78,7 @@ class Sources:
     start: Callable[[Sequence[str]], list[str]] = field(default=command)
     hubs: Callable[[], Mapping[str, str]] = field(default=_hubs)
     catalog: Callable[..., Iterable[Any]] = field(default=_catalog)
+    records: Callable[[], dict[str, str]] = field(default=_records)
     facts: Callable[[str], Iterable[Any]] = field(default=_facts)
     read_settings: Callable[[], Any] = field(default=_read_settings)
     write_settings: Callable[[Any], object] = field(default=_write_settings)
