@@ -141,7 +141,7 @@ class ModelsWidget(QWidget):
 
     def _connect(self) -> None:
         session = self.session
-        self.search.textChanged.connect(self.models.search)
+        self.search.textChanged.connect(self._on_search)
         self.shown.currentIndexChanged.connect(lambda _: session.shelf.show(self.shown.value or ""))
         self.models.chosen.connect(self._on_row)
         self.models.opened.connect(self.press)
@@ -185,6 +185,10 @@ class ModelsWidget(QWidget):
         self._wanted = name
         if self.session.shelf.hub == "":
             self.search.clear()
+
+    def _on_search(self, words: str) -> None:
+        self.models.search(words)
+        self._draw()
 
     def _on_row(self) -> None:
         self._draw()

@@ -8,13 +8,12 @@ from typing import Any
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QDoubleSpinBox, QFileDialog, QSpinBox, QVBoxLayout, QWidget
 
-from napari_tileseg.errors import TileSegError
 from napari_tileseg.widgets.late import soon
 from napari_tileseg.widgets.parts import Browse, Edit, Fields, Fold, MessageBox, PathEdit, Tick
 from napari_tileseg.widgets.parts.fields import tame
 from napari_tileseg.widgets.states import Message
 
-__all__ = ["SettingsFold", "settings_words"]
+__all__ = ["SettingsFold", "renewed", "settings_words"]
 
 _PAUSE = 600
 """Milliseconds without another key before a field is read."""
@@ -41,7 +40,7 @@ class SettingsFold(Fold):
         self.mirror.setPlaceholderText("none")
         self.proxy = Edit("Proxy", "http://host:port; the system's if empty.")
         self.proxy.setPlaceholderText("the system's")
-        self.offline = Tick("Offline: never use the network")
+        self.offline = Tick("Offline", "Never use the network.")
         self.retries = QSpinBox()
         self.retries.setRange(0, 100)
         self.timeout = QDoubleSpinBox()
@@ -139,13 +138,5 @@ def renewed(settings: Any, values: dict[str, Any]) -> Any:
     OptionsError
         One sentence about the first value that is not accepted.
     """
-    from napari_tileseg.errors import OptionsError
-
     known = {name: value for name, value in values.items() if name in type(settings).model_fields}
-    try:
-        parse = getattr(type(settings), "parse", type(settings).model_validate)
-        return parse({**settings.model_dump(), **known})
-    except TileSegError:
-        raise
-    except ValueError as error:
-        raise OptionsError(f"This setting is not accepted: {str(error).splitlines()[0]}.") from None
+    return type(settings).parse({**settings.model_dump(), **known})

@@ -183,7 +183,7 @@ class ModelView(QTableView):
         side.setDefaultSectionSize(metrics.height() + 6)
         left = self.width() - metrics.horizontalAdvance(_MODEL) - _SIDE - 12
         for number, column in enumerate(COLUMNS[1:], 1):
-            needed = metrics.horizontalAdvance(_WIDE.get(column, "background, foreground")) + 12
+            needed = metrics.horizontalAdvance(_WIDE.get(column, "background, foreground")) + 8
             there = left >= needed
             self.setColumnHidden(number, not there)
             if there:
