@@ -1,0 +1,151 @@
+"""The Models dock with the real commands behind it: brought, trusted, used; napari itself loads no torch for that."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+
+from napari_tileseg.models.imports import import_model
+from napari_tileseg.models.trust import revoke
+from napari_tileseg.widgets import bridge
+from napari_tileseg.widgets.models import chore
+from napari_tileseg.widgets.models.chore import Chore, Ended, command
+from napari_tileseg.widgets.states import Action, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from models_desk import ModelsDesk
+
+SOURCE = Path(__file__).parents[1] / "models" / "bioimageio" / "source-2d-v4.zip"
+
+SCRIPT = dedent("""
+    import sys
+
+    import napari
+    from napari.settings import get_settings
+    from qtpy.QtTest import QTest
+
+    get_settings().application.confirm_close_window = False
+    viewer = napari.Viewer(show_welcome_screen=False)
+    _, dock = viewer.window.add_plugin_dock_widget("napari-tileseg", "Models")
+
+
+    def until(condition):
+        for _ in range(24_000):
+            if condition():
+                return
+            QTest.qWait(5)
+        raise TimeoutError(f"{dock.session.work}, {dock.message.text.text()}")
+
+
+    until(lambda: dock.models.shown)
+    print("models:", *(row.name for row in dock.models.shown))
+    dock.models.choose("nuclei-2d")
+    dock.session.verify("nuclei-2d", "Nuclei 2D")
+    until(lambda: not dock.session.work.active)
+    print("said:", dock.message.text.text())
+    print("heavy:", *({"torch", "monai"} & sys.modules.keys()))
+    viewer.close()
+""")
+
+
+def wait(chore: Chore, ended: list[Ended]) -> Ended:
+    chore.join(120)
+    assert ended
+    return ended[0]
+
+
+def test_commands_run_as_they_are() -> None:
+    ended: list[Ended] = []
+    listed = wait(Chore(["models", "list", "--json"], ended.append), ended)
+    assert listed.error is None
+    assert {event["name"] for event in listed.events} >= {"nuclei-2d", "small-classes"}
+    ended.clear()
+    wrong = wait(Chore(["models", "show", "nothing", "--json"], ended.append), ended)
+    assert wrong.error is not None
+    assert 'There is no model "nothing".' in wrong.error["message"]
+    assert wrong.status == 2
+
+
+def test_a_program_that_cannot_be_started_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(chore.RunError, match="could not be started: "):
+        Chore(["models"], lambda _: None, start=lambda words: ["/nowhere/python", *words])
+    assert command(["models", "list"])[-2:] == ["models", "list"]
+
+
+def test_a_model_of_another_kind_is_brought_trusted_and_removed(
+    models: Callable[..., ModelsDesk], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qtpy.QtWidgets import QMessageBox
+
+    monkeypatch.setenv("TILESEG_MODELS", str(tmp_path / "own"))
+    monkeypatch.setenv("TILESEG_CACHE", str(tmp_path / "cache"))
+    here = models(show=True, real=True)
+    here.until(lambda: here.titles == ["Hippocampus 3D", "Nuclei 2D"])
+    here.session.bring([str(SOURCE)])
+    here.until(lambda: here.session.question is not None)
+    answers: Any = here.dock.asking.inputs
+    assert list(answers) == ["classes"]
+    answers["classes"].setText("cell")
+    here.click()
+    here.until(lambda: "is here now. It needs trust" in here.text and "source-2d-v4" in here.titles)
+    assert here.card["Finds"] == "overlapping: cell"
+    here.click()
+    dialog = here.dialog()
+    assert dialog.shown.line == 6
+    assert dialog.view.textCursor().selectedText().startswith("class Two")
+    here.click(dialog.yes)
+    here.until(lambda: "Its test passed." in here.text)
+    here.until(lambda: here.dock.row.trust == "trusted")
+    monkeypatch.setattr(QMessageBox, "exec", lambda _: QMessageBox.StandardButton.Yes)
+    here.follow(Action.DELETE)
+    here.until(lambda: "is removed." in here.text)
+    here.until(lambda: "source-2d-v4" not in here.titles)
+    assert list((tmp_path / "own").iterdir()) == []
+    revoke(next((tmp_path / "cache").rglob("two.py")))
+
+
+@pytest.mark.slow  # the model's process is started twice
+def test_segment_offers_to_trust_the_model_that_it_may_not_open(
+    desk: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from models_desk import ModelsDesk
+
+    monkeypatch.setenv("TILESEG_MODELS", str(tmp_path / "own"))
+    monkeypatch.setenv("TILESEG_CACHE", str(tmp_path / "cache"))
+    bridge.close_supervisor()  # the process of the tests before has other folders
+    name = import_model(str(SOURCE), {"classes": ["cell"]}).name
+    here = desk()
+    here.viewer.add_image(np.random.default_rng(0).random((70, 80)).astype(np.float32), name="noise")
+    assert here.dock.choose_model(name)
+    here.run()
+    assert here.text.startswith("two.py can run any program when it is opened, because it is Python source")
+    assert "tileseg models trust" not in here.text
+    here.follow(Action.TRUST)
+    assert here.text.startswith("Finding out what")
+    window = ModelsDesk.dialog(here)
+    here.qtbot.mouseClick(window.yes, Qt.MouseButton.LeftButton)
+    here.until(lambda: "works" in here.text)
+    here.run()
+    assert here.phase is Phase.DONE
+    assert f"noise_{name}_cell" in [layer.name for layer in here.viewer.layers]
+    revoke(next((tmp_path / "cache").rglob("two.py")))
+    bridge.close_supervisor()
+
+
+@pytest.mark.slow  # another napari, and the real network
+def test_napari_loads_no_torch_to_check_a_model() -> None:
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = dict(line.split(":", 1) for line in done.stdout.splitlines() if ":" in line)
+    assert "nuclei-2d" in lines["models"]
+    assert "Nuclei 2D works: its files are whole" in lines["said"]
+    assert lines["heavy"].strip() == ""
