@@ -5,6 +5,8 @@ SHELL := bash
 # Windows keeps an environment's programs in Scripts. Looked up when used, because set-up may have just made it.
 BIN = $(if $(wildcard .venv/Scripts),.venv/Scripts,.venv/bin)
 PYTEST = $(BIN)/python -m pytest
+# Idle processes take over tests from busy ones. Each holds torch and napari, hence no more than four.
+PARALLEL = -n logical --maxprocesses=4 --dist=worksteal
 # pytest brings its own virtual screen; a script needs one where there is none.
 SCREEN = $(if $(DISPLAY)$(WAYLAND_DISPLAY),,$(if $(shell command -v xvfb-run),xvfb-run -a -s "-screen 0 1366x768x24"))
 
@@ -21,7 +23,7 @@ demo: setup  ## segment real sample images with the bundled models
 	@$(BIN)/tileseg demo
 
 test: setup  ## run the default tests
-	@$(PYTEST)
+	@$(PYTEST) $(PARALLEL)
 
 test-slow: setup  ## run the long tests (repeated kills, over-fits, builds of the wheel)
 	@$(PYTEST) -m "slow and not gpu and not network"

@@ -12,7 +12,7 @@ from napari_tileseg.job import SegmentOptions
 from napari_tileseg.models.predictor import load_model
 from napari_tileseg.models.registry import find_spec
 from napari_tileseg.training.data import list_pairs
-from napari_tileseg.training.evaluate import CHANGES, evaluate, mean_scores
+from napari_tileseg.training.assess import CHANGES, assess, mean_scores
 from napari_tileseg.training.recipes import RECIPES
 
 
@@ -45,7 +45,7 @@ def table(name: str, arguments: argparse.Namespace) -> None:
         pairs = list_pairs(arguments.data / folder, "val")
         changes = list(CHANGES) if spec.spatial_ndim == 2 and not arguments.as_it_is else ["as it is"]
         for change in changes:
-            scores = list(evaluate(predictor, pairs, change=CHANGES[change], options=options))
+            scores = list(assess(predictor, pairs, change=CHANGES[change], options=options))
             for group, (count, values) in mean_scores(scores).items():
                 print(f"{folder} | {change} | {group} ({count}) | {' | '.join(f'{value:.4f}' for value in values)}", flush=True)
             if arguments.each and change == "as it is":

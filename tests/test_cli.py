@@ -287,7 +287,7 @@ def test_a_job_repeats_a_run(run: Run, crop: Path, tmp_path: Path) -> None:
     [
         ("{}", "is no job: model"),
         ("nothing", "is no job"),
-        ('{"model": "nuclei-2d"}', "names no input"),
+        ('{"model": "nuclei-2d"}', "does not say where the image is. Give it with --input"),
         ('{"model": "m", "colour": 1}', "colour"),
     ],
 )

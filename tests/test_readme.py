@@ -67,6 +67,12 @@ def prepare(folder: Path) -> None:
     (folder / "raw" / "plate_2").mkdir(parents=True)
     for number, name in enumerate(("image_1.tif", "image_2.tif", "plate_2/image_7.tif")):
         tifffile.imwrite(folder / "raw" / name, image[number * 100 : number * 100 + 96, :128])
+    nuclei = np.asarray(read_volume(ROOT / "sample_data" / "nuclei_fluorescence_labels.tif").data)[:128, :128]
+    for place, suffix in (("found", ".ome.tif"), ("truth", ".tif")):
+        (folder / place).mkdir()
+        tifffile.imwrite(
+            folder / place / f"cell_1{suffix}", np.minimum(nuclei, 2) if place == "truth" else np.roll(np.minimum(nuclei, 2), 1, 0)
+        )
     (folder / "job.json").write_text('{"model": "nuclei-2d", "input": "cells.tif", "output": "from_job.ome.tif"}')
     shutil.copy(ROOT / "sample_data" / "hippocampus_mri.nii.gz", folder / "brain.nii.gz")
 

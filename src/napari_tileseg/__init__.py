@@ -19,6 +19,7 @@ _ORIGINS = {
     "Volume": "volume",
     "build_network": "models.nets",
     "estimate": "pipeline",
+    "evaluate": "training.evaluate",
     "from_module": "models.predictor",
     "list_models": "models.registry",
     "load_model": "models.predictor",
@@ -40,6 +41,7 @@ __all__ = [
     "__version__",
     "build_network",
     "estimate",
+    "evaluate",
     "from_module",
     "list_models",
     "load_model",
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.pipeline import estimate, save_segmentation, segment
     from napari_tileseg.segmentation import Segmentation
+    from napari_tileseg.training.evaluate import evaluate
     from napari_tileseg.volume import Volume
 
 

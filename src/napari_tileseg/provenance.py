@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from napari_tileseg import __version__
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.volume import Volume
 
-__all__ = ["describe"]
+__all__ = ["describe", "digest"]
 
 SCHEMA = 1
 """Version of the dictionary that `describe` returns."""
@@ -52,17 +55,8 @@ def describe(
         "schema": SCHEMA,
         "program": f"napari-tileseg {__version__}",
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
-        "model": spec.model_dump(
-            include={"name", "version", "weights_sha256", "licence", "citation"} | ({"members"} if spec.members else set())
-        ),
-        "input": {
-            "name": image.name,
-            "axes": image.axes,
-            "shape": list(image.shape),
-            "dtype": image.dtype.str,
-            "spacing": image.spacing,
-            "units": list(image.units),
-        },
+        "model": _model(spec),
+        "input": _input(image),
         "axes": axis_map.sentence,
         "channels": list(axis_map.channels) if "C" in axis_map.axes else None,
         "region": [list(span) for span in region] if region else None,
@@ -71,6 +65,33 @@ def describe(
         "statistics": [{"frame": frame, **measured.to_dict()} for frame, measured in statistics.items()],
         "warnings": list(warnings),
     }
+
+
+def _model(spec: ModelSpec) -> dict[str, Any]:
+    known = spec.model_dump(include={"name", "version", "weights_sha256", "licence", "citation"} | ({"members"} if spec.members else set()))
+    # Of a linked model the source is a whole path, which may name a person.
+    return known | {"source": {"kind": spec.loader or "tileseg", "file": PurePath(spec.source).name}}
+
+
+def _input(image: Volume) -> dict[str, Any]:
+    from napari_tileseg.engine.fingerprint import sampled
+
+    values = {
+        "name": image.name,
+        "axes": image.axes,
+        "shape": list(image.shape),
+        "dtype": image.dtype.newbyteorder("=").str,
+        "spacing": image.spacing,
+        "units": list(image.units),
+    }
+    place = [*values.values(), image.affine.round(9).tolist(), list(image.channel_names)][1:]  # equal under another name
+    part = {key: image.metadata[f"chosen_{key}"] for key in ("series", "level") if image.metadata.get(f"chosen_{key}")}
+    return values | part | {"metadata_hash": digest(place), "content_hash": sampled(image)}
+
+
+def digest(value: Any) -> str:
+    """Return a short digest of something JSON-able."""
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _version(name: str) -> str:

@@ -13,10 +13,10 @@ from napari_tileseg.batch import picture as picture_module
 from napari_tileseg.batch.extras import OBJECTS, gather_extras, write_extras
 from napari_tileseg.batch.picture import picture, write_thumbnail
 from napari_tileseg.batch.sheets import write_sheets
-from napari_tileseg.batch.tables import combine_tables
 from napari_tileseg.batch.task import Task
 from napari_tileseg.io import read_volume
 from napari_tileseg.io.lazy import LazyArray
+from napari_tileseg.io.tables import combine_tables
 from napari_tileseg.io.zarr_store import ZarrLabels
 from napari_tileseg.models.spec import ModelSpec
 from napari_tileseg.segmentation import Segmentation

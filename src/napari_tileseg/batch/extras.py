@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from napari_tileseg.batch.picture import write_picture, write_thumbnail
 from napari_tileseg.batch.place import make_way
 from napari_tileseg.batch.sheets import write_sheets
-from napari_tileseg.batch.tables import combine_tables, write_table
+from napari_tileseg.io.tables import combine_tables, write_table
 from napari_tileseg.measure.table import measure
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from napari_tileseg.batch.extras import OBJECTS, gather_extras
 from napari_tileseg.batch.naming import model_names
 from napari_tileseg.batch.page import duration, page
-from napari_tileseg.batch.tables import write_rows
 from napari_tileseg.errors import OutputError
 from napari_tileseg.io.output import put_in_place
+from napari_tileseg.io.tables import write_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_tileseg.job import SegmentOptions
     from napari_tileseg.volume import Volume
 
-__all__ = ["content", "fingerprint", "threads"]
+__all__ = ["content", "fingerprint", "sampled", "threads"]
 
 _PROBES = 16
 _SIDE = 64
@@ -83,10 +83,16 @@ def content(image: Volume) -> str:
         for part in data if data.ndim > 2 else [data]:
             digest.update(np.ascontiguousarray(part).data)
         return digest.hexdigest()
+    return sampled(image)
+
+
+def sampled(image: Volume) -> str:
+    """Return a digest of the intensities in small boxes spread over the image, however it is held: in memory, in a file, remotely."""
     digest = hashlib.blake2b(digest_size=16)
     for box in _boxes(image.shape):
         try:
-            digest.update(np.ascontiguousarray(data[box]).data)
+            part = np.asarray(image.data[box])
+            digest.update(np.ascontiguousarray(part, part.dtype.newbyteorder("<")).data)
         except Exception:
             digest.update(b"unreadable")
     return digest.hexdigest()
@@ -98,7 +104,7 @@ def _boxes(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
         place = (index // 2) / (_PROBES // 2 - 1)
         key = []
         for axis, size in enumerate(shape):
-            side = min(size, _SIDE if axis >= len(shape) - 3 else 1)
+            side = min(-(-size // 3), _SIDE if axis >= len(shape) - 3 else 1)
             along = 1 - place if index % 2 and axis % 2 else place
             start = round(along * (size - side))
             key.append(slice(start, start + side))

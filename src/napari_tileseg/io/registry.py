@@ -196,7 +196,8 @@ def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0, p
         more = {name: True for name, wanted in (("partial", partial), ("lazy", lazy)) if wanted and name in known}
         volume: Volume = reader(path, series=series, level=level, **more)
         # The stamp: so that a run that was interrupted notices when the file is another one. The name goes into files that are text.
-        return replace(volume, name=readable(volume.name), metadata={**volume.metadata, "stamp": stamp(path)})
+        told = {"stamp": stamp(path)} | {key: at for key, at in (("chosen_series", series), ("chosen_level", level)) if at}
+        return replace(volume, name=readable(volume.name), metadata={**volume.metadata, **told})
     except (OSError, MemoryError) as error:
         reason = "it does not fit in memory" if isinstance(error, MemoryError) else (error.strerror or str(error))
         raise InputError(f'"{path.name}" could not be read: {reason}.') from error

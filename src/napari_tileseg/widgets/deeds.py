@@ -21,11 +21,12 @@ from napari_tileseg.widgets.dialogs import KEYS, TextDialog, copy_text
 from napari_tileseg.widgets.states import Action, Message
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pydantic import BaseModel
 
     from napari_tileseg.models.spec import ModelSpec
+    from napari_tileseg.widgets.models.session import ModelsSession
     from napari_tileseg.widgets.session import Order, Session
 
 __all__ = ["Deeds", "export_job", "show_keys"]
@@ -48,6 +49,7 @@ class Deeds(QObject):
     def __init__(self, session: Session, dock: QWidget) -> None:
         super().__init__(dock)
         self._session = session
+        self._models: ModelsSession | None = None
         self._bridge = Bridge(self)
 
     @property
@@ -89,19 +91,23 @@ class Deeds(QObject):
         viewer, order = self._session.viewer, self._session.order
         if viewer is None or order is None:
             return
-        models = models_session_of(viewer)
-        with contextlib.suppress(RuntimeError, TypeError):
-            models.told.disconnect(self._on_trust)
-        models.told.connect(self._on_trust)
-        models.find_out(order.job.model, order.spec.label, self._dock)
+        self._models = models_session_of(viewer)
+        with contextlib.suppress(RuntimeError, TypeError):  # it was not connected
+            self._models.told.disconnect(self._on_trust)
+        self._models.told.connect(self._on_trust)
         self.told.emit(Message("info", f"Finding out what {order.spec.label} would run"))
+        self._models.find_out(order.job.model, order.spec.label, self._dock)
 
     def _on_trust(self, message: Message | None) -> None:
-        if message is not None:
+        """Tell here what comes of a question that was asked here."""
+        if message is not None and self._models is not None and self._models.asker is self._dock:
             self.told.emit(message)
 
-    def show_details(self) -> None:
-        """Show what the run was."""
+    def show_details(self, provenance: Mapping[str, Any] | None = None) -> None:
+        """Show what the run was, or what a provenance says of an earlier one."""
+        if provenance:
+            TextDialog("Details", details_text(provenance), parent=self._dock).show()
+            return
         dialog = TextDialog("Details", details_text(self._session.provenance), deeds=DEEDS, parent=self._dock)
         dialog.chosen.connect(self._on_deed)
         dialog.show()

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 from napari_tileseg.errors import TileSegError
 from napari_tileseg.models.registry import list_models
+from napari_tileseg.widgets.again import made_with, order_again, provenance_of
 from napari_tileseg.widgets.bridge import Bridge
 from napari_tileseg.widgets.choices import pick_model
 from napari_tileseg.widgets.deeds import Deeds
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import napari
+    from napari.layers import Layer
     from qtpy.QtGui import QShowEvent
 
     from napari_tileseg.models.spec import ModelSpec
@@ -80,6 +82,7 @@ class SegmentWidget(QWidget):
         self._asked = 0
         self._picked = False
         self._told: Message | None = None
+        self._earlier: dict[str, Any] = {}
         self._pause = QTimer(self)
         self._pause.setSingleShot(True)
         self._pause.setInterval(_PAUSE)
@@ -202,13 +205,26 @@ class SegmentWidget(QWidget):
             chosen = active if isinstance(active, Image) else images[0] if images else None
         self.form.set_images(images, chosen)
         self._on_image()
+        self._offer_again(active)
 
     def _on_active(self) -> None:
         active = self.viewer.layers.selection.active
+        self._offer_again(active)
         ours = self.session.result is not None and active in (self.session.result.scores, self.session.result.uncertainty)
         if isinstance(active, Image) and not ours and active is not self.image and self.form.image.choose(active):
             return  # the combo box tells of the change itself
         self._on_change()
+
+    def _offer_again(self, layer: Layer | None) -> None:
+        """Tell how the active labels were made, if they are not those of the run that the dock shows anyway."""
+        result = self.session.result
+        shown = result is not None and any(layer is ours for ours in result.layers)
+        earlier = {} if layer is None or shown else provenance_of(layer)
+        if earlier and layer is not None:
+            self._on_told(Message("info", made_with(layer, earlier), (Action.LIKE_THIS, Action.DETAILS)))
+        elif self._earlier and self._told is not None and Action.LIKE_THIS in self._told.links:
+            self._told = None
+        self._earlier = earlier
 
     def _on_image(self) -> None:
         """Take the model that fits another image."""
@@ -340,7 +356,8 @@ class SegmentWidget(QWidget):
             Action.EDIT: self.session.edit_region,
             Action.PUT_BACK: self.session.put_back,
             Action.SAVE: self.deeds.save,
-            Action.DETAILS: self.deeds.show_details,
+            Action.DETAILS: lambda: self.deeds.show_details(self._earlier),
+            Action.LIKE_THIS: self.run_like_earlier,
             Action.HELP: self._help,
             Action.COPY: self.deeds.copy_details,
             Action.SMALLER: self.use_smaller_window,
@@ -356,6 +373,21 @@ class SegmentWidget(QWidget):
     def open_sample(self) -> None:
         """Open a bundled image."""
         self.viewer.open_sample(PLUGIN, SAMPLE)
+
+    def run_like_earlier(self) -> None:
+        """Do again what the active labels were made by; what will not be as it was is said first.
+
+        Raises
+        ------
+        TileSegError
+            If the model or the image is not here.
+        """
+        order, notes = order_again(self.viewer, self._earlier)
+        self._told = None
+        self.session.docks.watch(self)
+        self.session.start(order)
+        if notes:
+            self._on_told(Message("warning", " ".join(notes)))
 
     def use_smaller_window(self) -> None:
         """Halve the window, as far as the model allows, and start again."""

@@ -52,6 +52,7 @@ class Action(Enum):
     DEPTH = "Depth"
     CHANNELS = "Channels"
     AGAIN = "Start again"
+    LIKE_THIS = "Run again like this"
     REMOVE = "Remove layer"
     SAVE = "Save..."
     DETAILS = "Details"

@@ -90,6 +90,11 @@ class ModelsSession(QObject):
         segment.models_changed.connect(self.shelf.list_here)
         self.shelf.told.connect(self.told)
 
+    @property
+    def asker(self) -> QWidget | None:
+        """The dock that has asked whether a file may be trusted."""
+        return self._asker() if self._asker is not None else None
+
     # -- deeds -----------------------------------------------------------------------------------------------------
 
     def bring(self, refs: Iterable[str]) -> None:
@@ -222,10 +227,12 @@ class ModelsSession(QObject):
 
     def find_out(self, ref: str, name: str, asker: QWidget) -> None:
         """Find out what a model would run, and ask whether it may; the question is a window of `asker`."""
-        if self.work.active:
+        busy = self.work.active
+        if not busy or self._asker is None:
+            self._asker = weakref.ref(asker)
+        if busy:
             self.told.emit(Message("info", "Wait until what goes on in the Models dock is over."))
             return
-        self._asker = weakref.ref(asker)
         self._find_out(ref, name)
 
     def _find_out(self, ref: str, name: str) -> None:
@@ -241,7 +248,7 @@ class ModelsSession(QObject):
         self.refusal, self._after_trust = found, self._again
         self._rest()
         self.changed.emit()
-        self.ask_trust(self._asker() if self._asker is not None else None)
+        self.ask_trust(self.asker)
 
     def export(self, ref: str, name: str, path: Path) -> None:
         """Write a model in our own format; what is there is replaced."""
@@ -288,7 +295,7 @@ class ModelsSession(QObject):
         if isinstance(answer, Exception):
             self._tell(Message("error", str(answer) if isinstance(answer, TileSegError) else f"The file could not be read: {answer}."))
             return
-        asker = self._asker() if self._asker is not None else None
+        asker = self.asker
         with contextlib.suppress(RuntimeError):  # Qt has deleted the dock that asked
             dialog = TrustDialog(answer, asker)
             dialog.trusted.connect(self.trust)
@@ -346,6 +353,8 @@ class ModelsSession(QObject):
         """Begin something that the dock shows; only one goes on at a time."""
         if self.work.active:
             return
+        if kind != "finding":
+            self._asker = None
         self.work = Work(kind, ref, name or Path(ref).name, total=total, waiting=len(self._waiting))
         self._again, self._began = again, time.monotonic()
         on_event = self._bridge.carry(self._on_progress)
