@@ -72,6 +72,7 @@ def card_rows(row: Row, facts: Iterable[Any] = ()) -> list[tuple[str, str]]:
 
 def _hub_rows(row: Row) -> list[tuple[str, str]]:
     entry = row.entry
+    sums = [f"{name} {text[:16]}..." for name, text in (("SHA-256", entry.sha256), ("SHA-1", getattr(entry, "sha1", ""))) if text]
     return [
         ("Finds", row.task),
         ("Takes", row.dimensions),
@@ -79,7 +80,7 @@ def _hub_rows(row: Row) -> list[tuple[str, str]]:
         ("Size", size_words(row.size) or "not said"),
         ("Licence", row.licence or "not said"),
         ("Source", printable(str(entry.url), most=200)),
-        ("SHA-256", f"{entry.sha256[:16]}..." if entry.sha256 else "not said, so only its length can be checked"),
+        ("Checked", sums[0] if sums else "by its length only: no checksum is said"),
         ("Tags", printable(", ".join(str(tag) for tag in entry.tags), most=_LONGEST)),
     ]
 

@@ -22,8 +22,14 @@ _SORT = Qt.ItemDataRole.UserRole
 _SIDE = 14
 """Pixels of an icon."""
 
-_WIDE = {"Task": "overlapping", "Source": "needs trust", "Dim.": "Dim.", "Trust": "trusted", "Size": "999.9 MB", "Licence": "CC-BY-SA-4.0"}
-"""The longest usual words of each column; Classes take what is left."""
+_WIDEST = "a class, another one"
+"""No column but the first is wider than this; the whole is in the tooltip."""
+
+_FEW = 12
+"""So many of the longest words of a column are measured."""
+
+_PADDING = 14
+"""Pixels of a cell that its words cannot take."""
 
 _MODEL = "Nuclei 2D mine"
 """So much of a name is always shown before another column is."""
@@ -118,6 +124,7 @@ class ModelView(QTableView):
         self._table = table
         self._filter = _Filter(table, self)
         self._sorted: int | None = None
+        self._longest: dict[str, list[str]] = {}
         self.setModel(self._filter)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
@@ -140,6 +147,7 @@ class ModelView(QTableView):
         head.setSectionsClickable(True)
         head.setMinimumSectionSize(24)
         head.sectionClicked.connect(self._on_head)
+        self._filter.modelReset.connect(self._on_reset)
         selection = self.selectionModel()
         assert selection is not None
         selection.currentRowChanged.connect(self._on_current)
@@ -182,8 +190,13 @@ class ModelView(QTableView):
         assert side is not None and head is not None
         side.setDefaultSectionSize(metrics.height() + 6)
         left = self.width() - metrics.horizontalAdvance(_MODEL) - _SIDE - 12
+        widest = metrics.horizontalAdvance(_WIDEST)
         for number, column in enumerate(COLUMNS[1:], 1):
-            needed = metrics.horizontalAdvance(_WIDE.get(column, "background, foreground")) + 8
+            words = self._longest.get(column, [])
+            if not any(words):
+                self.setColumnHidden(number, True)
+                continue
+            needed = min(max(map(metrics.horizontalAdvance, (column, *words))), widest) + _PADDING
             there = left >= needed
             self.setColumnHidden(number, not there)
             if there:
@@ -201,6 +214,12 @@ class ModelView(QTableView):
 
     def minimumSizeHint(self) -> QSize:
         return QSize(120, 5 * (self.fontMetrics().height() + 6))
+
+    def _on_reset(self) -> None:
+        """Note the longest words of each column."""
+        words = {column: {cell(row, column) for row in self._table.rows} for column in COLUMNS[1:]}
+        self._longest = {column: sorted(found, key=len)[-_FEW:] for column, found in words.items()}
+        self.fit()
 
     def _on_head(self, section: int) -> None:
         """Sort by a column; the third click brings the order back that the models came in."""
