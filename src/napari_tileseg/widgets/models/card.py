@@ -24,7 +24,7 @@ __all__ = ["Card", "card_rows", "facts_words", "normalization_words"]
 
 _ASSUMED = "(not said, assumed)"
 _MOST_CLASSES = 12
-_LONGEST = 400
+_LONGEST = 160
 
 
 def card_rows(row: Row, facts: Iterable[Any] = ()) -> list[tuple[str, str]]:
@@ -121,7 +121,7 @@ def _list(names: Sequence[str]) -> str:
 
 
 class Card(QWidget):
-    """Name, a sentence, what is known, and links.
+    """Name, a sentence, what is known; and `links`, which stand below it where they do not scroll away.
 
     Signals
     -------
@@ -155,7 +155,6 @@ class Card(QWidget):
         layout.addWidget(self.title)
         layout.addWidget(self.about)
         layout.addLayout(self._grid)
-        layout.addWidget(self.links)
 
     def say(self, title: str, about: str, rows: Sequence[tuple[str, str]]) -> None:
         """Show another model; rows without text are left out."""

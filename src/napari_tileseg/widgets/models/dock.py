@@ -30,12 +30,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import napari
-    from qtpy.QtGui import QDragEnterEvent, QDropEvent, QShowEvent
+    from qtpy.QtGui import QDragEnterEvent, QDropEvent, QResizeEvent, QShowEvent
 
     from napari_tileseg.widgets.models.rows import Row
     from napari_tileseg.widgets.models.sources import Sources
 
 __all__ = ["ModelsWidget"]
+
+_SHARE, _LEAST = 0.4, 120
+"""Most of the dock's height that the card takes, and pixels that it may always have."""
 
 _WEB = ("http", "https")
 
@@ -118,7 +121,7 @@ class ModelsWidget(QWidget):
             part.setSpacing(4)
         above.addWidget(self.fields)
         above.addWidget(self.models, 1)
-        for widget in (self.button, self.progress, self.message, self.links):
+        for widget in (self.card.links, self.button, self.progress, self.message, self.links):
             below.addWidget(widget)
         layout.addLayout(above, 1)
         layout.addWidget(self.scroller)
@@ -301,11 +304,11 @@ class ModelsWidget(QWidget):
         self._cancel_key.setEnabled(session.work.active)
         self._draw_question()
         self.card.setVisible(question is None and row is not None)
+        self.card.show_links(shown.row_links)
         if row is not None:
             about = str(row.facts.get("description", "")) if row.local else str(row.entry.description)
             facts = self._facts.get(str(row.facts.get("weights_sha256", "")), [])
             self.card.say(row.title, " ".join(about.split())[:600], card_rows(row, facts))
-            self.card.show_links(shown.row_links)
         self.scroller.setVisible(question is not None or row is not None)
 
     def _draw_question(self) -> None:
@@ -349,6 +352,10 @@ class ModelsWidget(QWidget):
     def _align(self) -> None:
         self.fields.align(self.fields.label_width)
         self.settings.fields.align(self.settings.fields.label_width)
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        super().resizeEvent(event)
+        self.scroller.setMaximumHeight(max(_LEAST, round(self.height() * _SHARE)))  # the table keeps its place
 
     def showEvent(self, event: QShowEvent | None) -> None:
         if event is not None:

@@ -28,10 +28,10 @@ _WIDEST = "a class, another one"
 _FEW = 12
 """So many of the longest words of a column are measured."""
 
-_PADDING = 14
+_PADDING = 12
 """Pixels of a cell that its words cannot take."""
 
-_MODEL = "Nuclei 2D mine"
+_MODEL = "Nuclei 2D"
 """So much of a name is always shown before another column is."""
 
 
