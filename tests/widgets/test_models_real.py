@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from qtpy.QtCore import Qt
 
+from napari_tileseg.errors import ModelError, OutputError
 from napari_tileseg.models.imports import import_model
+from napari_tileseg.models.registry import find_spec
 from napari_tileseg.models.trust import revoke
 from napari_tileseg.widgets import bridge
 from napari_tileseg.widgets.models import chore
 from napari_tileseg.widgets.models.chore import Chore, Ended, command
+from napari_tileseg.widgets.models.session import _TAKEN, _UNRECOGNISED
 from napari_tileseg.widgets.states import Action, Phase
 
 if TYPE_CHECKING:
@@ -111,6 +115,16 @@ def test_a_model_of_another_kind_is_brought_trusted_and_removed(
     here.until(lambda: "source-2d-v4" not in here.titles)
     assert list((tmp_path / "own").iterdir()) == []
     revoke(next((tmp_path / "cache").rglob("two.py")))
+
+
+def test_what_the_dock_answers_is_what_the_commands_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TILESEG_MODELS", str(tmp_path / "own"))
+    import_model("nuclei-2d", name="again")
+    with pytest.raises(OutputError, match=_TAKEN):
+        import_model("nuclei-2d", name="again")
+    torch.save({"odd.weight": torch.zeros(3)}, tmp_path / "odd.pth")
+    with pytest.raises(ModelError, match=_UNRECOGNISED):
+        find_spec(str(tmp_path / "odd.pth"))
 
 
 @pytest.mark.slow  # the model's process is started twice

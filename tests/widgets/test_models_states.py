@@ -193,6 +193,10 @@ def test_an_import_tells_what_is_still_open() -> None:
     ("ended", "words"),
     [
         (Ended(({"event": "error", "error": "ModelError", "message": "No."},), 1), "No."),
+        (
+            Ended(({"event": "error", "error": "ModelError", "message": "Say its classes (--classes, one name each)."},), 1),
+            "Say its classes.",
+        ),
         (Ended((), -9), "ended by itself (signal 9)"),
         (Ended((), 1), "ended by itself (status 1)"),
         (Ended((), 2, told="Usage\nNo such command.\n"), "No such command."),

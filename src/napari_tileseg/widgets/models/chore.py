@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -34,6 +35,9 @@ _LONGEST = 2**24
 
 _TAIL = 4000
 
+_OPTION = re.compile(r" \(--[^()]*\)")
+"""What sentences say of options of the command line, which a dock has fields for."""
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -60,8 +64,10 @@ class Ended:
     def error(self) -> dict[str, Any] | None:
         """The event that tells of an error; None if it did what it was asked for."""
         found = next((event for event in self.events if event.get("event") == "error"), None)
-        if found is not None or (self.status == 0 and not self.cancelled):
-            return found
+        if found is not None:
+            return {**found, "message": _OPTION.sub("", str(found.get("message", "")))}
+        if self.status == 0 and not self.cancelled:
+            return None
         return {"event": "error", "error": "RunError", "message": self._sentence}
 
     @property

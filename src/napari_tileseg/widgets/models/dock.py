@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelsWidget"]
 
-_SHARE, _LEAST = 0.4, 120
-"""Most of the dock's height that the card takes, and pixels that it may always have."""
+_SHARE, _ASKING, _LEAST = 0.4, 0.6, 120
+"""Most of the dock's height that the card takes, or the question, and pixels that they may always have."""
 
 _WEB = ("http", "https")
 
@@ -313,6 +313,7 @@ class ModelsWidget(QWidget):
 
     def _draw_question(self) -> None:
         question = self.session.question
+        self._share()
         self.asking.setVisible(question is not None)
         if question is None:
             self.asking.forget()
@@ -355,7 +356,12 @@ class ModelsWidget(QWidget):
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         super().resizeEvent(event)
-        self.scroller.setMaximumHeight(max(_LEAST, round(self.height() * _SHARE)))  # the table keeps its place
+        self._share()
+
+    def _share(self) -> None:
+        """Have the table keep its place beside a long card; a question needs more room."""
+        share = _SHARE if self.session.question is None else _ASKING
+        self.scroller.setMaximumHeight(max(_LEAST, round(self.height() * share)))
 
     def showEvent(self, event: QShowEvent | None) -> None:
         if event is not None:
