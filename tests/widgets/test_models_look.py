@@ -203,8 +203,7 @@ def test_settings_are_kept_and_refused_where_they_stand(full: Callable[..., Mode
     assert not kept
     fold.proxy.setText("http://proxy:3128")
     fold.offline.setChecked(True)
-    here.until(lambda: kept)
-    assert fold.problem.shown is None
+    here.until(lambda: kept and fold.problem.shown is None)
     assert (kept[-1].values["proxy"], kept[-1].values["offline"], kept[-1].values["retries"]) == ("http://proxy:3128", True, 5)
     fold.open(False)
     assert fold.header.text() == "Settings: proxy, offline"
