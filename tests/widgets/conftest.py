@@ -229,6 +229,10 @@ def models(
 ) -> Callable[..., ModelsDesk]:
     """Return a function that opens the Models dock, alone or in a viewer; its commands are stand-ins unless `real`."""
     monkeypatch.setattr(models_session, "_CALM", 0.0)
+    appearance = get_settings().appearance
+    before = appearance.font_size
+    appearance.font_size = 9
+    request.addfinalizer(lambda: setattr(appearance, "font_size", before))
 
     def make(*, window: bool = False, show: bool = False, viewer: Any = None, real: bool = False, **more: Any) -> ModelsDesk:
         if window and viewer is None:
