@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "napari_tileseg"
 
 FLOORS = (
-    ("errors", "folders", "units"),
+    ("errors", "folders", "locks", "units"),
     ("models", "volume", "job"),
     ("engine", "io", "measure", "refine"),
     ("image", "provenance", "results", "segmentation"),

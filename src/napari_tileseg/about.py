@@ -13,7 +13,7 @@ __all__ = ["facts"]
 
 _PACKAGES = ("napari", "torch", "monai", "numpy", "scipy", "scikit-image", "tifffile", "nibabel", "zarr", "dask", "pydantic", "qtpy")
 _BINDINGS = ("PyQt6", "PySide6", "PyQt5", "PySide2")
-_SETTINGS = ("TILESEG_MODELS", "TILESEG_CACHE", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "QT_API")
+_SETTINGS = ("TILESEG_MODELS", "TILESEG_CACHE", "TILESEG_SETTINGS", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "QT_API")
 
 
 def facts(*, paths: bool = False) -> dict[str, dict[str, Any]]:
@@ -78,7 +78,11 @@ def _models(paths: bool) -> dict[str, str]:
 
 
 def _settings(paths: bool) -> dict[str, str]:
+    from napari_tileseg.models.settings import read_settings
+
+    kept = read_settings().model_dump(exclude_defaults=True)
+    said = {name: str(value) if isinstance(value, bool | int | float) else "set" for name, value in kept.items()}
     values = {name: os.environ[name] for name in _SETTINGS if name in os.environ}
     if not paths:
         values = {name: "set" if os.sep in value else value for name, value in values.items()}
-    return values
+    return {**said, **values}

@@ -169,9 +169,9 @@ def join_objects(run: Run, sample: int, pieces: Sequence[Piece], labels: Any, *,
         Called now and then; may raise.
     """
     from napari_tileseg.engine.counted import empty_scores
+    from napari_tileseg.engine.decoding import make_decoder
     from napari_tileseg.engine.objects import Objects
     from napari_tileseg.engine.pieces import join
-    from napari_tileseg.engine.run import make_decoder
 
     part, _ = run.parts[sample]
     sink = run.sink(part, labels)

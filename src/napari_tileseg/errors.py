@@ -8,6 +8,7 @@ Each message is one sentence or two: what was given, what is accepted, what to d
     ├── OptionsError          an option is out of its range or contradicts another
     ├── ModelError            the model cannot be used
     │   ├── ModelNotFoundError
+    │   ├── DownloadError     it could not be fetched: no network, a wrong checksum, no room
     │   ├── WeightsError      weights are missing, damaged or do not fit the network
     │   └── TrustError        the file could run code and nobody has trusted it
     ├── OutputError           the result cannot be written there
@@ -30,6 +31,7 @@ __all__ = [
     "AxesError",
     "Cancelled",
     "DeviceMemoryError",
+    "DownloadError",
     "InputError",
     "ModelError",
     "ModelNotFoundError",
@@ -79,6 +81,10 @@ class ModelError(TileSegError):
 
 class ModelNotFoundError(ModelError):
     """No model has that name, and no file or folder stands there."""
+
+
+class DownloadError(ModelError):
+    """The model, or a list of models, could not be fetched."""
 
 
 class WeightsError(ModelError):

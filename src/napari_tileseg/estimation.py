@@ -101,20 +101,25 @@ def estimate(
     labels = math.prod(axis_map.result_shape) * axis_map.result_dtype.itemsize
     scores = 4 * len(spec.score_names) * math.prod(axis_map.grid_shape) if options.scores else 0
     tiles = len(plan) * len(parts)
+    before = estimate(image, spec.previous.model, options=options, channels=channels) if spec.previous is not None else None
     seconds = _probed(model, options) if probe and not isinstance(model, ModelSpec) else None
     if seconds is None:
         fast = options.precision == "auto"
         seconds = expected_seconds(spec, recipe.window, options.device, tta=options.tta, fast=fast)
     return Estimate(
-        tiles=tiles,
+        tiles=tiles + (before.tiles if before else 0),
         window=recipe.window,
         host_bytes=needs.host_bytes,
         device_bytes=needs.device_bytes,
         disk_bytes=labels + scores + (4 * math.prod(axis_map.grid_shape) if options.uncertainty else 0),
         sentence=axis_map.sentence,
         notes=(note,) if note else (),
-        seconds=None if seconds is None else seconds * tiles,
+        seconds=None if seconds is None or (before and before.seconds is None) else seconds * tiles + _seconds(before),
     )
+
+
+def _seconds(before: Estimate | None) -> float:
+    return before.seconds or 0.0 if before else 0.0
 
 
 def _probed(model: str | Path, options: SegmentOptions) -> float:

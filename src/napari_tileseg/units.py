@@ -1,8 +1,8 @@
-"""Units of length: what files and people call them, and how long they are."""
+"""Units of length: what files and people call them, and how long they are; and bytes as people say them."""
 
 from __future__ import annotations
 
-__all__ = ["canonical_unit", "micrometers", "unit_symbol"]
+__all__ = ["canonical_unit", "file_size", "micrometers", "unit_symbol"]
 
 _LENGTHS = {
     "nanometer": (1e-3, "nm", ("nm", "nanometre", "nanometers", "nanometres")),
@@ -42,3 +42,13 @@ def unit_symbol(unit: str) -> str:
     """Return the symbol to show to people: ``"µm"`` for micrometer, ``"px"`` for pixels."""
     name = canonical_unit(unit)
     return _LENGTHS[name][1] if name in _LENGTHS else {"pixel": "px", "second": "s"}.get(name, name)
+
+
+def file_size(count: int) -> str:
+    """Return a number of bytes for people: ``"0 B"``, ``"3.4 GB"``."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 999.5 or unit == "TB":
+            break
+        size /= 1000
+    return f"{size:.0f} {unit}" if unit == "B" or size >= 99.5 else f"{size:.1f} {unit}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
@@ -115,6 +117,50 @@ def test_a_model_of_another_kind_is_brought_trusted_and_removed(
     here.until(lambda: "source-2d-v4" not in here.titles)
     assert list((tmp_path / "own").iterdir()) == []
     revoke(next((tmp_path / "cache").rglob("two.py")))
+
+
+def test_a_model_is_downloaded_from_an_address_and_told_what_was_measured(
+    models: Callable[..., ModelsDesk], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_tileseg.models.facts import remember
+    from napari_tileseg.models.settings import Settings, read_settings
+
+    for name in ("models", "cache", "settings"):
+        monkeypatch.setenv(f"TILESEG_{name.upper()}", str(tmp_path / name))
+    content = SOURCE.parent / "onnx-2d-v5.zip"
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            data = content.read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        here = models(show=True, real=True)
+        assert [here.dock.shown.itemText(place) for place in range(3)] == ["On this computer", "MONAI Model Zoo", "BioImage.IO"]
+        here.session.bring([f"http://127.0.0.1:{server.server_port}/net.zip"])
+        here.until(lambda: "is here now." in here.text or (here.text and not here.session.work.active))
+        server.shutdown()
+    assert "is here now." in here.text
+    here.until(lambda: len(here.titles) == 3 and here.dock.row.removable)
+    remember(here.dock.row.facts["weights_sha256"], "cpu", load_seconds=0.25, tile_seconds=1.5)
+    here.session.shelf.listed.emit()
+    here.until(lambda: here.card.get("Speed") == "cpu: loads in 0.2 s, first tile 1.5 s")
+    here.until(lambda: here.dock.settings_scroller.isVisible())
+    fold = here.dock.settings
+    fold.open()
+    fold.proxy.setText("nonsense")
+    fold.proxy.textEdited.emit("nonsense")
+    here.until(lambda: fold.problem.shown is not None)
+    fold.proxy.setText("")
+    fold.retries.setValue(7)
+    here.until(lambda: read_settings() == Settings(retries=7) and fold.problem.shown is None)
 
 
 def test_what_the_dock_answers_is_what_the_commands_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

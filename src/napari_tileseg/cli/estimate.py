@@ -23,6 +23,7 @@ from napari_tileseg.cli.arguments import (
     Window,
 )
 from napari_tileseg.cli.console import duration, emit, guarded
+from napari_tileseg.cli.fetching import bring
 from napari_tileseg.cli.program import app
 from napari_tileseg.cli.single import open_image
 from napari_tileseg.cli.values import chosen, numbers, one_reference
@@ -63,6 +64,7 @@ def estimate(
         job = Job(
             model=one_reference(model), input=str(image), axes=axes, channels=numbers(channels, "--channels"), series=series, level=level
         )
+        bring(job.model)
         volume = open_image(job, find_spec(job.model))
         needs = estimate_run(volume, job.model, options=options, channels=job.channels, probe=probe)
         if json_lines:

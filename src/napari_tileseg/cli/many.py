@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from napari_tileseg.cli.console import complain, interrupts
+from napari_tileseg.cli.fetching import bring
 from napari_tileseg.cli.progress import progress
 from napari_tileseg.cli.sentences import ending
 from napari_tileseg.errors import OptionsError
@@ -62,6 +63,7 @@ def perform_batch(job: BatchJob, how: How, *, json_lines: bool) -> None:
     """Run a batch, tell how it goes, and end with 0 (all done), 1 (some failed) or 130 (stopped)."""
     if how.dry_run and how.watch:
         raise OptionsError("--dry-run looks once and --watch goes on looking. Give one of them.")
+    bring(*job.models)
     if how.dry_run:
         from napari_tileseg.cli.preview import tell_preview
 

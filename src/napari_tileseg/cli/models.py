@@ -63,12 +63,15 @@ def _standing(spec: ModelSpec) -> Standing:
 
 @models.command()
 def show(ref: Reference, json_lines: Lines = False) -> None:
-    """Print a model's card, and what its source does not say."""
+    """Print a model's card, what was measured of it on this computer, and what its source does not say."""
+    from napari_tileseg.models.facts import facts, sentence
     from napari_tileseg.models.registry import card, find_spec
 
     with guarded(json_lines):
         spec = find_spec(ref)
-        text, unknown = card(ref), spec.unknown
+        known = [sentence(fact) for fact in facts(spec.weights_sha256)]
+        text = card(ref).rstrip() + "\n" + "".join(f"\n- Measured on {line}" for line in known) + ("\n" if known else "")
+        unknown = spec.unknown
         if json_lines:
             return emit({"event": "card", **spec.model_dump(mode="json", exclude={"training"}), "card": text})
         if sys.stdout.isatty():
@@ -89,7 +92,7 @@ def import_(
     channels: Annotated[str | None, typer.Option(help="Names of the input channels with commas between them, or their number.")] = None,
     classes: Annotated[str | None, typer.Option(help="Names of the classes with commas between them, the background first.")] = None,
     window: Annotated[str | None, typer.Option(help="Size of one tile: 256,256.")] = None,
-    multiple_of: Annotated[int | None, typer.Option(help="What every side of a tile must be a multiple of.")] = None,
+    multiple_of: Annotated[str | None, typer.Option(help="What the sides of a tile must be multiples of: 16, or 4,16,16.")] = None,
     normalization: Annotated[
         str | None, typer.Option(help="none, zscore, percentile, percentile:1,99.8 or range:LOW,HIGH: how intensities are scaled.")
     ] = None,
@@ -113,7 +116,7 @@ def import_(
             "channels": _names(channels),
             "classes": None if classes is None else [part.strip() for part in classes.split(",")],
             "window": numbers(window, "--window"),
-            "multiple_of": multiple_of,
+            "multiple_of": steps[0] if (steps := numbers(multiple_of, "--multiple-of")) and len(steps) == 1 else steps,
             "normalization": _normalization(normalization),
             **_spacing(spacing),
             "output": output,

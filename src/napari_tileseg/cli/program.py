@@ -9,7 +9,7 @@ import typer
 
 from napari_tileseg.cli.console import complain
 
-__all__ = ["app", "main", "models"]
+__all__ = ["app", "main", "models", "settings"]
 
 app = typer.Typer(
     name="tileseg",
@@ -19,6 +19,8 @@ app = typer.Typer(
 )
 models = typer.Typer(help="The models on this computer.", no_args_is_help=True)
 app.add_typer(models, name="models")
+settings = typer.Typer(help="What is set once for all runs: the cache folder, proxy, mirror, offline mode.", no_args_is_help=True)
+app.add_typer(settings, name="settings")
 
 
 def main(args: list[str] | None = None) -> None:

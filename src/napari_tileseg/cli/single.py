@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from napari_tileseg.cli.console import complain, emit, interrupts
+from napari_tileseg.cli.fetching import bring
 from napari_tileseg.errors import OptionsError, RunError
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def perform(job: Job, *, overwrite: bool, resume: bool, json_lines: bool) -> Non
     unsure_place = uncertainty_path(target)
     if job.options.uncertainty:
         check_writable(unsure_place, overwrite=replacing)
+    bring(job.model)
     spec = find_spec(job.model)
     volume = open_image(job, spec)
 
@@ -91,7 +93,7 @@ def perform(job: Job, *, overwrite: bool, resume: bool, json_lines: bool) -> Non
 
 def _found(counts: Mapping[str, int], spec: ModelSpec) -> str:
     """Say what was found: ``"86 objects"``, or ``"anterior 2352, posterior 1963 voxels"``."""
-    if spec.output == "instances":
+    if spec.finds_objects:
         count = sum(counts.values())
         return f"{count} object{'s' * (count != 1)}"
     parts = ", ".join(f"{name} {counts.get(name, 0)}" for name in spec.foreground_classes)

@@ -84,9 +84,14 @@ class AxisMap:
         return ((self.classes,) if self.output == "sigmoid" else ()) + self.grid_shape
 
     @property
+    def finds_objects(self) -> bool:
+        """Whether labels are the numbers of objects rather than of classes."""
+        return self.output in ("instances", "labels")
+
+    @property
     def result_dtype(self) -> np.dtype[np.generic]:
         """int32 for objects, else the smallest unsigned type that holds the classes."""
-        if self.output == "instances":
+        if self.finds_objects:
             return np.dtype(np.int32)
         return np.dtype(np.uint8 if self.classes <= 256 else np.uint16)
 

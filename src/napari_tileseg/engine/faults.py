@@ -76,10 +76,9 @@ def smaller_window(window: tuple[int, ...], spec: ModelSpec) -> tuple[int, ...] 
     """
     if spec.fixed_window:
         return None
-    step = spec.multiple_of
     offset = spec.output_offset or (0,) * len(window)
     shorter = []
-    for size, lost in zip(window, offset, strict=True):
+    for size, lost, step in zip(window, offset, spec.multiples, strict=True):
         least = -(-max(LEAST_SIDE, 2 * lost + 1) // step) * step
         wanted = math.floor(size * 0.5 ** (1 / len(window)) / step) * step
         shorter.append(min(size, max(wanted, least)))

@@ -89,7 +89,7 @@ class Objects:
         self._final: dict[int, int] = {}  # ids of objects that are emitted in part
 
     @property
-    def objects(self) -> int:
+    def objects(self) -> int | None:
         return self._next_id - self._first_id
 
     @property
@@ -229,7 +229,7 @@ class Objects:
         assert self._scores is not None  # set by `add`
         return self._decoder.decode(self._scores[:, top:bottom], self._parameters, threshold=self._threshold, min_size=self._min_size)
 
-    def _emit(self, frontier: int) -> Iterator[tuple[Tile, NDArray[np.int32]]]:
+    def _emit(self, frontier: int) -> Iterator[tuple[Tile, NDArray[Any]]]:
         """Give final ids to the rows above the frontier, and forget what is no longer needed."""
         begin = self._frontier - self._base
         if frontier <= begin:

@@ -56,6 +56,7 @@ class Facing:
         """Return the card of the model as it is for this volume."""
         sizes = {name: getattr(spec, name) for name in ("window", "spacing", "output_offset")}
         turned: dict[str, Any] = {name: self._seen(value) for name, value in sizes.items() if value is not None}
+        turned["multiple_of"] = self._seen(spec.multiples)
         letters = {axis: _SPACE[place] for axis, place in zip(_SPACE, self.order, strict=True)}
         if spec.mirror_axes is not None:
             turned["mirror_axes"] = "".join(letters[axis] for axis in spec.mirror_axes)

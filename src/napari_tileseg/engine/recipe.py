@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from napari_tileseg.engine.checks import check_labels
 from napari_tileseg.engine.tiles import TilePlan, plan_tiles
 from napari_tileseg.engine.views import check_passes, check_views, views
 from napari_tileseg.errors import OptionsError
@@ -63,7 +64,7 @@ def resolve(spec: ModelSpec, options: SegmentOptions) -> Recipe:
     Raises
     ------
     OptionsError
-        If the window does not suit the model, or the turns or the uncertainty that are asked for.
+        If the window does not suit the model, or the turns, the uncertainty or anything else that is asked for.
     """
     window = options.window or spec.window
     if len(window) != spec.spatial_ndim:
@@ -72,10 +73,11 @@ def resolve(spec: ModelSpec, options: SegmentOptions) -> Recipe:
         )
     if spec.fixed_window and tuple(window) != spec.window:
         raise OptionsError(f"Window {_text(window)} was given; {spec.label} takes tiles of {_text(spec.window)} only. Leave it open.")
-    wrong = next((size for size in window if size % spec.multiple_of), None)
-    if wrong is not None:
-        better = -(-wrong // spec.multiple_of) * spec.multiple_of
-        raise OptionsError(f"Window {wrong} is no multiple of {spec.multiple_of}. Use {better}.")
+    for axis, size, step in zip(spec.spatial_axes, window, spec.multiples, strict=True):
+        if size % step:
+            where = f" along {axis}" if isinstance(spec.multiple_of, tuple) else ""
+            raise OptionsError(f"Window {size}{where} is no multiple of {step}. Use {-(-size // step) * step}.")
+    check_labels(spec, options)
     check_views(options.tta, spec, tuple(window))
     check_passes(options.uncertainty, len(views(options.tta, spec)) * max(1, len(spec.members)))
     if options.adaptive and (options.blending or spec.blending) == "crop":
@@ -87,7 +89,7 @@ def resolve(spec: ModelSpec, options: SegmentOptions) -> Recipe:
         window=tuple(window),
         overlap=overlap,
         steps="even" if options.adaptive else spec.steps,
-        blending=options.blending or spec.blending,
+        blending="seam" if spec.output == "labels" else options.blending or spec.blending,
         sigma=options.sigma if "sigma" in options.model_fields_set else spec.sigma,
         padding=options.padding or spec.padding,
         output_offset=spec.output_offset,

@@ -95,6 +95,7 @@ class Turn:
             return spec
         sizes = {name: getattr(spec, name) for name in ("window", "spacing", "output_offset")}
         turned: dict[str, Any] = {name: self.forth(value) for name, value in sizes.items() if value is not None}
+        turned["multiple_of"] = self.forth(spec.multiples)
         return spec.model_copy(update={**turned, "axes": "C" + "".join(self.forth(spec.spatial_axes))})
 
     def decoder(self, decoder: ObjectDecoder) -> ObjectDecoder:

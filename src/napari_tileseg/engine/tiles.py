@@ -22,6 +22,8 @@ the first axis form a *row*; rows are visited from the top, tiles of a row in sc
            .  +-----+-----+  .
            . . . . . . . . . .
 
+    "seam": overlapping windows as in the first figure, but each gives only what lies on its side of the middle of the overlaps
+
 A network with valid convolutions returns less than it sees: ``output_offset`` pixels are missing at each side. Windows then
 reach that far beyond the image, and "window" above means what is returned.
 
@@ -33,7 +35,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -339,7 +341,7 @@ def plan_tiles(
         See `steps_fixed` and `steps_even`.
     output_offset : tuple of int, optional
         Pixels that the network's output lacks at each side.
-    blending : {"gaussian", "constant", "nnunet", "crop"}
+    blending : {"gaussian", "constant", "nnunet", "crop", "seam"}
         How overlaps are joined.
     reflect : bool
         Whether the network sees a mirror image beyond the border instead of zeros; with "crop" and valid convolutions it
@@ -373,8 +375,9 @@ def plan_tiles(
             axes.append(_crop_steps(length, output - 2 * halo, lost + halo, place))
         else:
             before = max(output - length, 0) // 2
-            starts = (start - before for start in place(max(length, output), output, overlap))
-            axes.append(tuple(Step(start - lost, (start, start + output)) for start in starts))
+            starts = [start - before for start in place(max(length, output), output, overlap)]
+            kept = _seams(starts, output) if blending == "seam" else [(start, start + output) for start in starts]
+            axes.append(tuple(Step(start - lost, keep) for start, keep in zip(starts, kept, strict=True)))
     turned = from_end or (False,) * len(shape)
     steps_of = tuple(
         _from_end(axis, length, size) if turn else axis for axis, length, size, turn in zip(axes, shape, window, turned, strict=True)
@@ -385,6 +388,12 @@ def plan_tiles(
 def _from_end(steps: tuple[Step, ...], length: int, window: int) -> tuple[Step, ...]:
     """Return the mirror image of positions on an axis."""
     return tuple(Step(length - step.start - window, (length - step.keep[1], length - step.keep[0])) for step in reversed(steps))
+
+
+def _seams(starts: list[int], output: int) -> list[tuple[int, int]]:
+    """Return which part of an axis each window keeps: up to the middle of what it shares with its neighbours."""
+    middles = [(start + output + following) // 2 for start, following in pairwise(starts)]
+    return list(pairwise([starts[0], *middles, starts[-1] + output]))
 
 
 def _crop_steps(length: int, core: int, border: int, place: Callable[[int, int, float], list[int]]) -> tuple[Step, ...]:

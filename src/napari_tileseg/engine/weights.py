@@ -27,8 +27,8 @@ def importance(shape: tuple[int, ...], blending: str, sigma: float = 0.125) -> N
     ----------
     shape : tuple of int
         Size of the network's output for one tile.
-    blending : {"gaussian", "constant", "nnunet", "crop"}
-        The recipe; "crop" and "constant" count every kept pixel as one.
+    blending : {"gaussian", "constant", "nnunet", "crop", "seam"}
+        The recipe; the last two and "constant" count every kept pixel as one.
     sigma : float
         Width of the Gaussians as a share of the window.
 
@@ -47,7 +47,7 @@ def importance(shape: tuple[int, ...], blending: str, sigma: float = 0.125) -> N
             weights = gaussian(shape, sigma)
         case "nnunet":
             weights = nnunet(shape, sigma)
-        case "constant" | "crop":
+        case "constant" | "crop" | "seam":
             weights = np.ones(shape, dtype=np.float32)
         case _:
             raise OptionsError(f'Blending "{blending}" is unknown. Use gaussian, constant, nnunet or crop.')

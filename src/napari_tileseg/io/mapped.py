@@ -1,4 +1,4 @@
-"""Arrays in files of their own, and locks that the system takes back with the process."""
+"""Arrays in files of their own."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import errno
 import logging
 import os
 import sys
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_tileseg.errors import OutputError
+from napari_tileseg.locks import lock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,18 +40,6 @@ def allocate(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.mem
     except OSError as error:
         raise OutputError(f"The scratch file for the result cannot be made in {path.parent}: {error.strerror or error}.") from error
     return array
-
-
-def lock(file: IO[bytes]) -> None:
-    """Take the lock or raise OSError; it ends with the process, however that ends."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _reserve(descriptor: int, size: int) -> None:

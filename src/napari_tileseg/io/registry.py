@@ -17,6 +17,7 @@ from napari_tileseg.errors import InputError, OutputError
 from napari_tileseg.io.files import readable, stamp, zarr_root
 from napari_tileseg.io.output import check_place, put_in_place
 from napari_tileseg.io.own_labels import check_label_place, is_label_place, write_own_labels
+from napari_tileseg.models.settings import publishable
 from napari_tileseg.volume import Volume
 
 if TYPE_CHECKING:
@@ -261,11 +262,13 @@ def write_labels(
     """
     path = Path(path)
     if is_label_place(path):
-        write_own_labels(labels, path, classes=tuple(classes), colors=tuple(colors), provenance=provenance, overwrite=overwrite)
+        write_own_labels(
+            labels, path, classes=tuple(classes), colors=tuple(colors), provenance=publishable(provenance), overwrite=overwrite
+        )
         return path
     writer = _writer(path)
     with put_in_place(path, overwrite=overwrite) as temporary:
-        writer(labels, temporary, classes=tuple(classes), colors=tuple(colors), provenance=provenance)
+        writer(labels, temporary, classes=tuple(classes), colors=tuple(colors), provenance=publishable(provenance))
     return path
 
 
@@ -302,7 +305,7 @@ def write_scores(
     grid[1:, 1:] = affine
     image = Volume(scores, f"C{axes}", grid, ("pixel", *units), volume.name, tuple(names))
     with put_in_place(path, overwrite=overwrite) as temporary:
-        _load("napari_tileseg.io.tiff_labels:write_scores_tiff")(image, temporary, provenance=provenance)
+        _load("napari_tileseg.io.tiff_labels:write_scores_tiff")(image, temporary, provenance=publishable(provenance))
     return path
 
 
@@ -338,7 +341,9 @@ def write_uncertainty(
         if name.endswith((".nii", ".nii.gz")):
             _load("napari_tileseg.io.medical:write_nifti_map")(image, temporary)
         else:
-            _load("napari_tileseg.io.tiff_labels:write_scores_tiff")(image, temporary, provenance=provenance, what="Uncertainty")
+            _load("napari_tileseg.io.tiff_labels:write_scores_tiff")(
+                image, temporary, provenance=publishable(provenance), what="Uncertainty"
+            )
     return path
 
 

@@ -355,13 +355,13 @@ def _one_tile(predictor: Any, spec: ModelSpec, torch: Any) -> Any:
     size = "x".join(str(side) for side in spec.window)
     try:
         with torch.inference_mode():
-            scores = predictor(torch.zeros(1, len(spec.channels), *spec.window))
+            scores = predictor(torch.zeros(1, spec.inputs, *spec.window))
     except ModelError:
         raise
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = printable(lines[-1]) if lines else type(error).__name__
-        raise ModelError(f"{spec.label} fails on one tile of {size} with {len(spec.channels)} channels: {reason}.") from None
+        raise ModelError(f"{spec.label} fails on one tile of {size} with {spec.inputs} channels: {reason}.") from None
     lost = spec.output_offset or (0,) * spec.spatial_ndim
     expected = (1, len(spec.score_names), *(side - 2 * less for side, less in zip(spec.window, lost, strict=True)))
     if tuple(scores.shape) != expected:

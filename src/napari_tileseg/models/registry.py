@@ -40,18 +40,25 @@ def locate(ref: str) -> Place:
     Parameters
     ----------
     ref : str
-        Name of a bundled or own model; path of a model, whose kind is recognised; or ``scheme:PATH``, such as ``onnx:FILE``.
+        Name of a bundled or own model; path of a model, whose kind is recognised; ``scheme:PATH``, such as ``onnx:FILE``; or
+        ``hub:HUB/NAME`` or an address, which is downloaded once.
 
     Raises
     ------
     ModelNotFoundError
         If there is none; the sentence names the models there are.
+    DownloadError
+        If it is to be downloaded, and cannot be.
     ModelError
         If the file is no model of any kind that is known.
     """
     for path in _packages():
         if _name(path) == ref:
             return _place(path)
+    if ref.startswith(("hub:", "https://", "http://")):
+        from napari_tileseg.models.hubs.download import obtain  # which imports what it fetches, hence this module
+
+        return _place(obtain(ref))
     loader, text, options = parse(ref)
     path = Path(text).expanduser()
     try:

@@ -7,14 +7,18 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from napari_tileseg.models.resampling import Resampling
+from napari_tileseg.models.resampling import Interpolation, Resampling
 
-__all__ = ["SCHEMA_VERSION", "ModelSpec", "Normalization", "NormalizationStep", "OutputKind"]
+__all__ = ["SCHEMA_VERSION", "ModelSpec", "Normalization", "NormalizationStep", "OutputKind", "PreviousStage"]
 
 SCHEMA_VERSION = 1
 """Version of `model.json`; a reader refuses newer ones with a sentence."""
 
-OutputKind = Literal["softmax", "sigmoid", "regions", "instances", "anomaly"]
+OutputKind = Literal["softmax", "sigmoid", "regions", "instances", "labels", "anomaly"]
+"""``labels``: the model itself gives the objects of each tile, numbered from 1; those of neighbouring tiles are joined.
+
+``anomaly``: one score, 0 or more, that grows with how strange a pixel is; ``decoder_parameters`` hold the `threshold` from which on it
+is too strange, and may hold `median` (pixels, odd) and `min_size` (pixels). `classes` name what is normal and what is not."""
 
 
 class NormalizationStep(BaseModel):
@@ -111,6 +115,28 @@ class Normalization(BaseModel):
         return self.kind in ("percentile", "zscore", "minmax") or self.invert != "never"
 
 
+class PreviousStage(BaseModel):
+    """The first of two models of which the second one sees the labels that the first one finds (a cascade).
+
+    It is run on the whole image first; of its labels, brought to the second model's grid, each class becomes one more input channel,
+    1 where the class is.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: ModelSpec = Field(description="Its card.")
+    labels: tuple[int, ...] = Field(min_length=1, description="Which of its labels become channels, after those of the image.")
+    resampling: Interpolation = Interpolation(antialias=False)
+
+    @model_validator(mode="after")
+    def _plain(self) -> PreviousStage:
+        if self.model.output not in ("softmax", "regions"):
+            raise ValueError(f"the first model of a cascade must give one class for each pixel, not {self.model.output!r}")
+        if 3 in (self.resampling.order, self.resampling.slice_order):
+            raise ValueError("labels cannot be interpolated with splines")
+        return self
+
+
 class ModelSpec(BaseModel):
     """A model's card: what it takes, how it is tiled, what it returns, and where it comes from.
 
@@ -144,7 +170,9 @@ class ModelSpec(BaseModel):
     crop: Literal["none", "nonzero"] = Field("none", description="nonzero: no more of an image is seen than the box of what is not 0.")
 
     window: tuple[int, ...] = Field(description="Size of one tile.")
-    multiple_of: int = Field(1, ge=1, description="Every side of a tile must be a multiple of this.")
+    multiple_of: int | tuple[int, ...] = Field(
+        1, description="What the sides of a tile must be multiples of: one number for all, or one for each axis of space."
+    )
     fixed_window: bool = Field(False, description="The network takes tiles of this size only.")
     overlap: float = Field(0.5, ge=0, lt=1, description="Share of a window that its neighbour covers too.")
     steps: Literal["fixed", "even"] = Field("fixed", description="fixed: MONAI's grid. even: nnU-Net's.")
@@ -157,7 +185,7 @@ class ModelSpec(BaseModel):
     output_offset: tuple[int, ...] | None = Field(None, description="Pixels the output lacks at each side (valid convolutions).")
 
     output: OutputKind = "softmax"
-    classes: list[str] = Field(description="Names; index 0 is the background for softmax and instances.")
+    classes: list[str] = Field(description="Names; index 0 is the background, except for sigmoid.")
     colors: list[str] = Field(default_factory=list, description="#rrggbb of each class, background excluded.")
     region_values: tuple[int, ...] = Field(
         (), description="Regions only: the class that each score channel stands for where it is above one half; later ones win."
@@ -175,12 +203,21 @@ class ModelSpec(BaseModel):
     loader: str = Field("", description="Scheme of the loader that reads the weights; empty for our own format.")
     source: str = Field("", description="Imported models: the file or folder inside the package, or its whole path if linked.")
     source_options: dict[str, str] = Field(default_factory=dict, description="What the loader was told besides, as in a reference.")
+    previous: PreviousStage | None = Field(None, description="Cascades: the model whose labels this one sees beside the image.")
     members: list[dict[str, str]] = Field(default_factory=list, description="Ensembles: name, version, weights_sha256 of each model.")
 
     @field_validator("channels", mode="before")
     @classmethod
     def _name_channels(cls, value: Any) -> Any:
         return [f"channel {index + 1}" for index in range(value)] if isinstance(value, int) else value
+
+    @field_validator("multiple_of")
+    @classmethod
+    def _one_number(cls, value: int | tuple[int, ...]) -> int | tuple[int, ...]:
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not numbers or min(numbers) < 1:
+            raise ValueError(f"multiple_of must be 1 or more, not {value}")
+        return numbers[0] if len(numbers) > 1 and len(set(numbers)) == 1 else value
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelSpec:
@@ -197,7 +234,9 @@ class ModelSpec(BaseModel):
             sizes = getattr(self, label)
             if sizes is not None and len(sizes) != ndim:
                 raise ValueError(f"{label} {sizes} must have one number for each of the axes {self.spatial_axes}")
-        if any(size < 1 or size % self.multiple_of for size in self.window):
+        if len(self.multiples) != ndim:
+            raise ValueError(f"multiple_of {self.multiple_of} must be one number, or one for each of the axes {self.spatial_axes}")
+        if any(size < 1 or size % step for size, step in zip(self.window, self.multiples, strict=True)):
             raise ValueError(f"window {self.window} must be made of positive multiples of {self.multiple_of}")
         if not set(self.from_end) <= set(self.spatial_axes):
             raise ValueError(f"from_end {self.from_end!r} may hold the letters {self.spatial_axes} only")
@@ -214,6 +253,14 @@ class ModelSpec(BaseModel):
         strange = next((name for name in self.unknown if name not in type(self).model_fields), None)
         if strange is not None:
             raise ValueError(f"unknown names {strange!r}, which is no field of a card")
+        if self.output == "labels" and (len(self.score_names) > 1 or self.resampling.scores is not None or self.tta):
+            raise ValueError("a model that gives labels gives one channel of them, which can neither be averaged nor interpolated")
+        if self.output == "anomaly":
+            limit, median = self.decoder_parameters.get("threshold", 0), self.decoder_parameters.get("median", 1)
+            if len(self.classes) != 2 or len(self.score_names) != 1 or not limit > 0:
+                raise ValueError("an anomaly model has two classes, one score, and a decoder parameter threshold above 0")
+            if median < 1 or median % 2 != 1:
+                raise ValueError(f"the decoder parameter median must be an odd number of pixels, not {median:g}")
         if self.colors and len(self.colors) != len(self.foreground_classes):
             raise ValueError(f"{len(self.colors)} colours were given for {len(self.foreground_classes)} classes")
         return self
@@ -228,9 +275,24 @@ class ModelSpec(BaseModel):
         return len(self.spatial_axes)
 
     @property
+    def multiples(self) -> tuple[int, ...]:
+        """What the side of a tile along each axis of space must be a multiple of."""
+        return self.multiple_of if isinstance(self.multiple_of, tuple) else (self.multiple_of,) * self.spatial_ndim
+
+    @property
+    def inputs(self) -> int:
+        """Number of channels that the network gets: those of the image, and those of the first model of a cascade."""
+        return len(self.channels) + (len(self.previous.labels) if self.previous else 0)
+
+    @property
     def score_names(self) -> list[str]:
         """Names of the network's output channels."""
-        return self.heads or self.classes
+        return self.heads or {"labels": ["labels"], "anomaly": ["anomaly score"]}.get(self.output, self.classes)
+
+    @property
+    def finds_objects(self) -> bool:
+        """Whether labels are the numbers of objects rather than of classes."""
+        return self.output in ("instances", "labels")
 
     @property
     def foreground_classes(self) -> list[str]:

@@ -254,6 +254,8 @@ class SegmentWidget(QWidget):
             self.form.about.setText(" ".join(part for part in (spec.description, f"{spec.licence}." if spec.licence else "") if part))
             if name != self._shown[1]:
                 self.form.options.set_spec(spec)
+                if spec.output == "anomaly":
+                    self.form.keep_scores.setChecked(True)  # the map is what one looks at
         self._shown = (layer, name)
         self.form.set_axes(self._memory(layer).axes.get(name) or facts_of(layer).guess(spec) if layer is not None else "")
         self._forget_other_run()
@@ -395,8 +397,8 @@ class SegmentWidget(QWidget):
         if order is None:
             return
         window = order.job.options.window or order.spec.window
-        step = order.spec.multiple_of
-        self.form.options.set_window(", ".join(str(max(step, size // 2 // step * step)) for size in window))
+        halves = [max(step, size // 2 // step * step) for size, step in zip(window, order.spec.multiples, strict=True)]
+        self.form.options.set_window(", ".join(map(str, halves)))
         self._restart()
 
     def use_cpu(self) -> None:

@@ -15,6 +15,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_tileseg.engine.events import SlabDone
 from napari_tileseg.errors import TileSegError
+from napari_tileseg.provenance import signature
 from napari_tileseg.widgets.activity import Activity
 from napari_tileseg.widgets.bridge import Bridge, existing_supervisor, supervisor
 from napari_tileseg.widgets.docks import Docks
@@ -289,7 +290,7 @@ class Session(QObject):
     def _finish(self, message: Done) -> None:
         """Take the complete labels off the scratch file, and measure objects, in another thread."""
         assert self.result is not None
-        self.provenance = dict(message.provenance)
+        self.provenance = {**message.provenance, "run": signature(message.seconds)}
         self._show()
         order, run, result, token = self.order, self._run, self.result, self._token
         assert order is not None
@@ -307,15 +308,15 @@ class Session(QObject):
             labels, features, scores, unsure = self._run.labels, {}, None, None
         else:
             labels, features, scores, unsure = answer
-        result.finish(labels, features, message.provenance)
+        result.finish(labels, features, self.provenance)
         large = result.store is not None
         if scores is not None:
-            result.show_scores(scores, message.provenance)
+            result.show_scores(scores, self.provenance)
         if unsure is not None:
-            result.show_uncertainty(unsure, message.provenance)
+            result.show_uncertainty(unsure, self.provenance)
         if not large and not isinstance(labels, np.memmap):
             self._drop_run()
-        objects = order.spec.output == "instances"
+        objects = order.spec.finds_objects
         background = "" if order.spec.output == "sigmoid" else order.spec.classes[0]
         words = summary(message.counts, objects=objects, seconds=message.seconds, background=background)
         phase = Phase.REMOVED if result.missing else Phase.DONE

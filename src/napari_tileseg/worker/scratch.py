@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING
 
 from napari_tileseg.errors import OutputError
 from napari_tileseg.io.mapped import allocate, lock
+from napari_tileseg.units import file_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,16 +97,6 @@ def check_space(folder: Path, needed: int) -> None:
 def free_bytes(folder: Path) -> int:
     """Return the room that is left on the disk of a folder."""
     return shutil.disk_usage(folder).free
-
-
-def file_size(count: int) -> str:
-    """Return a number of bytes for people: ``"0 B"``, ``"3.4 GB"``."""
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if size < 999.5 or unit == "TB":
-            break
-        size /= 1000
-    return f"{size:.0f} {unit}" if unit == "B" or size >= 99.5 else f"{size:.1f} {unit}"
 
 
 def _user() -> str:

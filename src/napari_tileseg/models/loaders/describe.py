@@ -70,11 +70,18 @@ def describe(path: Path, known: Mapping[str, Any], *, scores: int | None = None,
     window = _WINDOWS.get(values["axes"]) if isinstance(values["axes"], str) else None
     if "window" not in told and window is not None:
         values.setdefault("multiple_of", _MULTIPLE)
-        step = values["multiple_of"]
-        values["window"] = tuple(-(-size // step) * step for size in window) if isinstance(step, int) and step > 0 else window
+        values["window"] = _fitting(window, values["multiple_of"])
     values["unknown"] = unknown
     where = extra.name if extra.is_file() else path.name
     return parse_spec(values, f"The card of {printable(where)}")
+
+
+def _fitting(window: tuple[int, ...], steps: Any) -> tuple[int, ...]:
+    """Return a window at least as large that is made of multiples; as it is where those are no numbers, which the card will say."""
+    steps = [steps] * len(window) if isinstance(steps, int) else steps
+    if not isinstance(steps, list | tuple) or len(steps) != len(window) or not all(isinstance(step, int) and step > 0 for step in steps):
+        return window
+    return tuple(-(-size // step) * step for size, step in zip(window, steps, strict=True))
 
 
 def with_sidecar(path: Path, spec: ModelSpec) -> ModelSpec:
