@@ -1,11 +1,11 @@
-"""Takes the pictures of the documentation: every state of the Segment dock, a batch, the models, from real runs, in both themes.
+"""Takes the pictures of the documentation: every state of the Segment dock, a batch, corrections, the models, from real runs.
 
 Run it where there is a screen, or under a virtual one::
 
     xvfb-run -a -s "-screen 0 1366x768x24" python scripts/screenshots.py
 
 The pictures go to ``docs/images``: the dock in every state and theme, and the whole window as ``segment.png`` (the README's),
-``volume.png``, ``batch.png`` and ``models.png``. ``--out`` and ``--only`` choose otherwise.
+``volume.png``, ``batch.png``, ``refine.png`` and ``models.png``. ``--out`` and ``--only`` choose otherwise.
 """
 
 from __future__ import annotations
@@ -29,10 +29,13 @@ from qtpy.QtWidgets import QApplication, QScrollArea
 
 from napari_tileseg.io.samples import sample
 from napari_tileseg.models.imports import import_model
+from napari_tileseg.refine.objects import remove
 from napari_tileseg.widgets.batch import BatchWidget
 from napari_tileseg.widgets.bridge import close_supervisor, supervisor
 from napari_tileseg.widgets.models import ModelsWidget
 from napari_tileseg.widgets.models.trust import TrustDialog
+from napari_tileseg.widgets.refine import RefineWidget
+from napari_tileseg.widgets.refine.mouse import Click
 from napari_tileseg.widgets.segment import SegmentWidget
 from napari_tileseg.widgets.states import Action, Phase
 
@@ -123,6 +126,8 @@ def take(studio: Studio) -> None:
     volume(studio)
     if not studio.only or "batch" in studio.only:
         batch(studio)
+    if not studio.only or "refine" in studio.only:
+        refine(studio)
     if not studio.only or "models" in studio.only:
         models(studio)
 
@@ -270,6 +275,35 @@ def models(studio: Studio) -> None:
         os.environ.pop(name)
         if value is not None:
             os.environ[name] = value
+
+
+def refine(studio: Studio) -> None:
+    """Segment the nuclei, correct a few, and hold the tool that splits, with a seed in an object."""
+    viewer = studio.viewer
+    studio.clear()
+    viewer.open_sample("napari-tileseg", "nuclei-fluorescence")
+    studio.wait(lambda: "tiles of" in studio.dock.box.label.text())
+    studio.click()
+    studio.wait(lambda: studio.phase(Phase.DONE))
+    dock = RefineWidget(viewer)
+    viewer.window.add_dock_widget(dock, name="Refine (TileSeg)", area="right", tabify=True)
+    viewer.reset_view()
+    studio.wait(lambda: dock.session.work is not None and dock.session.work.canvas.looked)
+    labels = dock.session.work.canvas.index.ids().tolist()
+    for label in labels[3:6]:
+        dock.session.attempt(lambda label=label: remove(dock.session.work.canvas, label))
+    cleanup = dock.folds[0]
+    cleanup.open()
+    cleanup.amount.setValue(cleanup.amount.value() * 4)
+    dock.session.take_up("split")
+    sizes = {label: dock.session.work.canvas.index.size(label) for label in labels}
+    box = dock.session.work.canvas.index.box(max(sizes, key=sizes.__getitem__))
+    point = tuple((part.start + part.stop) // 2 for part in box)
+    dock.session.deeds.click(Click(max(sizes, key=sizes.__getitem__), point))
+    studio.wait(lambda: "ould" in cleanup.note.text())
+    studio.wait(lambda: dock.session.state.kept is not None)
+    studio.pause(0.5)
+    studio.save("refine", whole=True)
 
 
 def main() -> None:

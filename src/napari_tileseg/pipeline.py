@@ -117,10 +117,12 @@ def segment(
     target = _output_path(out)
     predictor = loaded = _predictor(model, options)
     image = as_volume(volume, axes=axes, spec=predictor.spec, partial=options.unreadable == "skip")
-    axis_map = map_axes(image.axes, image.shape, predictor.spec, channels=channels)
-    check_dtype(image)
+    if target is not None:
+        _check_fits(target, image)
     if (turned := facing(image, predictor.spec)) is not None:
         predictor, options = FacingPredictor(predictor, turned), turned.options(options)
+    axis_map = map_axes(image.axes, image.shape, predictor.spec, channels=channels)
+    check_dtype(image)
     place = Path(journal) if journal is not None else folder_beside(target) if target is not None else None
     run = Run(image, axis_map, predictor, options, region, tell, cancel or (lambda: False))
     run.prepare()
@@ -307,6 +309,12 @@ def _output_path(out: str | Path | NDArray[Any] | None) -> Path | None:
     from napari_tileseg.io import check_writable
 
     return check_writable(out)
+
+
+def _check_fits(target: Path, image: Volume) -> None:
+    from napari_tileseg.io import check_fits
+
+    check_fits(target, image)
 
 
 def _labels_array(

@@ -228,3 +228,13 @@ def test_precision_auto_stays_exact_and_says_so() -> None:
     result = segment(image, Components(card((32, 32))), axes="YX", options=SegmentOptions(precision="auto"))
     np.testing.assert_array_equal(result.labels, components(image))
     assert any("stays exact" in warning for warning in result.warnings)
+
+
+def test_without_overlap_objects_are_cut_and_that_is_said() -> None:
+    image = np.zeros((64, 40), np.float32)
+    image[28:36, 10:20] = 1
+    whole = segment(image, Components(card((32, 40))), axes="YX")
+    assert (whole.counts, whole.warnings) == ({"cell": 1}, ())
+    cut = segment(image, Components(card((32, 40))), axes="YX", options=SegmentOptions(overlap=0))
+    assert cut.counts == {"cell": 2}
+    assert "objects are cut where tiles meet" in cut.warnings[0]

@@ -25,9 +25,10 @@ def plans(draw: st.DrawFn) -> TilePlan:
         shape,
         window,
         overlap=draw(st.floats(0, 0.9)),
-        steps=draw(st.sampled_from(["fixed", "even"])),
+        steps=draw(st.sampled_from(["fixed", "even", "aligned"])),
         output_offset=offset,
         blending=draw(st.sampled_from(BLENDINGS)),
+        strides=tuple(draw(st.integers(1, size - 2 * lost)) for size, lost in zip(window, offset, strict=True)),
     )
 
 
@@ -113,6 +114,29 @@ def test_crop_cuts_the_last_part() -> None:
     assert plan.padding == ((2, 2),)
 
 
+@given(
+    length=st.integers(1, 500), k=st.integers(12, 40), overlap=st.floats(0, 0.3), stride=st.sampled_from([1, 2, 16]), turned=st.booleans()
+)
+def test_aligned_tiles_lie_multiples_of_the_stride_apart(length: int, k: int, overlap: float, stride: int, turned: bool) -> None:
+    plan = plan_tiles(
+        (length,),
+        (16 * k + 12,),
+        overlap=overlap,
+        output_offset=(92,),
+        blending="crop",
+        steps="aligned",
+        strides=(stride,),
+        from_end=(turned,),
+    )
+    first = length - plan.steps[0][-1].start - plan.window[0] if turned else plan.steps[0][0].start
+    assert (first + 92) % stride == 0  # so that runs with other windows meet the same pixels
+    assert all((later.start - earlier.start) % stride == 0 for earlier, later in itertools.pairwise(plan.steps[0]))
+    fewest = -(-length // plan.output[0])
+    assert len(plan) >= fewest
+    if not overlap:
+        assert len(plan) == -(-length // (plan.output[0] // stride * stride))
+
+
 def test_valid_convolutions_see_beyond_the_border() -> None:
     plan = plan_tiles((388, 388), (572, 572), overlap=0.0, output_offset=(92, 92), blending="crop")
     assert len(plan) == 1
@@ -133,6 +157,10 @@ def test_tiles_know_whether_they_overlap() -> None:
         ({"window": (4,)}, "Give one size for each axis"),
         ({"overlap": 1.0}, "from 0 to below 1"),
         ({"output_offset": (2, 1)}, "Use a larger window"),
+        (
+            {"window": (188, 204), "output_offset": (92, 92), "steps": "aligned", "blending": "crop", "strides": (16, 16)},
+            "window of 204 or",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(arguments: dict[str, object], sentence: str) -> None:

@@ -24,12 +24,15 @@ from napari_tileseg.widgets.batch import BatchWidget
 from napari_tileseg.widgets.batch import session as batch_session
 from napari_tileseg.widgets.models import ModelsWidget
 from napari_tileseg.widgets.models import session as models_session
+from napari_tileseg.widgets.refine import RefineWidget
+from napari_tileseg.widgets.refine import session as refine_session
 from napari_tileseg.widgets.segment import SegmentWidget
 from napari_tileseg.worker import Supervisor
 
 sys.path.insert(0, str(Path(__file__).parent))  # for what several files of tests share
 from batch_desk import BatchDesk, make_folder, save_job
 from models_desk import Commands, Hubs, ModelsDesk, sources
+from refine_desk import RefineDesk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -130,6 +133,7 @@ def _sessions(monkeypatch: pytest.MonkeyPatch) -> dict[int, Any]:
     monkeypatch.setattr(session, "_SESSIONS", sessions)
     monkeypatch.setattr(batch_session, "_SESSIONS", {})
     monkeypatch.setattr(models_session, "_SESSIONS", {})
+    monkeypatch.setattr(refine_session, "_SESSIONS", {})
     return sessions
 
 
@@ -142,7 +146,7 @@ def no_leaks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         return  # the traceback holds everything
     QApplication.sendPostedEvents(None, 52)  # DeferredDelete
     gc.collect()
-    left = [item for item in gc.get_objects() if type(item) in (SegmentWidget, BatchWidget, ModelsWidget)]
+    left = [item for item in gc.get_objects() if type(item) in (SegmentWidget, BatchWidget, ModelsWidget, RefineWidget)]
     assert not left, f"{len(left)} docks outlived their viewers"
 
 
@@ -249,6 +253,26 @@ def models(
             viewer.window.add_dock_widget(dock, name="Models (TileSeg)", area="right")
         request.addfinalizer(dock.session.close)
         return ModelsDesk(viewer, qtbot, dock, commands)
+
+    return make
+
+
+@pytest.fixture
+def _edits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep edits in a folder of the test."""
+    monkeypatch.setenv("TILESEG_EDITS", str(tmp_path / "edits"))
+
+
+@pytest.fixture
+def refine(no_leaks: None, _edits: None, make_napari_viewer: Any, qtbot: Any) -> Callable[..., RefineDesk]:
+    """Return a function that opens a viewer with the Refine dock."""
+
+    def make(*, show: bool = False, viewer: Any = None) -> RefineDesk:
+        viewer = viewer or make_napari_viewer(show=show)
+        get_settings().application.confirm_close_window = False
+        dock = RefineWidget(viewer)
+        viewer.window.add_dock_widget(dock, name="Refine (TileSeg)", area="right")
+        return RefineDesk(viewer, qtbot, dock)
 
     return make
 

@@ -9,6 +9,7 @@ from napari_tileseg.engine.checks import check_labels
 from napari_tileseg.engine.tiles import TilePlan, plan_tiles
 from napari_tileseg.engine.views import check_passes, check_views, views
 from napari_tileseg.errors import OptionsError
+from napari_tileseg.models.sides import next_side
 
 if TYPE_CHECKING:
     from napari_tileseg.job import SegmentOptions
@@ -26,12 +27,13 @@ class Recipe:
 
     window: tuple[int, ...]
     overlap: float
-    steps: Literal["fixed", "even"]
+    steps: Literal["fixed", "even", "aligned"]
     blending: str
     sigma: float
     padding: str
     output_offset: tuple[int, ...] | None
     from_end: tuple[bool, ...] = ()
+    strides: tuple[int, ...] = ()
 
     def plan(self, shape: tuple[int, ...]) -> TilePlan:
         """Lay the tiles over an image of that spatial shape."""
@@ -44,6 +46,7 @@ class Recipe:
             blending=self.blending,
             reflect=self.padding == "reflect",
             from_end=self.from_end,
+            strides=self.strides,
         )
 
 
@@ -74,9 +77,10 @@ def resolve(spec: ModelSpec, options: SegmentOptions) -> Recipe:
     if spec.fixed_window and tuple(window) != spec.window:
         raise OptionsError(f"Window {_text(window)} was given; {spec.label} takes tiles of {_text(spec.window)} only. Leave it open.")
     for axis, size, step in zip(spec.spatial_axes, window, spec.multiples, strict=True):
-        if size % step:
+        if size % step != spec.remainder:
             where = f" along {axis}" if isinstance(spec.multiple_of, tuple) else ""
-            raise OptionsError(f"Window {size}{where} is no multiple of {step}. Use {-(-size // step) * step}.")
+            plus = f" plus {spec.remainder}" if spec.remainder else ""
+            raise OptionsError(f"Window {size}{where} is no multiple of {step}{plus}. Use {next_side(size, step, spec.remainder)}.")
     check_labels(spec, options)
     check_views(options.tta, spec, tuple(window))
     check_passes(options.uncertainty, len(views(options.tta, spec)) * max(1, len(spec.members)))
@@ -94,6 +98,7 @@ def resolve(spec: ModelSpec, options: SegmentOptions) -> Recipe:
         padding=options.padding or spec.padding,
         output_offset=spec.output_offset,
         from_end=tuple(axis in spec.from_end for axis in spec.spatial_axes),
+        strides=spec.multiples,
     )
 
 

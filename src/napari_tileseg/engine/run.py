@@ -218,6 +218,9 @@ class _Task:
             and not (self.predictor.spec.finds_objects or self.predictor.spec.output == "anomaly")
         ):
             yield Warned("Min. size has no effect: this model finds classes, not objects.")
+        shared = self.options.overlap if self.options.overlap is not None else self.predictor.spec.overlap
+        if self.predictor.spec.output == "labels" and not shared and len(self.plan) > 1:
+            yield Warned("Without overlap objects are cut where tiles meet. Use an overlap about as wide as the objects.")
 
     def choose_precision(self) -> Iterator[Event]:
         """Compute fast if the user allows it and the tiles of this run do not object."""

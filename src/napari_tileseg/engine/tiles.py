@@ -27,6 +27,9 @@ the first axis form a *row*; rows are visited from the top, tiles of a row in sc
 A network with valid convolutions returns less than it sees: ``output_offset`` pixels are missing at each side. Windows then
 reach that far beyond the image, and "window" above means what is returned.
 
+Where such a network pools, neighbouring windows agree to the last bit only if they begin a multiple of its strides apart. With steps
+"aligned" they do, and the last one reaches out of the image instead of being cut or moved.
+
 All coordinates are the image's own; they are negative, or beyond its end, where a window is larger than the image.
 """
 
@@ -320,11 +323,12 @@ def plan_tiles(
     window: tuple[int, ...],
     *,
     overlap: float,
-    steps: Literal["fixed", "even"] = "fixed",
+    steps: Literal["fixed", "even", "aligned"] = "fixed",
     output_offset: tuple[int, ...] | None = None,
     blending: str = "gaussian",
     reflect: bool = False,
     from_end: tuple[bool, ...] = (),
+    strides: tuple[int, ...] = (),
 ) -> TilePlan:
     """Lay windows over an image.
 
@@ -337,8 +341,8 @@ def plan_tiles(
         (the odd pixel of padding comes after it).
     overlap : float
         Share of a window that its neighbour covers too, in [0, 1). With "crop", half of it is thrown away at each side.
-    steps : {"fixed", "even"}
-        See `steps_fixed` and `steps_even`.
+    steps : {"fixed", "even", "aligned"}
+        See `steps_fixed` and `steps_even`. With "aligned" and "crop", tiles begin multiples of `strides` apart; otherwise it is "fixed".
     output_offset : tuple of int, optional
         Pixels that the network's output lacks at each side.
     blending : {"gaussian", "constant", "nnunet", "crop", "seam"}
@@ -349,6 +353,8 @@ def plan_tiles(
 
     from_end : tuple of bool
         Along which axes tiles are laid as if the image were turned around; none by default.
+    strides : tuple of int
+        Product of the strides of the network along each axis; 1 by default.
 
     Returns
     -------
@@ -366,12 +372,15 @@ def plan_tiles(
         raise OptionsError(f"An image of {shape} pixels with overlap {overlap} cannot be tiled. The overlap must be from 0 to below 1.")
     if any(size - 2 * lost < 1 for size, lost in zip(window, offset, strict=True)):
         raise OptionsError(f"Window {window} is too small: the network loses {offset} pixels at each side. Use a larger window.")
-    place = steps_fixed if steps == "fixed" else steps_even
+    place = steps_even if steps == "even" else steps_fixed
     axes = []
-    for length, size, lost in zip(shape, window, offset, strict=True):
+    for length, size, lost, stride in zip(shape, window, offset, strides or (1,) * len(shape), strict=True):
         output = size - 2 * lost
         if blending == "crop":
             halo = min(int(output * overlap) // 2, (output - 1) // 2)
+            if steps == "aligned":
+                axes.append(_aligned_steps(length, output, lost, halo, stride))
+                continue
             axes.append(_crop_steps(length, output - 2 * halo, lost + halo, place))
         else:
             before = max(output - length, 0) // 2
@@ -406,6 +415,18 @@ def _crop_steps(length: int, core: int, border: int, place: Callable[[int, int, 
         steps.append(Step(start - before - border, (done, stop)))
         done = stop
     return tuple(steps)
+
+
+def _aligned_steps(length: int, output: int, lost: int, halo: int, stride: int) -> tuple[Step, ...]:
+    """Lay cores side by side that are multiples of the stride; the last one reaches out of the image, and is cut there."""
+    if output < stride:
+        raise OptionsError(
+            f"The network returns {output} pixels of a side of {output + 2 * lost}, and tiles must lie {stride} apart. "
+            f"Use a window of {2 * lost + stride + output} or more."
+        )
+    halo = min(halo, (output - stride) // 2) // stride * stride  # so that windows of any size meet the same pixels
+    core = (output - 2 * halo) // stride * stride
+    return tuple(Step(start - lost - halo, (start, min(start + core, length))) for start in range(0, length, core))
 
 
 def mirror(start: int, stop: int, length: int) -> NDArray[np.intp]:

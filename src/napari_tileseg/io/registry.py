@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tileseg.errors import InputError, OutputError
+from napari_tileseg.io.dicom_header import is_dicom
+from napari_tileseg.io.dicom_series import holds_dicom
 from napari_tileseg.io.files import readable, stamp, zarr_root
 from napari_tileseg.io.output import check_place, put_in_place
 from napari_tileseg.io.own_labels import check_label_place, is_label_place, write_own_labels
@@ -30,6 +32,7 @@ __all__ = [
     "BUILTIN",
     "ENTRY_POINTS",
     "Format",
+    "check_fits",
     "check_writable",
     "count_series",
     "find_format",
@@ -63,6 +66,9 @@ class Format:
         does not exist yet. Empty if it cannot be written.
     counter : str
         ``"module:function"``; called as ``function(path)``, returns how many images the file holds. Empty if that is always one.
+    checker : str
+        ``"module:function"``; called as ``function(image)`` before a run, raises OutputError if labels of that image cannot be
+        written. Empty if all can.
     """
 
     title: str
@@ -70,6 +76,7 @@ class Format:
     reader: str = ""
     writer: str = ""
     counter: str = ""
+    checker: str = ""
 
 
 BUILTIN = (
@@ -105,6 +112,32 @@ BUILTIN = (
     Format("PNG", (".png",), "napari_tileseg.io.raster:read_raster", "napari_tileseg.io.raster:write_png"),
     Format("JPEG", (".jpg", ".jpeg"), "napari_tileseg.io.raster:read_raster"),
     Format("BMP", (".bmp",), "napari_tileseg.io.raster:read_raster"),
+    Format("NRRD", (".nrrd",), "napari_tileseg.io.nrrd:read_nrrd", "napari_tileseg.io.nrrd_labels:write_nrrd"),
+    Format("NRRD with its voxels apart", (".nhdr",), "napari_tileseg.io.nrrd:read_nrrd"),
+    Format(
+        "3D Slicer segmentation",
+        (".seg.nrrd",),
+        "napari_tileseg.io.nrrd:read_nrrd",
+        "napari_tileseg.io.nrrd_labels:write_seg_nrrd",
+        checker="napari_tileseg.io.nrrd_labels:check_seg_nrrd",
+    ),
+    Format(
+        "MetaImage",
+        (".mha",),
+        "napari_tileseg.io.meta_image:read_meta_image",
+        "napari_tileseg.io.meta_image:write_meta_image",
+        checker="napari_tileseg.io.meta_image:check_meta_image",
+    ),
+    Format("MetaImage with its voxels apart", (".mhd",), "napari_tileseg.io.meta_image:read_meta_image"),
+    Format(
+        "DICOM",
+        (".dcm", ".dicom", ".ima"),
+        "napari_tileseg.io.dicom:read_dicom",
+        "napari_tileseg.io.dicom_seg:write_segmentation",
+        "napari_tileseg.io.dicom:count_dicom",
+        "napari_tileseg.io.dicom_seg:check_segmentation",
+    ),
+    Format("NumPy", (".npy",), "napari_tileseg.io.npy:read_npy"),
 )
 """The formats that come with the package. Their modules are imported when the first such file is opened."""
 
@@ -146,7 +179,15 @@ def suffix_of(path: str | PathLike[str], *, purpose: str = "read") -> str:
     found = max((suffix for suffix in known if name.endswith(suffix)), key=len, default="")
     if not found and purpose == "read" and Path(path).is_dir() and zarr_root(Path(path)) is not None:
         return ".zarr"  # a group or array inside a store, or a store under another name
+    if not found and purpose == "read" and _looks_like_dicom(Path(path)):
+        return ".dcm"  # a folder of slices, or a slice whose name has no suffix
     return found
+
+
+def _looks_like_dicom(path: Path) -> bool:
+    if path.is_dir():
+        return holds_dicom(path)
+    return path.is_file() and is_dicom(path)
 
 
 def find_format(path: str | PathLike[str], *, purpose: str = "read") -> Format | None:
@@ -165,7 +206,8 @@ def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0, p
     Parameters
     ----------
     path : path-like
-        OME-TIFF, ImageJ or plain TIFF, OME-Zarr, NIfTI, PNG, JPEG, BMP, or a format of an installed extension.
+        OME-TIFF, ImageJ or plain TIFF, OME-Zarr, NIfTI, NRRD, MetaImage, DICOM (a folder, or one file of a series), NumPy, PNG, JPEG,
+        BMP, a whole slide, or a format of an installed extension.
     series : int
         Which image, in files that hold several.
     level : int
@@ -197,8 +239,8 @@ def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0, p
         more = {name: True for name, wanted in (("partial", partial), ("lazy", lazy)) if wanted and name in known}
         volume: Volume = reader(path, series=series, level=level, **more)
         # The stamp: so that a run that was interrupted notices when the file is another one. The name goes into files that are text.
-        told = {"stamp": stamp(path)} | {key: at for key, at in (("chosen_series", series), ("chosen_level", level)) if at}
-        return replace(volume, name=readable(volume.name), metadata={**volume.metadata, **told})
+        told = {key: at for key, at in (("chosen_series", series), ("chosen_level", level)) if at}
+        return replace(volume, name=readable(volume.name), metadata={"stamp": stamp(path), **volume.metadata, **told})
     except (OSError, MemoryError) as error:
         reason = "it does not fit in memory" if isinstance(error, MemoryError) else (error.strerror or str(error))
         raise InputError(f'"{path.name}" could not be read: {reason}.') from error
@@ -241,7 +283,8 @@ def write_labels(
     labels : Volume
         Whole numbers; the smallest type that holds them all is written.
     path : path-like
-        ``.ome.tif``, ``.tif``, ``.ome.zarr``, ``.nii``, ``.nii.gz``, ``.png``, or a format of an installed extension;
+        ``.ome.tif``, ``.tif``, ``.ome.zarr``, ``.nii``, ``.nii.gz``, ``.nrrd``, ``.seg.nrrd``, ``.mha``, ``.dcm``, ``.png``, or a format
+        of an installed extension;
         ``image.ome.zarr/labels/name`` puts them into the image's own store.
     classes, colors : iterable of str
         Names of the classes, and ``#rrggbb`` for each but the background.
@@ -376,6 +419,19 @@ def check_writable(path: str | PathLike[str], *, overwrite: bool = True) -> Path
     _writer(path)
     check_place(path, overwrite=overwrite)
     return path
+
+
+def check_fits(path: str | PathLike[str], image: Volume) -> None:
+    """Say before a run whether the labels of an image could be saved in the format of `path`.
+
+    Raises
+    ------
+    OutputError
+        The sentence that `write_labels` would raise after it.
+    """
+    chosen = find_format(path, purpose="write")
+    if chosen is not None and chosen.checker and not is_label_place(Path(path)):
+        _load(chosen.checker)(image)
 
 
 def _writer(path: Path) -> Callable[..., None]:

@@ -15,7 +15,7 @@ from napari_tileseg.errors import ModelError, OutputError, TrustError
 from napari_tileseg.folders import model_folder
 from napari_tileseg.models.archive import printable
 from napari_tileseg.models.checksum import checksum
-from napari_tileseg.models.loaders.describe import safe_name
+from napari_tileseg.models.loaders.describe import complete, left_unknown, safe_name
 from napari_tileseg.models.loaders.registry import OWN, Place
 from napari_tileseg.models.package import SPEC_FILE, parse_spec
 from napari_tileseg.models.registry import BUNDLED, find_spec, locate, spec_of
@@ -253,8 +253,8 @@ def _answered(spec: ModelSpec, answers: dict[str, Any]) -> ModelSpec:
         values["spacing"] = values["output_offset"] = values["mirror_axes"] = None
     if "classes" in known and "colors" not in known:
         values["colors"] = []
-    values |= known
-    values["unknown"] = [name for name in spec.unknown if name not in known]
+    values |= {**known, **complete(spec, known)}
+    values["unknown"] = left_unknown(spec, known)
     return parse_spec(values, "What was said of the model")
 
 

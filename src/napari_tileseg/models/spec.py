@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from napari_tileseg.models.resampling import Interpolation, Resampling
 
@@ -165,7 +165,7 @@ class ModelSpec(BaseModel):
         "",
         pattern="^([LR][AP][IS]|[LR][IS][AP]|[AP][LR][IS]|[AP][IS][LR]|[IS][LR][AP]|[IS][AP][LR])?$",
         description="Where the axes of a volume lead in the body, as the network knows them: SAR for Z to superior, Y to anterior, "
-        "X to right. Empty: as the image is stored.",
+        "X to right; of planes, the volume that they are cut from. Empty: as the image is stored.",
     )
     crop: Literal["none", "nonzero"] = Field("none", description="nonzero: no more of an image is seen than the box of what is not 0.")
 
@@ -173,9 +173,14 @@ class ModelSpec(BaseModel):
     multiple_of: int | tuple[int, ...] = Field(
         1, description="What the sides of a tile must be multiples of: one number for all, or one for each axis of space."
     )
+    remainder: int = Field(0, ge=0, description="What is left of a side divided by `multiple_of`: 12 for sides of 16 k + 12.")
     fixed_window: bool = Field(False, description="The network takes tiles of this size only.")
     overlap: float = Field(0.5, ge=0, lt=1, description="Share of a window that its neighbour covers too.")
-    steps: Literal["fixed", "even"] = Field("fixed", description="fixed: MONAI's grid. even: nnU-Net's.")
+    steps: Literal["fixed", "even", "aligned"] = Field(
+        "fixed",
+        description="fixed: MONAI's grid. even: nnU-Net's. aligned: with blending crop, tiles a multiple of `multiple_of` apart, so that "
+        "valid convolutions with pooling give the same in each.",
+    )
     from_end: str = Field("", description="Axes along which tiles are laid from the end of the image.")
     blending: Literal["gaussian", "constant", "nnunet", "crop"] = "gaussian"
     sigma: float = Field(0.125, gt=0, description="Width of the Gaussian weights as a share of the window.")
@@ -213,11 +218,11 @@ class ModelSpec(BaseModel):
 
     @field_validator("multiple_of")
     @classmethod
-    def _one_number(cls, value: int | tuple[int, ...]) -> int | tuple[int, ...]:
+    def _one_number(cls, value: int | tuple[int, ...], info: ValidationInfo) -> int | tuple[int, ...]:
         numbers = value if isinstance(value, tuple) else (value,)
         if not numbers or min(numbers) < 1:
             raise ValueError(f"multiple_of must be 1 or more, not {value}")
-        return numbers[0] if len(numbers) > 1 and len(set(numbers)) == 1 else value
+        return numbers[0] if len(numbers) == len(info.data.get("axes", "CYX")) - 1 and len(set(numbers)) == 1 else value
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelSpec:
@@ -236,12 +241,11 @@ class ModelSpec(BaseModel):
                 raise ValueError(f"{label} {sizes} must have one number for each of the axes {self.spatial_axes}")
         if len(self.multiples) != ndim:
             raise ValueError(f"multiple_of {self.multiple_of} must be one number, or one for each of the axes {self.spatial_axes}")
-        if any(size < 1 or size % step for size, step in zip(self.window, self.multiples, strict=True)):
-            raise ValueError(f"window {self.window} must be made of positive multiples of {self.multiple_of}")
+        if any(size < 1 or size % step != self.remainder for size, step in zip(self.window, self.multiples, strict=True)):
+            plus = f" plus {self.remainder}" if self.remainder else ""
+            raise ValueError(f"window {self.window} must be made of positive multiples of {self.multiple_of}{plus}")
         if not set(self.from_end) <= set(self.spatial_axes):
             raise ValueError(f"from_end {self.from_end!r} may hold the letters {self.spatial_axes} only")
-        if self.orientation and self.spatial_ndim != 3:
-            raise ValueError(f"orientation {self.orientation!r} is for volumes only")
         if self.mirror_axes is not None and not set(self.mirror_axes) <= set(self.spatial_axes):
             raise ValueError(f"mirror_axes {self.mirror_axes!r} may hold the letters {self.spatial_axes} only")
         if self.normalization.kind == "channels" and len(self.normalization.channels) != len(self.channels):

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 from napari_tileseg.errors import TileSegError
 from napari_tileseg.models.registry import list_models
+from napari_tileseg.models.sides import previous_side
 from napari_tileseg.widgets.again import made_with, order_again, provenance_of
 from napari_tileseg.widgets.bridge import Bridge
 from napari_tileseg.widgets.choices import pick_model
@@ -397,7 +398,7 @@ class SegmentWidget(QWidget):
         if order is None:
             return
         window = order.job.options.window or order.spec.window
-        halves = [max(step, size // 2 // step * step) for size, step in zip(window, order.spec.multiples, strict=True)]
+        halves = [previous_side(size // 2, step, order.spec.remainder) for size, step in zip(window, order.spec.multiples, strict=True)]
         self.form.options.set_window(", ".join(map(str, halves)))
         self._restart()
 

@@ -116,6 +116,11 @@ class Session(QObject):
     def active(self) -> bool:
         return self.state.phase.active
 
+    @property
+    def region(self) -> Layer | None:
+        """The layer of the region of a large result that is open; None where none is."""
+        return self._window.layer if self._window is not None else None
+
     def start(self, order: Order) -> None:
         """Start a run; the one before it keeps its layer.
 

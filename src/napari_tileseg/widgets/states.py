@@ -83,6 +83,9 @@ class Action(Enum):
     REFRESH = "Refresh"
     BACK = "Do not import"
     RESUME = "Go on"
+    SEGMENT = "Open Segment"
+    KEEP = "Keep"
+    DISCARD = "Discard"
 
 
 Link = Action

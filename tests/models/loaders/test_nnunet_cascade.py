@@ -14,6 +14,7 @@ from napari_tileseg import SegmentOptions, Volume, read_volume, segment
 from napari_tileseg.engine.events import Event, Planned, Progress, SlabDone
 from napari_tileseg.errors import Cancelled, ModelError
 from napari_tileseg.estimation import estimate
+from napari_tileseg.models.ensemble import combine
 from napari_tileseg.models.predictor import load_model
 from napari_tileseg.models.registry import find_spec
 
@@ -132,6 +133,8 @@ def test_which_stages_belong_together(tmp_path: Path) -> None:
     beside = find_spec(f"nnunet:{DATASET / SECOND / 'fold_0'}").previous
     assert beside is not None
     assert beside.model.training == spec.previous.model.training
+    with pytest.raises(ModelError, match="runs with its first stage alone"):
+        combine([spec, spec])
     assert type(spec).model_validate_json(spec.model_dump_json()) == spec
     shutil.copytree(DATASET / SECOND, tmp_path / DATASET.name / SECOND)
     with pytest.raises(ModelError, match=r'second stage of a cascade.*Put the folder "nnUNetTrainer__nnUNetPlans__3d_lowres" beside'):

@@ -151,8 +151,6 @@ def _refuse(plans: Plans) -> None:
     ):
         if name != known:
             raise ModelError(f'This model {what} "{printable(str(name))}", code of its own; only {known} is known here.')
-    if plans.reader in _TURNING and plans.ndim == 2:
-        raise ModelError(f"This model turns volumes as {plans.reader} does and sees planes of them, which only nnU-Net itself can do.")
 
 
 def _previous(plans: Plans, labels: Labels, first: ModelSpec) -> PreviousStage:
