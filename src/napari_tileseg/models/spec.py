@@ -218,11 +218,12 @@ class ModelSpec(BaseModel):
 
     @field_validator("multiple_of")
     @classmethod
-    def _one_number(cls, value: int | tuple[int, ...], info: ValidationInfo) -> int | tuple[int, ...]:
+    def _one_number(cls, value: int | tuple[int, ...], known: ValidationInfo) -> int | tuple[int, ...]:
         numbers = value if isinstance(value, tuple) else (value,)
         if not numbers or min(numbers) < 1:
             raise ValueError(f"multiple_of must be 1 or more, not {value}")
-        return numbers[0] if len(numbers) == len(info.data.get("axes", "CYX")) - 1 and len(set(numbers)) == 1 else value
+        complete = len(numbers) == len(known.data.get("axes", "")) - 1
+        return numbers[0] if complete and len(set(numbers)) == 1 else value
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelSpec:
