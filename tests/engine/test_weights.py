@@ -31,5 +31,5 @@ def test_every_pixel_counts_and_the_map_is_shared_safely(shape: tuple[int, ...],
 
 
 def test_an_unknown_recipe_is_refused() -> None:
-    with pytest.raises(OptionsError, match="Use gaussian, constant, nnunet or crop"):
+    with pytest.raises(OptionsError, match="Use gaussian, constant, nnunet, cellpose or crop"):
         importance((4, 4), "hann")

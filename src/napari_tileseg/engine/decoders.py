@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = ["DECODERS", "GROUP", "ObjectDecoder", "find_decoder"]
 
-DECODERS = {"watershed": "napari_tileseg.engine.watershed"}
+DECODERS = {
+    "cellpose": "napari_tileseg.engine.flows",
+    "stardist": "napari_tileseg.engine.stars",
+    "watershed": "napari_tileseg.engine.watershed",
+}
 """Decoders of this package: name to module."""
 
 GROUP = "napari_tileseg.decoders"
@@ -28,6 +32,9 @@ class ObjectDecoder(Protocol):
 
     An object must lie in one connected component (corners count as connected) of `foreground`, and may depend on no score
     outside that component and the pixels at most `margin` away from it: so it can be decoded before the rest is known.
+
+    A fourth function is optional: ``rim(parameters, axes)``, the pixels along each of the axes ("yx" or "zyx") at the border of the
+    image where the first score is taken away, because nothing there may begin an object; at most `margin` of them.
     """
 
     def foreground(self, scores: NDArray[np.float32], parameters: Mapping[str, float], threshold: float = 0.5) -> NDArray[np.bool_]:

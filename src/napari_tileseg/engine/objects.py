@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["Objects", "first_seen", "renumber"]
 
 
+NOTHING = np.float32(-100)
+"""First score at the rim of an image that a decoder wants bare: less than any that counts."""
+
+
 class Objects:
     """Decode each connected component of the foreground as soon as no later score can touch it.
 
@@ -77,6 +81,7 @@ class Objects:
         self._threshold, self._min_size = threshold, min_size
         self._classes, self._limit = classes, limit
         self._margin = int(decoder.margin(self._parameters))
+        self._rim: tuple[int, ...] = ()
         self._first_id = self._next_id = first_id
         self._counts = [0, 0]
         self._warnings: list[str] = []
@@ -105,6 +110,7 @@ class Objects:
         """Take the next rows of scores, shape (K, *region.shape); yield the labels that are final now (int32)."""
         block = scores.cpu().numpy()
         blank = block.shape[1:]
+        self._bare(block, region.start[0])
         if self._scores is None:
             self._base = self._frontier = region.start[0]
             # The source of `block` is used again for other rows, and concatenation copies it in the other branch.
@@ -120,7 +126,20 @@ class Objects:
 
     def finish(self) -> Iterator[tuple[Tile, NDArray[Any]]]:
         if self._scores is not None:
+            if self._rim and self._rim[0]:
+                self._scores[0, -self._rim[0] :] = NOTHING
             yield from self._emit(self._settle(final=True))
+
+    def _bare(self, block: NDArray[np.float32], start: int) -> None:
+        """Take the first score from the rim of the image, where the decoder has one; the end of it is not known yet."""
+        rim = getattr(self._decoder, "rim", None)
+        if rim is None:
+            return
+        self._rim = rim(self._parameters, "zyx"[-(block.ndim - 1) :])
+        block[0, : max(0, self._rim[0] - start)] = NOTHING
+        for axis, width in enumerate(self._rim[1:], start=1):
+            sides = np.moveaxis(block[0], axis, 0)
+            sides[:width] = sides[sides.shape[0] - width :] = NOTHING
 
     @property
     def held(self) -> tuple[int, int]:
@@ -169,6 +188,7 @@ class Objects:
         self._provisional = int(numbers["provisional"])
         self._final = {int(provisional): int(final) for provisional, final in numbers["final"]}
         self._scores = scores
+        self._bare(scores, base)
         self._labels, self._done = np.zeros(scores.shape[1:], np.int32), np.zeros(scores.shape[1:], np.bool_)
         self._labels[: len(arrays["labels"])] = arrays["labels"]
         self._done[: len(arrays["done"])] = arrays["done"]

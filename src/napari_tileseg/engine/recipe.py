@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from napari_tileseg.engine.tiles import TilePlan, plan_tiles
 from napari_tileseg.engine.views import check_passes, check_views, views
@@ -25,12 +25,13 @@ class Recipe:
 
     window: tuple[int, ...]
     overlap: float
-    steps: Literal["fixed", "even"]
+    steps: str
     blending: str
     sigma: float
     padding: str
     output_offset: tuple[int, ...] | None
     from_end: tuple[bool, ...] = ()
+    multiple_of: int = 1
 
     def plan(self, shape: tuple[int, ...]) -> TilePlan:
         """Lay the tiles over an image of that spatial shape."""
@@ -43,6 +44,7 @@ class Recipe:
             blending=self.blending,
             reflect=self.padding == "reflect",
             from_end=self.from_end,
+            multiple_of=self.multiple_of,
         )
 
 
@@ -92,6 +94,7 @@ def resolve(spec: ModelSpec, options: SegmentOptions) -> Recipe:
         padding=options.padding or spec.padding,
         output_offset=spec.output_offset,
         from_end=tuple(axis in spec.from_end for axis in spec.spatial_axes),
+        multiple_of=spec.multiple_of,
     )
 
 

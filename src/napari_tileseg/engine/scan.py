@@ -194,6 +194,12 @@ class _TurnedDecoder:
     def __init__(self, inner: ObjectDecoder, turn: Turn) -> None:
         self._inner = inner
         self._forth, self._back = turn.order, turn.inverse
+        if hasattr(inner, "rim"):
+            self.rim = self._turned_rim
+
+    def _turned_rim(self, parameters: Mapping[str, float], axes: str) -> tuple[int, ...]:
+        rim = self._inner.rim(parameters, axes)  # type: ignore[attr-defined]
+        return tuple(rim[axis] for axis in self._forth)
 
     def foreground(self, scores: NDArray[np.float32], parameters: Mapping[str, float], threshold: float = 0.5) -> NDArray[np.bool_]:
         return self._inner.foreground(self._seen(scores), parameters, threshold).transpose(self._forth)

@@ -30,11 +30,12 @@ All coordinates are the image's own; they are negative, or beyond its end, where
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -45,7 +46,23 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Placed", "Row", "Step", "Tile", "TilePlan", "mirror", "plan_tiles", "steps_even", "steps_fixed"]
+__all__ = [
+    "Placed",
+    "Row",
+    "Step",
+    "Tile",
+    "TilePlan",
+    "mirror",
+    "plan_tiles",
+    "steps_cellpose",
+    "steps_even",
+    "steps_fixed",
+    "steps_inside",
+]
+
+_CELLPOSE = ("cellpose3", "cellpose4")
+_PAD, _EVERY = 8, 16
+"""Pixels that Cellpose adds at each side at least, and what it pads longer axes to a multiple of."""
 
 
 @dataclass(frozen=True)
@@ -313,16 +330,62 @@ def steps_even(length: int, window: int, overlap: float) -> list[int]:
     return [round(last / (count - 1) * index) for index in range(count)] if count > 1 else [0]
 
 
+def steps_inside(length: int, window: int, overlap: float, multiple: int) -> tuple[Step, ...]:
+    """Return windows that do not reach beyond the start of an axis, and beyond its end only up to the next multiple.
+
+    A network whose pixels see no further than half of the overlap gives what it would give for the whole axis at once: every pixel
+    is taken from the window in whose middle it lies, the image's border is the border of a window, and all windows lie alike on the
+    grid of its pooling.
+
+    Parameters
+    ----------
+    length, window : int
+        Of the axis and the window; the window is a multiple of `multiple`, and no longer than the axis rounded up to one.
+    overlap : float
+        Share of a window that its neighbour covers too, at least.
+    multiple : int
+        What places must be multiples of.
+    """
+    padded = -(-length // multiple) * multiple
+    interval = max(multiple, int(window * (1 - overlap)) // multiple * multiple)
+    starts = [*range(0, padded - window, interval), padded - window]
+    cuts = [0, *((later + first + window) // 2 for first, later in itertools.pairwise(starts)), length]
+    return tuple(Step(start, (low, high)) for start, (low, high) in zip(starts, itertools.pairwise(cuts), strict=True))
+
+
+def steps_cellpose(length: int, window: int, overlap: float, *, early: bool) -> tuple[Step, ...]:
+    """Return the windows of Cellpose: the axis is padded at both ends, and windows are spread evenly over it.
+
+    Parameters
+    ----------
+    length, window : int
+        Of the axis and the window.
+    overlap : float
+        Taken as from 0.05 to 0.5.
+    early : bool
+        Short axes are padded as version 3 does it: to one window. Version 4 pads them beyond it.
+    """
+    if length >= window:
+        more = -length % _EVERY
+    else:
+        more = max(0, window - length - 2 * _PAD) if early else window - length
+    before, padded = _PAD + more // 2, length + 2 * _PAD + more
+    count = math.ceil((1 + 2 * min(0.5, max(0.05, overlap))) * padded / window) if padded > window else 1
+    starts = np.linspace(0, padded - window, count).astype(int) - before
+    return tuple(Step(int(start), (int(start), int(start) + window)) for start in starts)
+
+
 def plan_tiles(
     shape: tuple[int, ...],
     window: tuple[int, ...],
     *,
     overlap: float,
-    steps: Literal["fixed", "even"] = "fixed",
+    steps: str = "fixed",
     output_offset: tuple[int, ...] | None = None,
     blending: str = "gaussian",
     reflect: bool = False,
     from_end: tuple[bool, ...] = (),
+    multiple_of: int = 1,
 ) -> TilePlan:
     """Lay windows over an image.
 
@@ -335,8 +398,9 @@ def plan_tiles(
         (the odd pixel of padding comes after it).
     overlap : float
         Share of a window that its neighbour covers too, in [0, 1). With "crop", half of it is thrown away at each side.
-    steps : {"fixed", "even"}
-        See `steps_fixed` and `steps_even`.
+    steps : {"fixed", "even", "inside", "cellpose3", "cellpose4"}
+        See `steps_fixed`, `steps_even`, `steps_inside` and `steps_cellpose`. "inside" cuts overlaps in their middle, whatever the
+        blending, and shrinks windows to small images.
     output_offset : tuple of int, optional
         Pixels that the network's output lacks at each side.
     blending : {"gaussian", "constant", "nnunet", "crop"}
@@ -347,6 +411,8 @@ def plan_tiles(
 
     from_end : tuple of bool
         Along which axes tiles are laid as if the image were turned around; none by default.
+    multiple_of : int
+        What sizes and places of windows must be multiples of, where `steps` is "inside".
 
     Returns
     -------
@@ -364,6 +430,13 @@ def plan_tiles(
         raise OptionsError(f"An image of {shape} pixels with overlap {overlap} cannot be tiled. The overlap must be from 0 to below 1.")
     if any(size - 2 * lost < 1 for size, lost in zip(window, offset, strict=True)):
         raise OptionsError(f"Window {window} is too small: the network loses {offset} pixels at each side. Use a larger window.")
+    if steps == "inside":
+        sizes = tuple(min(size, -(-length // multiple_of) * multiple_of) for size, length in zip(window, shape, strict=True))
+        inside = tuple(steps_inside(*pair, overlap, multiple_of) for pair in zip(shape, sizes, strict=True))
+        return TilePlan(tuple(shape), sizes, tuple(offset), "crop", inside, reflect=True)
+    if steps in _CELLPOSE:
+        padded = tuple(steps_cellpose(*pair, overlap, early=steps == "cellpose3") for pair in zip(shape, window, strict=True))
+        return TilePlan(tuple(shape), tuple(window), tuple(offset), blending, padded, reflect)
     place = steps_fixed if steps == "fixed" else steps_even
     axes = []
     for length, size, lost in zip(shape, window, offset, strict=True):

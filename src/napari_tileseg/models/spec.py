@@ -130,10 +130,16 @@ class ModelSpec(BaseModel):
 
     axes: Literal["CYX", "CZYX", "CZX", "CZY"] = Field(description="Axes of one input of the network; planes may lie across Y or X.")
     channels: list[str] = Field(description="Names of the input channels, or their number.")
-    grey: Literal["refuse", "repeat"] = Field("refuse", description="repeat: a one-channel image is repeated to all channels.")
+    grey: Literal["refuse", "repeat", "fewer"] = Field(
+        "refuse",
+        description="repeat: a one-channel image is repeated to all channels. fewer: an image may lack the last channels, which are 0.",
+    )
     normalization: Normalization = Normalization()
     spacing: tuple[float, ...] | None = Field(None, description="Pixel size the network was trained at, in `spacing_unit`.")
     spacing_unit: Literal["millimeter", "micrometer"] = "micrometer"
+    zoom: tuple[float, ...] | None = Field(
+        None, description="How much larger the network sees the image, whatever its pixel size; counts more than `spacing`."
+    )
     resampling: Resampling = Resampling()
     orientation: str = Field(
         "",
@@ -147,9 +153,11 @@ class ModelSpec(BaseModel):
     multiple_of: int = Field(1, ge=1, description="Every side of a tile must be a multiple of this.")
     fixed_window: bool = Field(False, description="The network takes tiles of this size only.")
     overlap: float = Field(0.5, ge=0, lt=1, description="Share of a window that its neighbour covers too.")
-    steps: Literal["fixed", "even"] = Field("fixed", description="fixed: MONAI's grid. even: nnU-Net's.")
+    steps: Literal["fixed", "even", "inside", "cellpose3", "cellpose4"] = Field(
+        "fixed", description="fixed: MONAI's grid. even: nnU-Net's. inside: no window reaches beyond the image (StarDist)."
+    )
     from_end: str = Field("", description="Axes along which tiles are laid from the end of the image.")
-    blending: Literal["gaussian", "constant", "nnunet", "crop"] = "gaussian"
+    blending: Literal["gaussian", "constant", "nnunet", "crop", "cellpose"] = "gaussian"
     sigma: float = Field(0.125, gt=0, description="Width of the Gaussian weights as a share of the window.")
     padding: Literal["zeros", "reflect"] = Field("zeros", description="What a window sees beyond the image, after normalisation.")
     mirror_axes: str | None = Field(None, description="Axes along which the network was trained on mirror images; all if not known.")
@@ -193,10 +201,12 @@ class ModelSpec(BaseModel):
         if not self.channels or not self.classes:
             raise ValueError("a model needs at least one channel and one class")
         ndim = self.spatial_ndim
-        for label in ("window", "spacing", "output_offset"):
+        for label in ("window", "spacing", "zoom", "output_offset"):
             sizes = getattr(self, label)
             if sizes is not None and len(sizes) != ndim:
                 raise ValueError(f"{label} {sizes} must have one number for each of the axes {self.spatial_axes}")
+        if any(not 0 < zoom < 100 for zoom in self.zoom or ()):
+            raise ValueError(f"zoom {self.zoom} must be made of numbers above 0 and below 100")
         if any(size < 1 or size % self.multiple_of for size in self.window):
             raise ValueError(f"window {self.window} must be made of positive multiples of {self.multiple_of}")
         if not set(self.from_end) <= set(self.spatial_axes):

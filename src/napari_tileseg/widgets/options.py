@@ -120,7 +120,7 @@ class OptionsPage(QWidget):
         threshold, rescale = self.widgets["threshold"], self.widgets["rescale"]
         threshold.enabled = spec.output != "softmax"
         threshold.tooltip = SegmentOptions.model_fields["threshold"].description if threshold.enabled else _ALWAYS_DECIDED
-        rescale.native.setVisible(spec.spacing is not None)
+        rescale.native.setVisible(spec.spacing is not None or spec.zoom is not None)
 
     def set_window(self, text: str) -> None:
         """Write a window, as a user would."""

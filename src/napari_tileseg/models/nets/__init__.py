@@ -13,10 +13,13 @@ if TYPE_CHECKING:
 __all__ = ["NETWORKS", "build_network"]
 
 NETWORKS: dict[str, str] = {
+    "cellpose_sam": "napari_tileseg.models.nets.cellpose_sam:CellposeSAM",
+    "cellpose_unet": "napari_tileseg.models.nets.cellpose_unet:CellposeUNet",
     "plain_conv_unet": "napari_tileseg.models.nets.dynamic_unet:PlainConvUNet",
     "residual_conv_unet": "napari_tileseg.models.nets.dynamic_unet:ResidualUNet",
     "residual_encoder_unet": "napari_tileseg.models.nets.dynamic_unet:ResidualEncoderUNet",
     "residual_unet": "napari_tileseg.models.nets.residual_unet:ResidualUNet",
+    "stardist_unet": "napari_tileseg.models.nets.stardist_unet:StarDistUNet",
     "monai.DiNTS": "napari_tileseg.models.nets.monai_nets:dints",
     "monai.VISTA3D": "napari_tileseg.models.nets.monai_nets:vista3d",
 }
