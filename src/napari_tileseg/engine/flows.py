@@ -11,7 +11,7 @@ lies beside it.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -115,7 +115,7 @@ def decode(
     cells = _cells(scores, parameters, threshold)
     if not cells.any():
         return np.zeros(shape, np.int32)
-    flows: NDArray[np.float32] = np.where(cells, scores[:-1], np.float32(0)) / np.float32(FLOW_SCALE)
+    flows = (np.where(cells, scores[:-1], 0) / FLOW_SCALE).astype(np.float32)
     ends = _follow(flows, cells, max(1, int(values["steps"])))
     labels = np.zeros(shape, np.int32)
     labels[cells] = _meet(ends, shape)
@@ -194,7 +194,8 @@ def _meet(ends: NDArray[np.intp], shape: tuple[int, ...]) -> NDArray[np.int32]:
         places = some.T.reshape(len(shape), -1, *(1,) * len(shape)) + window[:, None]
         open_ = visits[tuple(places)] > _SLOPE
         grown = np.zeros(open_.shape, bool)
-        grown[:, *(room,) * len(shape)] = True
+        middle: Any = (slice(None), *(room,) * len(shape))
+        grown[middle] = True
         for _ in range(_EXTENT):
             grown = ndimage.binary_dilation(grown, np.ones((1, *(3,) * len(shape)), bool)) & open_
         which, *_ = np.nonzero(grown)

@@ -1,19 +1,20 @@
 """The decoder "stardist": every pixel proposes a star-convex shape, and the most likely ones that do not cover each other remain.
 
 Scores are the logit of an object and a distance along each ray (Schmidt et al., MICCAI 2018; Weigert et al., WACV 2020). A shape
-goes where a more likely one that stays covers more than a share of the smaller of the two. How much they cover is counted on a
-lattice of points in the more likely one: equal to the polygons' and polyhedra's own measure within about two per cent.
+goes where a more likely one that stays covers more than a share of the smaller of the two.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.spatial import cKDTree
 from skimage.draw import polygon
 
+from napari_tileseg.engine.polygons import Polygons
+from napari_tileseg.engine.polyhedra import Polyhedra
 from napari_tileseg.engine.rays import Rays, circle, golden_spiral
 from napari_tileseg.errors import ModelError, OptionsError
 
@@ -38,11 +39,8 @@ shapes may have in common. ``min_size``: fewest pixels. ``rim_z``, ``rim_y``, ``
 propose nothing. ``anisotropy_z`` ...: see `golden_spiral` (3D).
 """
 
-_POINTS = 700
-"""Points of the lattice in a shape."""
-
-_AT_ONCE = 1 << 20
-"""Points that are looked at at once."""
+_AT_ONCE = 256
+"""Shapes that are compared with another one at once."""
 
 _LEAST = np.float32(1e-3)
 """Least distance, in pixels."""
@@ -87,7 +85,7 @@ def foreground(scores: NDArray[np.float32], parameters: Mapping[str, float], thr
         np.add.at(sums, tuple(corner.T), (-1) ** sum(choice))
     for axis in range(len(shape)):
         np.cumsum(sums, axis=axis, out=sums)
-    covered: NDArray[np.bool_] = sums[(slice(-1),) * len(shape)] > 0
+    covered: NDArray[np.bool_] = sums[tuple(slice(size) for size in shape)] > 0
     return covered
 
 
@@ -153,7 +151,8 @@ def _proposals(
     odds = [min(max(share, 1e-9), 1 - 1e-9) for share in (threshold, parameters.get("prob_thresh", DEFAULTS["prob_thresh"]))]
     least = sum(math.log(share / (1 - share)) for share in odds)
     places = np.nonzero(scores[0] > np.float32(least))
-    distances = np.maximum(scores[1:, *places].T, _LEAST)
+    everywhere: Any = (slice(None), *places)
+    distances = np.maximum(scores[1:][everywhere].T, _LEAST)
     return np.stack(places, axis=1), scores[0][places], distances
 
 
@@ -161,46 +160,24 @@ def _suppress(rays: Rays, centres: NDArray[np.intp], distances: NDArray[np.float
     """Return which shapes stay; they are ordered, the most likely first."""
     if not len(centres):
         return np.empty(0, np.intp)
-    volumes = rays.volumes(distances)
-    low, high = rays.extents(distances)
+    shapes = Polygons(rays, distances) if rays.ndim == 2 else Polyhedra(rays, distances)
     radii = distances.max(1)
     tree = cKDTree(centres)
     alive = np.ones(len(centres), bool)
-    largest = float(radii.max())
+    largest = float(radii.max()) + 2
     for number in range(len(centres)):
         if not alive[number]:
             continue
         near = np.array(tree.query_ball_point(centres[number], float(radii[number]) + largest), np.intp)
         near = near[alive[near] & (near > number)]
         away = centres[near] - centres[number]
-        meets = ((away + low[near] <= high[number]) & (away + high[near] >= low[number])).all(1)
+        meets = ((away + shapes.low[near] <= shapes.high[number]) & (away + shapes.high[near] >= shapes.low[number])).all(1)
         near, away = near[meets], away[meets].astype(np.float32)
-        if not len(near):
-            continue
-        points, each = _lattice(rays, distances[number], float(volumes[number]), low[number], high[number])
-        step = max(1, _AT_ONCE // max(1, len(points)))
-        for start in range(0, len(near), step):
-            some = near[start : start + step]
-            common = rays.inside(points[None] - away[start : start + step, None], distances[some]).sum(1) * each
-            alive[some] = common <= most * np.minimum(volumes[some], volumes[number])
+        for start in range(0, len(near), _AT_ONCE):
+            some = near[start : start + _AT_ONCE]
+            common = shapes.common(number, some, away[start : start + _AT_ONCE])
+            alive[some] = common <= most * (np.minimum(shapes.sizes[some], shapes.sizes[number]) + 1e-10)
     return np.flatnonzero(alive)
-
-
-def _lattice(
-    rays: Rays, distances: NDArray[np.float32], volume: float, low: NDArray[np.float32], high: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], float]:
-    """Return points spread evenly in a shape, from its centre, and the volume that each stands for."""
-    pitch = max(volume / _POINTS, 1e-9) ** (1 / rays.ndim)
-    # A flat shape in a long box has few points in it; a box as large as that is not worth more.
-    pitch = max(pitch, float((high - low).max()) / 256, (float(np.prod(high - low)) / (64 * _POINTS)) ** (1 / rays.ndim))
-    sides = [
-        np.arange(math.floor(a / pitch), math.ceil(b / pitch) + 1, dtype=np.float32) + np.float32(0.5)
-        for a, b in zip(low, high, strict=True)
-    ]
-    points = np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, rays.ndim) * np.float32(pitch)
-    points = points[rays.inside(points[None], distances[None])[0]]
-    # The known volume is spread over the points, so that a shape has exactly its own in common with itself.
-    return points, volume / max(1, len(points))
 
 
 def _draw(labels: NDArray[np.int32], rays: Rays, centre: NDArray[np.intp], distances: NDArray[np.float32], number: int) -> None:
@@ -214,4 +191,5 @@ def _draw(labels: NDArray[np.int32], rays: Rays, centre: NDArray[np.intp], dista
     stop = np.minimum(centre + np.ceil(high[0]).astype(np.intp) + 1, labels.shape)
     places = np.stack(np.meshgrid(*(np.arange(a, b) for a, b in zip(first, stop, strict=True)), indexing="ij"), axis=-1)
     inside = rays.inside((places - centre).astype(np.float32).reshape(1, -1, 3), distances[None]).reshape(places.shape[:-1])
-    labels[tuple(slice(a, b) for a, b in zip(first, stop, strict=True))][inside] = number
+    box: Any = tuple(slice(a, b) for a, b in zip(first.tolist(), stop.tolist(), strict=True))
+    labels[box][inside] = number

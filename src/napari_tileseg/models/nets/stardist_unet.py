@@ -152,7 +152,8 @@ class StarDistUNet(nn.Module):
             return scores
         spread = scores.new_zeros(*scores.shape[:2], *size)
         spread[:, 0] = NOWHERE
-        spread[..., *(slice(None, None, step) for step in self.grid)] = scores
+        first: Any = (..., *(slice(None, None, step) for step in self.grid))
+        spread[first] = scores
         return spread
 
 
