@@ -30,7 +30,8 @@ import torch
 ROOT = Path(__file__).parent.parent
 TARGET = ROOT / "tests" / "models" / "loaders" / "cellpose"
 CHANNELS = [6, 8, 12, 16]
-STEPS = {3: 900, 4: 400}
+STEPS = {3: 900, 4: 160}
+RATES = {3: 3e-3, 4: 1e-3}
 CASES: dict[int, list[dict[str, Any]]] = {
     3: [
         {"name": "as it is", "box": [0, 520, 0, 696], "diameter": 30.0},
@@ -134,11 +135,11 @@ def read(source: Path, side: int) -> list[tuple[np.ndarray, np.ndarray]]:
     return found
 
 
-def train(net: torch.nn.Module, pairs: list[tuple[np.ndarray, np.ndarray]], channels: int, steps: int) -> None:
+def train(net: torch.nn.Module, pairs: list[tuple[np.ndarray, np.ndarray]], channels: int, steps: int, rate: float) -> None:
     """Train for a few minutes, so that labels mean something."""
     rng = np.random.default_rng(0)
-    optimizer = torch.optim.AdamW([weight for weight in net.parameters() if weight.requires_grad], lr=3e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, steps)
+    optimizer = torch.optim.AdamW([weight for weight in net.parameters() if weight.requires_grad], lr=rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps)
     net.train()
     for step in range(steps):
         some = [pairs[index] for index in rng.integers(0, len(pairs), 2)]
@@ -177,7 +178,7 @@ def main() -> None:
     path = TARGET / f"small{version}"
     if len(sys.argv) > 1:
         TARGET.mkdir(parents=True, exist_ok=True)
-        train(net, read(Path(sys.argv[1]), side), channels, STEPS[version])
+        train(net, read(Path(sys.argv[1]), side), channels, STEPS[version], RATES[version])
         net.diam_labels.data[:] = 26.0
         torch.save(net.state_dict(), path)
     options = {"use_bfloat16": False} if version == 4 else {}

@@ -33,8 +33,8 @@ class ObjectDecoder(Protocol):
     An object must lie in one connected component (corners count as connected) of `foreground`, and may depend on no score
     outside that component and the pixels at most `margin` away from it: so it can be decoded before the rest is known.
 
-    A fourth function is optional: ``rim(parameters, axes)``, the pixels along each of the axes ("yx" or "zyx") at the border of the
-    image where the first score is taken away, because nothing there may begin an object; at most `margin` of them.
+    A fourth function is optional: ``rim(parameters, axis, ndim, size)``, how many pixels before and after an image of that size, along
+    one of its axes of space, lose the first score, because nothing there may begin an object; at most `margin` of them.
     """
 
     def foreground(self, scores: NDArray[np.float32], parameters: Mapping[str, float], threshold: float = 0.5) -> NDArray[np.bool_]:

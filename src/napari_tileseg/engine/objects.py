@@ -81,7 +81,6 @@ class Objects:
         self._threshold, self._min_size = threshold, min_size
         self._classes, self._limit = classes, limit
         self._margin = int(decoder.margin(self._parameters))
-        self._rim: tuple[int, ...] = ()
         self._first_id = self._next_id = first_id
         self._counts = [0, 0]
         self._warnings: list[str] = []
@@ -126,20 +125,24 @@ class Objects:
 
     def finish(self) -> Iterator[tuple[Tile, NDArray[Any]]]:
         if self._scores is not None:
-            if self._rim and self._rim[0]:
-                self._scores[0, -self._rim[0] :] = NOTHING
+            rows = self._base + len(self._labels)
+            self._scores[0, len(self._labels) - self._rim(0, rows)[1] :] = NOTHING
             yield from self._emit(self._settle(final=True))
+
+    def _rim(self, axis: int, size: int) -> tuple[int, int]:
+        """Return how much of the first score does not count before and after an image of that size along an axis."""
+        rim = getattr(self._decoder, "rim", None)
+        before, after = rim(self._parameters, axis, self._labels.ndim, size) if rim else (0, 0)
+        return min(before, size), min(after, size)
 
     def _bare(self, block: NDArray[np.float32], start: int) -> None:
         """Take the first score from the rim of the image, where the decoder has one; the end of it is not known yet."""
-        rim = getattr(self._decoder, "rim", None)
-        if rim is None:
-            return
-        self._rim = rim(self._parameters, "zyx"[-(block.ndim - 1) :])
-        block[0, : max(0, self._rim[0] - start)] = NOTHING
-        for axis, width in enumerate(self._rim[1:], start=1):
+        self._labels = self._labels if self._labels.ndim == block.ndim - 1 else np.empty((0,) * (block.ndim - 1), np.int32)
+        block[0, : max(0, self._rim(0, start + block.shape[1])[0] - start)] = NOTHING
+        for axis, size in enumerate(block.shape[2:], start=1):
+            before, after = self._rim(axis, size)
             sides = np.moveaxis(block[0], axis, 0)
-            sides[:width] = sides[sides.shape[0] - width :] = NOTHING
+            sides[:before] = sides[size - after :] = NOTHING
 
     @property
     def held(self) -> tuple[int, int]:

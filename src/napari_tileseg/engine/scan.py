@@ -197,9 +197,9 @@ class _TurnedDecoder:
         if hasattr(inner, "rim"):
             self.rim = self._turned_rim
 
-    def _turned_rim(self, parameters: Mapping[str, float], axes: str) -> tuple[int, ...]:
-        rim = self._inner.rim(parameters, axes)  # type: ignore[attr-defined]
-        return tuple(rim[axis] for axis in self._forth)
+    def _turned_rim(self, parameters: Mapping[str, float], axis: int, ndim: int, size: int) -> tuple[int, int]:
+        rim: tuple[int, int] = self._inner.rim(parameters, self._forth[axis], ndim, size)  # type: ignore[attr-defined]
+        return rim
 
     def foreground(self, scores: NDArray[np.float32], parameters: Mapping[str, float], threshold: float = 0.5) -> NDArray[np.bool_]:
         return self._inner.foreground(self._seen(scores), parameters, threshold).transpose(self._forth)

@@ -30,13 +30,15 @@ DEFAULTS: dict[str, float] = {
     "nms_thresh": 0.4,
     "min_size": 0.0,
     **{f"rim_{axis}": 2.0 for axis in "zyx"},
+    **{f"padded_{axis}": 1.0 for axis in "zyx"},
     **{f"anisotropy_{axis}": 1.0 for axis in "zyx"},
 }
 """What each parameter is where the model does not say; the first two are called as StarDist calls them.
 
 ``prob_thresh``: least probability of an object, where the threshold of the run is one half. ``nms_thresh``: largest share that two
 shapes may have in common. ``min_size``: fewest pixels. ``rim_z``, ``rim_y``, ``rim_x``: pixels at the border of the image that
-propose nothing. ``anisotropy_z`` ...: see `golden_spiral` (3D).
+propose nothing. ``padded_z`` ...: what images are padded to multiples of, at their ends, before that rim is laid.
+``anisotropy_z`` ...: see `golden_spiral` (3D).
 """
 
 _AT_ONCE = 256
@@ -48,12 +50,14 @@ _LEAST = np.float32(1e-3)
 
 def margin(parameters: Mapping[str, float]) -> int:
     """Return how many pixels around a component can change its objects: none, but the rim must be known before they are final."""
-    return max(rim(parameters, "zyx"))
+    return max(rim(parameters, axis, 3, 0)[0] for axis in range(3))
 
 
-def rim(parameters: Mapping[str, float], axes: str) -> tuple[int, ...]:
-    """Return how many pixels at the image's border propose nothing, along each of the axes ("yx" or "zyx")."""
-    return tuple(int(parameters.get(f"rim_{axis}", DEFAULTS[f"rim_{axis}"])) for axis in axes)
+def rim(parameters: Mapping[str, float], axis: int, ndim: int, size: int) -> tuple[int, int]:
+    """Return how many pixels before and after an image of that size along an axis of space propose nothing."""
+    letter = "zyx"[3 - ndim + axis]
+    width, multiple = (int(parameters.get(name, DEFAULTS[name])) for name in (f"rim_{letter}", f"padded_{letter}"))
+    return width, max(0, width - -size % max(1, multiple))
 
 
 def foreground(scores: NDArray[np.float32], parameters: Mapping[str, float], threshold: float = 0.5) -> NDArray[np.bool_]:

@@ -363,12 +363,12 @@ def steps_cellpose(length: int, window: int, overlap: float, *, early: bool) -> 
     overlap : float
         Taken as from 0.05 to 0.5.
     early : bool
-        Short axes are padded as version 3 does it: to one window. Version 4 pads them beyond it.
+        Short axes are padded as version 3 does it: beyond one window, so that there are two. Version 4 pads them to one.
     """
     if length >= window:
         more = -length % _EVERY
     else:
-        more = max(0, window - length - 2 * _PAD) if early else window - length
+        more = window - length if early else max(0, window - length - 2 * _PAD)
     before, padded = _PAD + more // 2, length + 2 * _PAD + more
     count = math.ceil((1 + 2 * min(0.5, max(0.05, overlap))) * padded / window) if padded > window else 1
     starts = np.linspace(0, padded - window, count).astype(int) - before

@@ -69,7 +69,8 @@ def read_spec(path: Path, *, scale: str = "", prob_thresh: str = "", nms_thresh:
         if text:
             thresholds[name] = _number(f"{name}_thresh", text, 0, 1)
     zoom = _number("scale", scale, 0.01, 50) if scale else 1.0
-    multiple = math.lcm(*(by * pool ** arguments["depth"] for by, pool in zip(grid, arguments["pool"], strict=True)))
+    multiples = [by * pool ** arguments["depth"] for by, pool in zip(grid, arguments["pool"], strict=True)]
+    multiple = math.lcm(*multiples)
     halo = reach(arguments)
     window = -(-max(_WINDOWS[ndim], multiple) // multiple) * multiple
     overlap = min(0.75, 2 * halo / window) if ndim == 2 else min(_OVERLAP, 2 * halo / window)
@@ -100,6 +101,7 @@ def read_spec(path: Path, *, scale: str = "", prob_thresh: str = "", nms_thresh:
             "prob_thresh": thresholds["prob"],
             "nms_thresh": thresholds["nms"],
             **{f"rim_{axis.lower()}": float(_RIM * step) for axis, step in zip(axes, grid, strict=True)},
+            **{f"padded_{axis.lower()}": float(by) for axis, by in zip(axes, multiples, strict=True)},
             **anisotropy(path, config, ndim),
         },
         "citation": "Schmidt et al., MICCAI 2018" if ndim == 2 else "Weigert et al., WACV 2020",
