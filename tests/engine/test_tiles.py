@@ -167,15 +167,16 @@ def test_windows_inside_begin_and_end_with_the_image(length: int, multiple: int,
 @given(length=st.integers(1, 900), window=st.sampled_from([224, 256]), overlap=st.floats(0, 0.7), early=st.booleans())
 def test_windows_of_cellpose_cover_the_padded_axis(length: int, window: int, overlap: float, early: bool) -> None:
     steps = steps_cellpose(length, window, overlap, early=early)
+    window = steps[0].keep[1] - steps[0].keep[0]
     before, after = -steps[0].start, steps[-1].start + window - length
     assert before >= 8 and after >= 8 and 0 <= after - before <= 1
     assert all(later.start - first.start <= window * 0.95 + 1 for first, later in itertools.pairwise(steps))
 
 
 def test_windows_of_cellpose_are_where_cellpose_has_them() -> None:
-    # From make_tiles and get_pad_yx of Cellpose 3.1 and 4.2: 520 pixels are padded to 544; 100 to 240, or to 256.
+    # From make_tiles and get_pad_yx of Cellpose 3.1 and 4.2: 520 pixels are padded to 544; 100 to 128, or to 256.
     assert [step.start + 12 for step in steps_cellpose(520, 224, 0.1, early=True)] == [0, 160, 320]
-    assert [step.start for step in steps_cellpose(100, 224, 0.1, early=True)] == [-70, -54]
+    assert [(step.start, step.keep[1]) for step in steps_cellpose(100, 224, 0.1, early=True)] == [(-14, 114)]
     assert [step.start for step in steps_cellpose(100, 256, 0.1, early=False)] == [-78]
     steps = steps_inside(100, 48, 0.5, 8)
     assert [(step.start, step.keep) for step in steps] == [(0, (0, 36)), (24, (36, 60)), (48, (60, 76)), (56, (76, 100))]

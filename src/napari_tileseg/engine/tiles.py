@@ -363,13 +363,14 @@ def steps_cellpose(length: int, window: int, overlap: float, *, early: bool) -> 
     overlap : float
         Taken as from 0.05 to 0.5.
     early : bool
-        Short axes are padded as version 3 does it: beyond one window, so that there are two. Version 4 pads them to one.
+        As version 3 has it, where the window is no longer than the padded axis; version 4 pads short axes to one window.
     """
-    if length >= window:
+    if early or length >= window:
         more = -length % _EVERY
     else:
-        more = window - length if early else max(0, window - length - 2 * _PAD)
+        more = max(0, window - length - 2 * _PAD)
     before, padded = _PAD + more // 2, length + 2 * _PAD + more
+    window = min(window, padded)
     count = math.ceil((1 + 2 * min(0.5, max(0.05, overlap))) * padded / window) if padded > window else 1
     starts = np.linspace(0, padded - window, count).astype(int) - before
     return tuple(Step(int(start), (int(start), int(start) + window)) for start in starts)
@@ -400,7 +401,7 @@ def plan_tiles(
         Share of a window that its neighbour covers too, in [0, 1). With "crop", half of it is thrown away at each side.
     steps : {"fixed", "even", "inside", "cellpose3", "cellpose4"}
         See `steps_fixed`, `steps_even`, `steps_inside` and `steps_cellpose`. "inside" cuts overlaps in their middle, whatever the
-        blending, and shrinks windows to small images.
+        blending; it and "cellpose3" shrink windows to small images.
     output_offset : tuple of int, optional
         Pixels that the network's output lacks at each side.
     blending : {"gaussian", "constant", "nnunet", "crop"}
@@ -435,8 +436,10 @@ def plan_tiles(
         inside = tuple(steps_inside(*pair, overlap, multiple_of) for pair in zip(shape, sizes, strict=True))
         return TilePlan(tuple(shape), sizes, tuple(offset), "crop", inside, reflect=True)
     if steps in _CELLPOSE:
-        padded = tuple(steps_cellpose(*pair, overlap, early=steps == "cellpose3") for pair in zip(shape, window, strict=True))
-        return TilePlan(tuple(shape), tuple(window), tuple(offset), blending, padded, reflect)
+        early = steps == "cellpose3"
+        padded = tuple(steps_cellpose(*pair, overlap, early=early) for pair in zip(shape, window, strict=True))
+        sizes = tuple(step[0].keep[1] - step[0].keep[0] for step in padded)
+        return TilePlan(tuple(shape), sizes, tuple(offset), blending, padded, reflect)
     place = steps_fixed if steps == "fixed" else steps_even
     axes = []
     for length, size, lost in zip(shape, window, offset, strict=True):
