@@ -148,7 +148,7 @@ def test_what_does_not_fit_is_refused(arguments: dict[str, object], sentence: st
     places=st.integers(1, 2),
 )
 def test_windows_inside_begin_and_end_with_the_image(length: int, multiple: int, most: int, overlap: float, places: int) -> None:
-    plan = plan_tiles((length,) * places, (most * multiple,) * places, overlap=overlap, steps="inside", multiple_of=multiple)
+    plan = plan_tiles((length,) * places, (most * multiple,) * places, overlap=overlap, steps="inside", multiples=(multiple,) * places)
     padded = -(-length // multiple) * multiple
     steps = plan.steps[0]
     assert plan.window[0] == min(most * multiple, padded)

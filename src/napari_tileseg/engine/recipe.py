@@ -31,7 +31,7 @@ class Recipe:
     padding: str
     output_offset: tuple[int, ...] | None
     from_end: tuple[bool, ...] = ()
-    multiple_of: int = 1
+    multiples: tuple[int, ...] = ()
 
     def plan(self, shape: tuple[int, ...]) -> TilePlan:
         """Lay the tiles over an image of that spatial shape."""
@@ -44,7 +44,7 @@ class Recipe:
             blending=self.blending,
             reflect=self.padding == "reflect",
             from_end=self.from_end,
-            multiple_of=self.multiple_of,
+            multiples=self.multiples,
         )
 
 
@@ -94,7 +94,7 @@ def resolve(spec: ModelSpec, options: SegmentOptions) -> Recipe:
         padding=options.padding or spec.padding,
         output_offset=spec.output_offset,
         from_end=tuple(axis in spec.from_end for axis in spec.spatial_axes),
-        multiple_of=spec.multiple_of,
+        multiples=spec.pooling or (spec.multiple_of,) * spec.spatial_ndim,
     )
 
 

@@ -93,7 +93,7 @@ class Turn:
         """Return a card whose sizes are in the order of the loop."""
         if not self.axis:
             return spec
-        sizes = {name: getattr(spec, name) for name in ("window", "spacing", "output_offset")}
+        sizes = {name: getattr(spec, name) for name in ("window", "spacing", "zoom", "pooling", "output_offset")}
         turned: dict[str, Any] = {name: self.forth(value) for name, value in sizes.items() if value is not None}
         return spec.model_copy(update={**turned, "axes": "C" + "".join(self.forth(spec.spatial_axes))})
 

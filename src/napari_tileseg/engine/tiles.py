@@ -386,7 +386,7 @@ def plan_tiles(
     blending: str = "gaussian",
     reflect: bool = False,
     from_end: tuple[bool, ...] = (),
-    multiple_of: int = 1,
+    multiples: tuple[int, ...] = (),
 ) -> TilePlan:
     """Lay windows over an image.
 
@@ -412,8 +412,8 @@ def plan_tiles(
 
     from_end : tuple of bool
         Along which axes tiles are laid as if the image were turned around; none by default.
-    multiple_of : int
-        What sizes and places of windows must be multiples of, where `steps` is "inside".
+    multiples : tuple of int
+        What sizes and places of windows must be multiples of along each axis, where `steps` is "inside"; 1 by default.
 
     Returns
     -------
@@ -432,8 +432,9 @@ def plan_tiles(
     if any(size - 2 * lost < 1 for size, lost in zip(window, offset, strict=True)):
         raise OptionsError(f"Window {window} is too small: the network loses {offset} pixels at each side. Use a larger window.")
     if steps == "inside":
-        sizes = tuple(min(size, -(-length // multiple_of) * multiple_of) for size, length in zip(window, shape, strict=True))
-        inside = tuple(steps_inside(*pair, overlap, multiple_of) for pair in zip(shape, sizes, strict=True))
+        by = multiples or (1,) * len(shape)
+        sizes = tuple(min(size, -(-length // step) * step) for size, length, step in zip(window, shape, by, strict=True))
+        inside = tuple(steps_inside(length, size, overlap, step) for length, size, step in zip(shape, sizes, by, strict=True))
         return TilePlan(tuple(shape), sizes, tuple(offset), "crop", inside, reflect=True)
     if steps in _CELLPOSE:
         early = steps == "cellpose3"

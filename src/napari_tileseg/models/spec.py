@@ -151,6 +151,9 @@ class ModelSpec(BaseModel):
 
     window: tuple[int, ...] = Field(description="Size of one tile.")
     multiple_of: int = Field(1, ge=1, description="Every side of a tile must be a multiple of this.")
+    pooling: tuple[int, ...] | None = Field(
+        None, description="Steps inside: what sizes and places of windows must be multiples of, by axis; multiple_of if not given."
+    )
     fixed_window: bool = Field(False, description="The network takes tiles of this size only.")
     overlap: float = Field(0.5, ge=0, lt=1, description="Share of a window that its neighbour covers too.")
     steps: Literal["fixed", "even", "inside", "cellpose3", "cellpose4"] = Field(
@@ -201,10 +204,12 @@ class ModelSpec(BaseModel):
         if not self.channels or not self.classes:
             raise ValueError("a model needs at least one channel and one class")
         ndim = self.spatial_ndim
-        for label in ("window", "spacing", "zoom", "output_offset"):
+        for label in ("window", "spacing", "zoom", "pooling", "output_offset"):
             sizes = getattr(self, label)
             if sizes is not None and len(sizes) != ndim:
                 raise ValueError(f"{label} {sizes} must have one number for each of the axes {self.spatial_axes}")
+        if any(not 1 <= size <= self.multiple_of for size in self.pooling or ()):
+            raise ValueError(f"pooling {self.pooling} must be made of numbers from 1 to multiple_of, {self.multiple_of}")
         if any(not 0 < zoom < 100 for zoom in self.zoom or ()):
             raise ValueError(f"zoom {self.zoom} must be made of numbers above 0 and below 100")
         if any(size < 1 or size % self.multiple_of for size in self.window):

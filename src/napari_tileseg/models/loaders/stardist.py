@@ -89,6 +89,7 @@ def read_spec(path: Path, *, scale: str = "", prob_thresh: str = "", nms_thresh:
         "resampling": {"tolerance": 0, "image": {"antialias": False}},
         "window": (window,) * ndim,
         "multiple_of": multiple,
+        "pooling": tuple(multiples),
         "overlap": overlap,
         "steps": "inside",
         "blending": "crop",
