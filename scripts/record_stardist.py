@@ -116,8 +116,8 @@ def main() -> None:
             likely, distances = model.predict(pixels)
             labels, _ = model.predict_instances(pixels)
             arrays[f"{folder.name} {index}, labels"] = labels.astype(np.uint16)
-            arrays[f"{folder.name} {index}, probabilities"] = likely[(slice(None, None, 3),) * likely.ndim].astype(np.float32)
-            arrays[f"{folder.name} {index}, distances"] = distances[(*(slice(None, None, 7),) * likely.ndim, slice(None, None, 3))]
+            arrays[f"{folder.name} {index}, probabilities"] = likely[(slice(None, None, 5),) * likely.ndim].astype(np.float32)
+            arrays[f"{folder.name} {index}, distances"] = distances[(*(slice(None, None, 11),) * likely.ndim, slice(None, None, 5))]
             print(folder.name, image.shape, labels.max())
     np.savez_compressed(TARGET / "answers.npz", **arrays)
 
