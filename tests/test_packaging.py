@@ -123,10 +123,10 @@ def third_party_imports() -> set[str]:
 
 
 def declared() -> dict[str, Requirement]:
-    """Return the dependencies, those of the extras for whole slides, clusters and ONNX among them."""
+    """Return the dependencies, those of the extras for whole slides, clusters, ONNX and StarDist among them."""
     project = PYPROJECT["project"]
     extras = project["optional-dependencies"]
-    requirements = map(Requirement, [*project["dependencies"], *extras["slides"], *extras["cluster"], *extras["onnx"]])
+    requirements = map(Requirement, [*project["dependencies"], *extras["slides"], *extras["cluster"], *extras["onnx"], *extras["stardist"]])
     return {canonicalize_name(requirement.name): requirement for requirement in requirements}
 
 

@@ -10,8 +10,10 @@ import torch
 from scipy import ndimage
 
 from napari_tileseg.engine import flows
+from napari_tileseg.engine.decoders import find_decoder
 from napari_tileseg.engine.heat import flow_errors, flows_of
 from napari_tileseg.engine.objects import Objects
+from napari_tileseg.engine.scan import Turn
 from napari_tileseg.engine.tiles import Tile
 from napari_tileseg.errors import ModelError, OptionsError
 
@@ -40,7 +42,7 @@ def scores_of(labels: NDArray[np.int32], seed: int = 0) -> NDArray[np.float32]:
     """Return what a good network says of objects in a plane."""
     rng = np.random.default_rng(seed)
     cells = np.where(labels > 0, 4.0, -4.0) + rng.normal(0, 0.5, labels.shape)
-    return np.concatenate([5 * flows_of(labels) + rng.normal(0, 0.3, (2, *labels.shape)), cells[None]]).astype(np.float32)
+    return np.concatenate([cells[None], 5 * flows_of(labels) + rng.normal(0, 0.3, (2, *labels.shape))]).astype(np.float32)
 
 
 def matched(found: NDArray[Any], true: NDArray[Any]) -> float:
@@ -85,7 +87,7 @@ def test_what_lies_beside_an_object_does_not_change_it() -> None:
     labels = blobs(1, (60, 60), 6)
     alone = flows.decode(scores_of(labels), {})
     scores = np.full((3, 100, 400), -5, np.float32)
-    scores[:2] = 3  # flows outside of cells are not followed
+    scores[1:] = 3  # flows outside of cells are not followed
     scores[:, 20:80, 170:230] = scores_of(labels)
     scores[:, 20:80, 300:360] = scores_of(blobs(2, (60, 60), 6))
     found = flows.decode(scores, {})[20:80, 170:230]
@@ -103,7 +105,7 @@ def test_parameters_choose() -> None:
     assert not flows.decode(scores, {"cellprob_threshold": 50}).any()
     assert not flows.decode(scores, {}, threshold=1).any()
     bad = scores.copy()
-    bad[:2] = -bad[:2] / 4  # away from the middle
+    bad[1:] = -bad[1:] / 4  # away from the middle
     kept, all_ = flows.decode(bad, {"min_size": 1}), flows.decode(bad, {"min_size": 1, "flow_threshold": 0})
     assert kept.max() < all_.max()
 
@@ -126,8 +128,8 @@ def test_volumes() -> None:
         away = np.asarray(centre) - grid
         inside = (away**2).sum(-1) < 64
         true[inside] = number
-        scores[:3, inside] = (5 * away / np.maximum(np.linalg.norm(away, axis=-1, keepdims=True), 1))[inside].T
-        scores[3, inside] = 3
+        scores[1:, inside] = (5 * away / np.maximum(np.linalg.norm(away, axis=-1, keepdims=True), 1))[inside].T
+        scores[0, inside] = 3
     found = flows.decode(scores, {})
     assert found.max() == 3
     assert matched(found, true) == 1
@@ -140,3 +142,24 @@ def test_strange_scores_are_refused_and_empty_ones_are_not() -> None:
         flows.foreground(np.zeros((3, 9, 9), np.float32), {}, 1.5)
     assert not flows.decode(np.full((3, 9, 9), -9, np.float32), {}).any()
     assert not flows.decode(np.zeros((3, 1, 9), np.float32), {}, threshold=0.4).any()
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_looked_up_aside_objects_are_the_same_cut_into_slabs_along_any_axis(axis: int) -> None:
+    scores = scores_of(blobs(6, (97, 97), 12))
+    shape, parameters = scores.shape[1:], {"aside": 1.0}
+    whole = flows.decode(scores, {**parameters, "size_0": 97.0, "size_1": 97.0})
+    turn = Turn(axis, 2)
+    decoder = Objects(turn.decoder(find_decoder("cellpose")), parameters, classes=["background", "cell"], shape=shape)
+    turned = scores.transpose(0, *(1 + place for place in turn.order))
+    found = np.full(shape, -1, np.int32)
+    pieces = []
+    for top in range(0, 97, 10):
+        part = torch.from_numpy(turned[:, top : top + 10].copy())
+        pieces += list(decoder.add(Tile((top, 0), (top + part.shape[1], 97)), part))
+    for region, given in [*pieces, *decoder.finish()]:
+        found[region.slices] = given
+    found = found.transpose(turn.inverse)
+    assert np.array_equal(found > 0, whole > 0)
+    assert len(np.unique(np.stack([found.ravel(), whole.ravel()]), axis=1).T) == len(np.unique(whole)) > 5
+    assert not np.array_equal(whole, flows.decode(scores, {}))

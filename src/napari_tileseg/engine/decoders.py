@@ -35,6 +35,9 @@ class ObjectDecoder(Protocol):
 
     A fourth function is optional: ``rim(parameters, axis, ndim, size)``, how many pixels before and after an image of that size, along
     one of its axes of space, lose the first score, because nothing there may begin an object; at most `margin` of them.
+
+    An attribute ``placed`` that is true asks for the place of what is decoded: among the parameters are then ``size_0``, ``size_1``, ...,
+    the size of the whole image, and ``origin_0`` (or that of another axis), where the scores begin in it.
     """
 
     def foreground(self, scores: NDArray[np.float32], parameters: Mapping[str, float], threshold: float = 0.5) -> NDArray[np.bool_]:

@@ -1,6 +1,6 @@
 """The decoder "cellpose": pixels follow the flow that a network predicts, and those that meet in one place are one object.
 
-Scores are the flow along each axis of space, in order, times `FLOW_SCALE`, and the logit of the probability of a cell. Every pixel
+Scores are the logit of the probability of a cell, and the flow along each axis of space, in order, times `FLOW_SCALE`. Every pixel
 of a cell walks along the flow, a fifth of its value per step; where many end, an object has its middle (Stringer et al., Nature
 Methods 18 (2021), 100). Objects whose own flow, that of heat from their middle, differs from the network's are dropped.
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["DEFAULTS", "FLOW_SCALE", "decode", "foreground", "margin"]
+__all__ = ["DEFAULTS", "FLOW_SCALE", "decode", "foreground", "margin", "placed"]
 
 DEFAULTS: dict[str, float] = {
     "cellprob_threshold": 0.0,
@@ -33,13 +33,19 @@ DEFAULTS: dict[str, float] = {
     "steps": 200.0,
     "min_size": 15.0,
     "touching": 1.0,
+    "aside": 0.0,
 }
 """What each parameter is where the model does not say; the names are Cellpose's, but for ``steps`` (there: niter).
 
 ``cellprob_threshold``: what the logit of a cell must be above, where the threshold of the run is one half. ``flow_threshold``:
 largest mean square between the network's flow and an object's own; 0 keeps all. ``steps``: how often every pixel moves.
 ``min_size``: fewest pixels. ``touching``: 0 where an object's own flow is that of Cellpose 3 on a processor, see `flow_errors`.
+``aside``: 1 where flows are looked up as Cellpose 4 does it, half a pixel towards the border of the image at most: it gives `torch`'s
+``grid_sample`` places for which corners are aligned, and does not say so.
 """
+
+placed = True
+"""Whether the decoder asks for the place of what it decodes: version 4 needs it."""
 
 FLOW_SCALE = 5.0
 """Networks predict unit vectors times this."""
@@ -65,7 +71,7 @@ def foreground(scores: NDArray[np.float32], parameters: Mapping[str, float], thr
     Parameters
     ----------
     scores : ndarray of float32, shape (D + 1, *spatial), D axes of space
-        Flows, and the logit of a cell.
+        The logit of a cell, and flows.
     parameters : mapping of str to float
         See `DEFAULTS`.
     threshold : float
@@ -104,19 +110,20 @@ def decode(
     Raises
     ------
     ModelError
-        If the scores are not one flow for each axis, and one for cells.
+        If the scores are not one for cells, and one flow for each axis.
     """
     shape = scores.shape[1:]
     if len(scores) != len(shape) + 1:
         raise ModelError(
-            f'The decoder "cellpose" needs {len(shape) + 1} score channels (a flow for each axis, cells); the model has {len(scores)}.'
+            f'The decoder "cellpose" needs {len(shape) + 1} score channels (cells, a flow for each axis); the model has {len(scores)}.'
         )
     values = {**DEFAULTS, **parameters}
     cells = _cells(scores, parameters, threshold)
     if not cells.any():
         return np.zeros(shape, np.int32)
-    flows = (np.where(cells, scores[:-1], 0) / FLOW_SCALE).astype(np.float32)
-    ends = _follow(flows, cells, max(1, int(values["steps"])))
+    flows = (np.where(cells, scores[1:], 0) / FLOW_SCALE).astype(np.float32)
+    sizes = [int(values.get(f"size_{axis}", size)) for axis, size in enumerate(shape)] if values["aside"] else None
+    ends = _follow(flows, cells, max(1, int(values["steps"])), [int(values.get(f"origin_{axis}", 0)) for axis in range(len(shape))], sizes)
     labels = np.zeros(shape, np.int32)
     labels[cells] = _meet(ends, shape)
     smallest = max(float(values["min_size"]), min_size)
@@ -133,12 +140,17 @@ def _cells(scores: NDArray[np.float32], parameters: Mapping[str, float], thresho
     if threshold in (0, 1):  # the logit of these is infinite
         return np.full(scores.shape[1:], threshold == 0)
     least = math.log(threshold / (1 - threshold)) + parameters.get("cellprob_threshold", DEFAULTS["cellprob_threshold"])
-    result: NDArray[np.bool_] = scores[-1] > np.float32(least)
+    result: NDArray[np.bool_] = scores[0] > np.float32(least)
     return result
 
 
-def _follow(flows: NDArray[np.float32], cells: NDArray[np.bool_], steps: int) -> NDArray[np.intp]:
-    """Return the pixel in which the walk from each cell's pixel ends, shape (D, n)."""
+def _follow(
+    flows: NDArray[np.float32], cells: NDArray[np.bool_], steps: int, origin: list[int], sizes: list[int] | None
+) -> NDArray[np.intp]:
+    """Return the pixel in which the walk from each cell's pixel ends, shape (D, n).
+
+    `sizes` of the image are given where flows are looked up aside; `origin` is where the flows begin in it.
+    """
     shape, ndim = cells.shape, cells.ndim
     starts = np.stack(np.nonzero(cells))
     field = torch.from_numpy(np.ascontiguousarray(flows)).reshape(ndim, -1)
@@ -151,9 +163,13 @@ def _follow(flows: NDArray[np.float32], cells: NDArray[np.bool_], steps: int) ->
     last, ceiling = torch.where(torch.tensor(shape).reshape(-1, 1) > 1, high - 1, high), high.to(torch.float32)
     strided = torch.tensor(strides).reshape(-1, 1)
     home = (begin * strided).sum(0)
+    # What is looked up of a pixel at p of n is the flow at p * n / (n - 1) - 1 / 2, zero beyond the border.
+    slope = torch.tensor([1 / max(size - 1, 1) for size in sizes or ()], dtype=torch.float32).reshape(-1, 1)
+    beside = (begin + torch.tensor(origin).reshape(-1, 1)) * slope - 0.5 if sizes else None
     for _ in range(steps):
-        whole = torch.minimum(moved.floor().to(torch.int64), last)
-        part = moved - whole
+        looked = moved if beside is None else moved + (beside + moved * slope)
+        whole = torch.maximum(torch.minimum(looked.floor().to(torch.int64), last), -begin)
+        part = looked - whole
         corner = home + (whole * strided).sum(0)
         moved += _between(field, corner, part, strides, shape)
         torch.minimum(torch.maximum(moved, low, out=moved), ceiling, out=moved)
@@ -167,7 +183,8 @@ def _between(field: torch.Tensor, corner: torch.Tensor, part: torch.Tensor, stri
     for choice in np.ndindex(*(2,) * len(strides)):
         share = torch.ones((), dtype=part.dtype)
         for axis, side in enumerate(choice):
-            share = share * (part[axis] if side else 1 - part[axis])
+            # As large as the pixel's box at the place; beyond the border, where nothing is, a place is beside both corners.
+            share = share * (1 - (part[axis] - side).abs()).clamp_min(0)
         step = sum(side * stride for side, stride, size in zip(choice, strides, shape, strict=True) if size > 1)
         value = field.index_select(1, corner + step).mul_(share)
         total = value if total is None else total.add_(value)

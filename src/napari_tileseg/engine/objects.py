@@ -52,6 +52,8 @@ class Objects:
         What makes objects of scores.
     parameters : mapping of str to float
         Its parameters.
+    shape : tuple of int, optional
+        Of the whole image, for decoders that ask for it, see `ObjectDecoder`.
     classes : list of str
         Background and the class of the objects.
     threshold : float
@@ -71,6 +73,7 @@ class Objects:
         decoder: ObjectDecoder,
         parameters: Mapping[str, float],
         *,
+        shape: tuple[int, ...] | None = None,
         classes: list[str],
         threshold: float = 0.5,
         min_size: float = 0,
@@ -80,6 +83,7 @@ class Objects:
         self._decoder, self._parameters = decoder, dict(parameters)
         self._threshold, self._min_size = threshold, min_size
         self._classes, self._limit = classes, limit
+        self._placed = {f"size_{axis}": float(size) for axis, size in enumerate(shape or ())} if getattr(decoder, "placed", False) else {}
         self._margin = int(decoder.margin(self._parameters))
         self._first_id = self._next_id = first_id
         self._counts = [0, 0]
@@ -250,7 +254,9 @@ class Objects:
 
     def _decode(self, top: int, bottom: int) -> NDArray[Any]:
         assert self._scores is not None  # set by `add`
-        return self._decoder.decode(self._scores[:, top:bottom], self._parameters, threshold=self._threshold, min_size=self._min_size)
+        place = {"origin_0": float(self._base + top), **self._placed} if self._placed else {}
+        parameters = {**self._parameters, **place}
+        return self._decoder.decode(self._scores[:, top:bottom], parameters, threshold=self._threshold, min_size=self._min_size)
 
     def _emit(self, frontier: int) -> Iterator[tuple[Tile, NDArray[np.int32]]]:
         """Give final ids to the rows above the frontier, and forget what is no longer needed."""

@@ -370,7 +370,8 @@ def _prepare(
     plan, offset = recipe.plan(source.shape[1:]), (0,) * len(turn.order)
     if box is not None:
         plan, offset = plan.touching(Tile(turn.forth(box.start), turn.forth(box.stop)))
-    fresh: Decoder = Undecoded() if box and spec.output == "instances" else make_decoder(spec, options, first_id, plan, turn)
+    whole = box is None or spec.output != "instances"
+    fresh: Decoder = make_decoder(spec, options, first_id, plan, turn, back) if whole else Undecoded()
     decoder = keeper.resume(fresh)
     if decoder is None:
         raise OptionsError("A run that finds objects cannot continue in the middle of an image without its journal. Start it again.")
@@ -425,7 +426,7 @@ def _prepare(
     return task
 
 
-def make_decoder(spec: ModelSpec, options: SegmentOptions, first_id: int, plan: TilePlan, turn: Turn) -> Decoder:
+def make_decoder(spec: ModelSpec, options: SegmentOptions, first_id: int, plan: TilePlan, turn: Turn, back: Return | None) -> Decoder:
     """Return what makes labels of the scores of a whole sample, whose rows come in the order of the plan."""
     match spec.output:
         case "softmax":
@@ -438,6 +439,7 @@ def make_decoder(spec: ModelSpec, options: SegmentOptions, first_id: int, plan: 
             return Objects(
                 turn.decoder(find_decoder(spec.decoder)),
                 spec.decoder_parameters,
+                shape=back.turned(turn).grid.image if back else plan.shape,
                 classes=spec.classes,
                 threshold=options.threshold,
                 min_size=options.min_size,
@@ -445,9 +447,8 @@ def make_decoder(spec: ModelSpec, options: SegmentOptions, first_id: int, plan: 
                 limit=_row_limit(plan, spec, options.memory_limit),
             )
         case _:
-            raise ModelError(
-                f'The model "{spec.name}" gives "{spec.output}" scores. This version decodes softmax, sigmoid, regions and instances.'
-            )
+            known = "softmax, sigmoid, regions and instances"
+            raise ModelError(f'The model "{spec.name}" gives "{spec.output}" scores. This version decodes {known}.')
 
 
 def _row_limit(plan: TilePlan, spec: ModelSpec, memory_limit: int | None) -> int:

@@ -194,6 +194,7 @@ class _TurnedDecoder:
     def __init__(self, inner: ObjectDecoder, turn: Turn) -> None:
         self._inner = inner
         self._forth, self._back = turn.order, turn.inverse
+        self.placed = getattr(inner, "placed", False)
         if hasattr(inner, "rim"):
             self.rim = self._turned_rim
 
@@ -207,6 +208,8 @@ class _TurnedDecoder:
     def decode(
         self, scores: NDArray[np.float32], parameters: Mapping[str, float], *, threshold: float = 0.5, min_size: float = 0
     ) -> NDArray[Any]:
+        turned = {f"{name}_{place}": f"{name}_{axis}" for name in ("origin", "size") for place, axis in enumerate(self._forth)}
+        parameters = {turned.get(name, name): value for name, value in parameters.items()}
         return self._inner.decode(self._seen(scores), parameters, threshold=threshold, min_size=min_size).transpose(self._forth)
 
     def margin(self, parameters: Mapping[str, float]) -> int:

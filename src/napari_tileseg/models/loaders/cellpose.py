@@ -87,9 +87,14 @@ def read_spec(path: Path, *, diameter: str = "", flow_threshold: str = "", niter
         "mirror_axes": "",  # a mirrored tile has other flows
         "output": "instances",
         "classes": ["background", "cell"],
-        "heads": ["flow along Y", "flow along X", "cell"],
+        "heads": ["cell", "flow along Y", "flow along X"],
         "decoder": "cellpose",
-        "decoder_parameters": {"steps": float(steps), "flow_threshold": 0.4 if threshold is None else threshold, "touching": float(four)},
+        "decoder_parameters": {
+            "steps": float(steps),
+            "flow_threshold": 0.4 if threshold is None else threshold,
+            "touching": float(four),
+            "aside": float(four),
+        },
         "citation": "Pachitariu et al., bioRxiv 2025.04.28.651001" if four else "Stringer et al., Nature Methods 18 (2021), 100",
         "training": {"framework": "Cellpose", "diameter": trained, "diameter_of_images": usual},
     }

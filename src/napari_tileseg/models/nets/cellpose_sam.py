@@ -19,7 +19,7 @@ __all__ = ["CellposeSAM"]
 
 
 class CellposeSAM(nn.Module):
-    """Maps tiles of one size to flows along Y and X and the logit of a cell.
+    """Maps tiles of one size to the logit of a cell and to flows along Y and X.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class CellposeSAM(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return raw scores, shape (B, out_channels, window, window), of tiles, shape (B, C, window, window)."""
         scores: torch.Tensor = functional.conv_transpose2d(self.out(self.encoder(x)), self.W2, stride=self.W2.shape[-1])
-        return scores
+        return scores.roll(1, 1)  # the last channel is the logit
 
 
 class _Encoder(nn.Module):

@@ -20,7 +20,7 @@ __all__ = ["CellposeUNet"]
 
 
 class CellposeUNet(nn.Module):
-    """Maps planes to flows along Y and X and the logit of a cell.
+    """Maps planes to the logit of a cell and to flows along Y and X.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class CellposeUNet(nn.Module):
         style = levels[-1].mean((2, 3))
         style = style / style.square().sum(1, keepdim=True).sqrt()
         scores: torch.Tensor = self.output(self.upsample(levels, style))
-        return scores
+        return scores.roll(1, 1)  # the last channel is the logit
 
 
 def _convolution(inputs: int, outputs: int, size: int, *, activation: bool = True) -> nn.Sequential:
