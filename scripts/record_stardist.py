@@ -7,7 +7,8 @@ Run it in an environment of its own, from the root of the repository; nothing of
     stardist-venv/bin/python scripts/record_stardist.py FOLDER_OF_NUCLEI     # trains, then records
     stardist-venv/bin/python scripts/record_stardist.py                      # records again
 
-The folder holds ``train/images`` and ``train/labels``; volumes are made up.
+The folder holds ``train/images`` and ``train/labels``; volumes are made up. The models that lie there were trained by an earlier form of
+this script, which did not round volumes to whole numbers.
 """
 
 from __future__ import annotations
@@ -83,7 +84,14 @@ def train(source: Path) -> None:
         model = StarDist2D(config, name=name, basedir=str(TARGET))
         model.train(images[:-12], labels[:-12], validation_data=(images[-12:], labels[-12:]), seed=0)
         model.optimize_thresholds(images[-12:], labels[-12:])
-    deep = {**usual, "train_patch_size": (32, 64, 64), "train_batch_size": 1, "train_steps_per_epoch": 40, "train_epochs": 8}
+    deep = {
+        **usual,
+        "train_learning_rate": 2e-3,
+        "train_patch_size": (32, 64, 64),
+        "train_batch_size": 1,
+        "train_steps_per_epoch": 40,
+        "train_epochs": 8,
+    }
     rays = Rays_GoldenSpiral(32, anisotropy=(2, 1, 1))
     config = Config3D(rays=rays, grid=(1, 2, 2), anisotropy=(2, 1, 1), unet_n_depth=1, **deep)
     pairs = [balls(seed) for seed in range(14)]
