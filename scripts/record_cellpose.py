@@ -11,7 +11,9 @@ needed to run the tests::
 
 For version 4: the same with "cellpose>=4" and segment_anything. Both import torchvision for what is not used here; a stand-in keeps
 it out. The model of version 4 that lies there was trained for about a thousand steps of one image each, in two rounds, on the first
-60 images; that of version 3 by this script. The networks are those of Cellpose, only narrower and, for version 4, shallower; the folder holds ``train/images`` and
+60 images; that of version 3 by this script.
+
+The networks are those of Cellpose, only narrower and, for version 4, shallower; the folder holds ``train/images`` and
 ``train/labels``.
 """
 
