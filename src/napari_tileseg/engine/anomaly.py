@@ -64,7 +64,7 @@ class Smooth:
     """Decodes places as `Objects` wants it (see `decoders.ObjectDecoder`): a median, a limit, and a least size."""
 
     def margin(self, parameters: Mapping[str, float]) -> int:
-        """Return twice how far the median reaches: where scores are cut off, the rows next to a place must be right, or it would seem larger."""
+        """Return twice how far the median reaches: where scores are cut off, the rows next to a place must be right too."""
         return 2 * (int(parameters.get("median", 1)) // 2)
 
     def foreground(self, scores: NDArray[np.float32], parameters: Mapping[str, float], threshold: float = 0.5) -> NDArray[np.bool_]:
