@@ -11,8 +11,8 @@ from napari_tileseg.job import SegmentOptions, sentence
 
 __all__ = ["BatchJob", "Format"]
 
-Format = Literal["auto", ".ome.tif", ".ome.zarr", ".nii.gz", ".tif", ".png"]
-"""Suffix of the results; ``"auto"``: NIfTI for NIfTI, OME-TIFF for all else."""
+Format = Literal["auto", ".ome.tif", ".ome.zarr", ".nii.gz", ".tif", ".png", ".nrrd", ".seg.nrrd", ".mha", ".dcm"]
+"""Suffix of the results; ``"auto"``: NIfTI for NIfTI and DICOM, NRRD for NRRD, MetaImage for MetaImage, OME-TIFF for all else."""
 
 
 class BatchJob(BaseModel):
@@ -28,7 +28,9 @@ class BatchJob(BaseModel):
     pattern: tuple[str, ...] = Field((), title="Files", description="Which names; every image if empty.")
     exclude: tuple[str, ...] = Field((), title="Leave out", description="Names or folders that are left out.")
     recursive: bool = Field(False, title="Subfolders too", description="Look into folders in the folder.")
-    format: Format = Field("auto", title="Format", description="NIfTI for NIfTI, OME-TIFF for all else, unless chosen.")
+    format: Format = Field(
+        "auto", title="Format", description="That of the image in medicine (NIfTI for DICOM), OME-TIFF for all else, unless chosen."
+    )
     template: str = Field(
         "{stem}",
         title="Names",

@@ -13,6 +13,7 @@ from napari_tileseg.batch.naming import Names, inside, key, model_names, stem_of
 from napari_tileseg.batch.task import Task
 from napari_tileseg.batch.walk import Rules, Walk
 from napari_tileseg.errors import Cancelled, InputError, OptionsError
+from napari_tileseg.io.dicom_series import holds_dicom, series_in
 from napari_tileseg.io.files import amount, readable
 from napari_tileseg.io.plate import read_plate
 from napari_tileseg.io.registry import count_series, suffix_of
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["SAVED_LAYERS", "Listing", "list_tasks"]
 
 _NIFTI = (".nii", ".nii.gz")
+
+_SAME = {"nii": ".nii.gz", "nii_gz": ".nii.gz", "nrrd": ".nrrd", "nhdr": ".nrrd", "seg_nrrd": ".nrrd", "mha": ".mha", "mhd": ".mha"}
+_SAME |= dict.fromkeys(("dcm", "dicom", "ima"), ".nii.gz")
+"""Formats of medicine, whose results are of the same; NIfTI for DICOM."""
 
 SAVED_LAYERS = Path(".tileseg", "layers")
 """Where in the output folder layers are saved that no file stands behind; their results go to the top of the output folder."""
@@ -172,7 +177,7 @@ def _walk(job: BatchJob, inputs: list[Path], output: Path, stop: Callable[[], bo
 
 def _root(inputs: list[Path]) -> Path | None:
     """Return the folder that all inputs lie in; the job alone decides it, so that a new file changes no name."""
-    folders = [path if path.is_dir() and not suffix_of(path) else path.parent for path in inputs]
+    folders = [path if path.is_dir() and suffix_of(path) in ("", ".dcm") else path.parent for path in inputs]
     try:
         return Path(os.path.commonpath(folders))
     except ValueError:  # on different drives
@@ -188,6 +193,11 @@ def _images(
     for item in found:
         if stop():
             raise Cancelled("Cancelled while the images were being listed.")
+        if item.path.is_dir() and holds_dicom(item.path):
+            shown, more = _dicom(job, item)
+            images += shown
+            left_out += more
+            continue
         folder, _, file = item.place.rpartition("/")
         stem, kind = stem_of(file)
         name = readable(item.place)
@@ -215,6 +225,37 @@ def _images(
                 _Image(f"{name} series {number}", item.path, folder, stem, kind, number, item.size // count) for number in range(count)
             ]
     return images, left_out
+
+
+def _dicom(job: BatchJob, item: Found) -> tuple[list[_Image], list[tuple[str, str]]]:
+    """Take a folder of DICOM apart: slices of a series are one image, named as the folder; a file of its own keeps its name."""
+    base = "" if item.place == "." else item.place
+    above, _, own = base.rpartition("/")
+    name = readable(base or item.path.name)
+    folder = _Image(name, item.path, above, own or item.path.name, "dcm", None, item.size)
+    try:
+        found = series_in(item.path)
+    except InputError:
+        return [folder], []  # its task says what is wrong with it
+    chosen = [number for number in range(len(found)) if job.series in (0, "all", number)]
+    several = sum(len(found[number].files) > 1 for number in chosen) > 1
+    images, left_out = [], []
+    for number in chosen:
+        files = found[number].files
+        if found[number].is_labels:
+            left_out.append((readable(f"{base}/{files[0].name}".lstrip("/")), "it is a segmentation"))
+        elif len(files) == 1 and len(found) > 1:
+            images.append(_Image(f"{name}/{readable(files[0].name)}", files[0], base, stem_of(files[0].name)[0], "dcm", None, _size(files)))
+        else:
+            # The only one of several slices needs no number: any of its files stands for it.
+            path = item.path if several or len(found) == 1 else files[0]
+            title, series = (f"{name} series {number}", number) if several else (name, None)
+            images.append(_Image(title, path, above, folder.stem, "dcm", series, _size(files)))
+    return images, left_out
+
+
+def _size(files: Iterable[Path]) -> int:
+    return sum(file.stat().st_size for file in files)
 
 
 def _count(path: Path) -> int:
@@ -261,7 +302,7 @@ def _suffix(job: BatchJob, image: _Image) -> str:
         return ""
     if job.format != "auto":
         return job.format
-    return ".nii.gz" if image.kind in ("nii", "nii_gz") else ".ome.tif"
+    return _SAME.get(image.kind, ".ome.tif")
 
 
 def _task(job: BatchJob, number: int, model: str, image: _Image, models: dict[str, str], chosen: str, output: Path) -> Task:

@@ -7,6 +7,9 @@ import json
 import os
 from typing import TYPE_CHECKING
 
+from napari_tileseg.io.dicom_series import dicom_files, files_stamp, holds_dicom
+from napari_tileseg.io.files import is_zarr
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -27,7 +30,7 @@ _OWN = frozenset({"labels", ".zmetadata", *_GROUP})
 def input_stamp(path: Path) -> str:
     """Return a digest of size and time of change of an image, and of everything in it where it is a folder.
 
-    Labels inside an OME-Zarr are no part of the image: they may be what a batch has put there.
+    Of a folder of DICOM only these files count. Labels inside an OME-Zarr are no part of the image: they may be what a batch has put there.
 
     Raises
     ------
@@ -37,6 +40,8 @@ def input_stamp(path: Path) -> str:
     found = path.stat()
     if not path.is_dir():
         return _short([(found.st_size, found.st_mtime_ns)])
+    if not is_zarr(path) and holds_dicom(path):
+        return files_stamp(dicom_files(path))  # results may stand in a folder below
     entries = zip(range(_MOST), _entries(path, skipped=_OWN), strict=False)
     seen = [(name, stat.st_size, stat.st_mtime_ns) for _, (name, stat) in entries]
     return _short([*seen, *(_facts(path / name) for name in _GROUP)])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_tileseg.errors import Cancelled, InputError
+from napari_tileseg.io.dicom_series import dicom_files, holds_dicom
 from napari_tileseg.io.files import is_zarr, readable
 from napari_tileseg.io.registry import find_format, suffix_of
 
@@ -60,9 +61,9 @@ class Found:
     Parameters
     ----------
     path : Path
-        Absolute; links are kept.
+        Absolute; links are kept. A folder where its DICOM files are meant.
     place : str
-        Path below the input folder, with ``/``, as the file system spells it.
+        Path below the input folder, with ``/``, as the file system spells it; ``.`` for that folder itself.
     size : int
         Bytes.
     """
@@ -153,13 +154,28 @@ class Walk:
             if not self._first_time(now, f"{self.place(now)}/", "folder"):
                 continue
             own = {entry.name.lower() for entry in entries}
+            slices = self._slices(now)
             for entry in entries:
+                if entry.name in slices:
+                    continue
                 path = now / entry.name
                 if _is_folder(entry) and not _is_store(path):
                     if self.rules.recursive and self._enters(path, own):
                         (links if entry.is_symlink() else straight).append(path)
                 else:
                     self._entry(entry, path)
+
+    def _slices(self, folder: Path) -> set[str]:
+        """Take the DICOM files of a folder as one image, the folder; return their names."""
+        if not holds_dicom(folder):
+            return set()
+        files = [file for file in dicom_files(folder) if self._wanted(self.place(file))]
+        if files:
+            self.found.append(Found(folder, self.place(folder), sum(file.stat().st_size for file in files)))
+        return {file.name for file in files}
+
+    def _wanted(self, place: str) -> bool:
+        return not self.rules.pattern or any(_fits(place, pattern) for pattern in self.rules.pattern)
 
     def _enters(self, folder: Path, siblings: set[str]) -> bool:
         if folder.name.startswith(".") or _same(folder, self.rules.skipped):
@@ -171,7 +187,7 @@ class Walk:
     def _entry(self, entry: os.DirEntry[str], path: Path) -> None:
         """Take a file or store of a folder, if it counts."""
         place = self.place(path)
-        if self.rules.pattern and not any(_fits(place, pattern) for pattern in self.rules.pattern):
+        if not self._wanted(place):
             return
         known = bool(suffix_of(path))
         if entry.name.startswith("."):

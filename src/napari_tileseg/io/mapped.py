@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shutil
 import sys
-from typing import TYPE_CHECKING, Any
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -14,13 +17,19 @@ from napari_tileseg.errors import OutputError
 from napari_tileseg.locks import lock
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
-__all__ = ["allocate", "lock"]
+__all__ = ["Readable", "allocate", "lock", "unpacked"]
 
 _LOG = logging.getLogger(__name__)
 _RESERVE_UP_TO = 1 << 32
 """Larger files are not reserved: where the file system has no call for it, the C library writes every block."""
+
+
+class Readable(Protocol):
+    """A stream of bytes."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
 
 
 def allocate(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.memmap[Any, np.dtype[Any]]:
@@ -40,6 +49,21 @@ def allocate(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.mem
     except OSError as error:
         raise OutputError(f"The scratch file for the result cannot be made in {path.parent}: {error.strerror or error}.") from error
     return array
+
+
+def unpacked(stream: Readable) -> tuple[Path, Callable[[], None]]:
+    """Copy a compressed stream into a temporary file, and return it with what deletes it.
+
+    A compressed stream cannot be entered in the middle: each tile would unpack all that comes before it.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="tileseg-"))
+    try:
+        with (folder / "voxels").open("wb") as file:
+            shutil.copyfileobj(stream, file, 2**22)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder / "voxels", lambda: shutil.rmtree(folder, ignore_errors=True)
 
 
 def _reserve(descriptor: int, size: int) -> None:

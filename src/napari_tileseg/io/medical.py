@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
-import shutil
-import tempfile
 import zlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nibabel
@@ -20,14 +17,17 @@ from nibabel.wrapstruct import WrapStructError
 from napari_tileseg.errors import InputError
 from napari_tileseg.io.files import broken_off, check_readable, damaged, too_short
 from napari_tileseg.io.lazy import LazyArray, native
+from napari_tileseg.io.mapped import unpacked
 from napari_tileseg.io.ome import annotation
 from napari_tileseg.io.order import ordered, reindexed
 from napari_tileseg.io.output import smallest_dtype, survey
+from napari_tileseg.io.space import axes_affine, check_grid, xyz_affine, xyz_unit
 from napari_tileseg.io.units import is_length, length_factor
 from napari_tileseg.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -118,7 +118,7 @@ def _volume(path: Path, image: Any) -> Volume:
     if colours and "C" in axes:
         raise InputError(f'"{path.name}" has several channels of three colours each. Save each as an image.')
     data = _data(path, image, kept, colours)
-    affine, units = _grid(image, axes)
+    affine, units = _grid(path, image, axes)
     if colours:
         axes, affine = f"{axes}C", _with_axis(affine)
         units = (*units, "pixel")
@@ -174,33 +174,20 @@ class _Scaling:
 
 
 def _mapped(path: Path, proxy: Any) -> tuple[NDArray[Any], Any]:
-    """Map the voxels into memory; what is compressed is unpacked into a temporary file first.
-
-    A compressed stream cannot be entered in the middle: each tile would unpack all that comes before it.
-    """
+    """Map the voxels into memory; what is compressed is unpacked into a temporary file first."""
     if not _is_gzip(path):
         return np.memmap(path, proxy.dtype, "r", int(proxy.offset), proxy.shape, order="F"), None
-    folder = Path(tempfile.mkdtemp(prefix="tileseg-"))
-    try:
-        with gzip.open(path) as packed, (folder / "voxels").open("wb") as unpacked:
-            shutil.copyfileobj(packed, unpacked, 2**22)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    voxels = np.memmap(folder / "voxels", proxy.dtype, "r", int(proxy.offset), proxy.shape, order="F")
-    return voxels, lambda: shutil.rmtree(folder, ignore_errors=True)
+    with gzip.open(path) as packed:
+        file, close = unpacked(packed)
+    return np.memmap(file, proxy.dtype, "r", int(proxy.offset), proxy.shape, order="F"), close
 
 
-def _grid(image: Any, axes: str) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+def _grid(path: Path, image: Any, axes: str) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """Return affine and units in the order of `axes`."""
     header = image.header
     world = _LPS @ np.asarray(image.affine, dtype=np.float64)
-    space = [axis for axis in axes if axis in "ZYX"]
-    places = ["XYZ".index(axis) for axis in space]
-    affine = np.eye(len(axes) + 1)
-    first = len(axes) - len(space)
-    affine[first:-1, first:-1] = world[np.ix_(places, places)]
-    affine[first:-1, -1] = world[places, 3]
+    check_grid(path, world, "XYZ" if "Z" in axes else "XY")
+    affine = axes_affine(axes, world)
     length, time = (_UNITS.get(name, "pixel") for name in header.get_xyzt_units())
     if "T" in axes:
         step = float(header["pixdim"][4])
@@ -306,20 +293,14 @@ def _x_first(labels: Volume, *, flat: bool) -> NDArray[Any]:
 
 def _ras(labels: Volume) -> NDArray[np.float64]:
     """Return the 4 x 4 matrix from (x, y, z) indices to right, anterior, superior."""
-    space = [axis for axis in "XYZ" if axis in labels.axes]
-    rows = [labels.axes.index(axis) for axis in space]
-    places = ["XYZ".index(axis) for axis in space]
-    world = np.eye(4)
-    world[np.ix_(places, places)] = labels.affine[np.ix_(rows, rows)]
-    world[places, 3] = labels.affine[rows, -1]
-    world[:3] *= np.array([_to_unit(labels)[0]]).T
+    world = xyz_affine(labels)
+    world[:3] *= _to_unit(labels)[0]
     return _LPS @ world
 
 
 def _to_unit(labels: Volume) -> tuple[float, str]:
     """Return the factor from the volume's unit of length to one that NIfTI has, and its name."""
-    units = {labels.unit[axis] for axis in labels.spatial_axes}
-    unit = units.pop() if len(units) == 1 else "pixel"
+    unit = xyz_unit(labels)
     if not is_length(unit):
         return 1.0, "unknown"
     names = {"meter": "meter", "millimeter": "mm", "micrometer": "micron"}

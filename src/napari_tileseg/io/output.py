@@ -38,6 +38,12 @@ def check_place(path: Path, *, overwrite: bool) -> None:
         One sentence: the folder is missing or closed, something stands there already.
     """
     folder = path.absolute().parent
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # the name is too long, or one of its folders is a file
+        raise refused(path, error) from error
     if path.is_dir() and not (
         path.name.lower().endswith(".zarr") and is_zarr(path)
     ):  # a Zarr store is a folder, and may be replaced as a whole

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tileseg.errors import InputError, OutputError
+from napari_tileseg.io.dicom_header import is_dicom
+from napari_tileseg.io.dicom_series import holds_dicom
 from napari_tileseg.io.files import readable, stamp, zarr_root
 from napari_tileseg.io.output import check_place, put_in_place
 from napari_tileseg.io.own_labels import check_label_place, is_label_place, write_own_labels
@@ -104,6 +106,19 @@ BUILTIN = (
     Format("PNG", (".png",), "napari_tileseg.io.raster:read_raster", "napari_tileseg.io.raster:write_png"),
     Format("JPEG", (".jpg", ".jpeg"), "napari_tileseg.io.raster:read_raster"),
     Format("BMP", (".bmp",), "napari_tileseg.io.raster:read_raster"),
+    Format("NRRD", (".nrrd",), "napari_tileseg.io.nrrd:read_nrrd", "napari_tileseg.io.nrrd_labels:write_nrrd"),
+    Format("NRRD with its voxels apart", (".nhdr",), "napari_tileseg.io.nrrd:read_nrrd"),
+    Format("3D Slicer segmentation", (".seg.nrrd",), "napari_tileseg.io.nrrd:read_nrrd", "napari_tileseg.io.nrrd_labels:write_seg_nrrd"),
+    Format("MetaImage", (".mha",), "napari_tileseg.io.meta_image:read_meta_image", "napari_tileseg.io.meta_image:write_meta_image"),
+    Format("MetaImage with its voxels apart", (".mhd",), "napari_tileseg.io.meta_image:read_meta_image"),
+    Format(
+        "DICOM",
+        (".dcm", ".dicom", ".ima"),
+        "napari_tileseg.io.dicom:read_dicom",
+        "napari_tileseg.io.dicom_seg:write_segmentation",
+        "napari_tileseg.io.dicom:count_dicom",
+    ),
+    Format("NumPy", (".npy",), "napari_tileseg.io.npy:read_npy"),
 )
 """The formats that come with the package. Their modules are imported when the first such file is opened."""
 
@@ -145,7 +160,15 @@ def suffix_of(path: str | PathLike[str], *, purpose: str = "read") -> str:
     found = max((suffix for suffix in known if name.endswith(suffix)), key=len, default="")
     if not found and purpose == "read" and Path(path).is_dir() and zarr_root(Path(path)) is not None:
         return ".zarr"  # a group or array inside a store, or a store under another name
+    if not found and purpose == "read" and _looks_like_dicom(Path(path)):
+        return ".dcm"  # a folder of slices, or a slice whose name has no suffix
     return found
+
+
+def _looks_like_dicom(path: Path) -> bool:
+    if path.is_dir():
+        return holds_dicom(path)
+    return path.is_file() and is_dicom(path)
 
 
 def find_format(path: str | PathLike[str], *, purpose: str = "read") -> Format | None:
@@ -196,8 +219,8 @@ def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0, p
         more = {name: True for name, wanted in (("partial", partial), ("lazy", lazy)) if wanted and name in known}
         volume: Volume = reader(path, series=series, level=level, **more)
         # The stamp: so that a run that was interrupted notices when the file is another one. The name goes into files that are text.
-        told = {"stamp": stamp(path)} | {key: at for key, at in (("chosen_series", series), ("chosen_level", level)) if at}
-        return replace(volume, name=readable(volume.name), metadata={**volume.metadata, **told})
+        told = {key: at for key, at in (("chosen_series", series), ("chosen_level", level)) if at}
+        return replace(volume, name=readable(volume.name), metadata={"stamp": stamp(path), **volume.metadata, **told})
     except (OSError, MemoryError) as error:
         reason = "it does not fit in memory" if isinstance(error, MemoryError) else (error.strerror or str(error))
         raise InputError(f'"{path.name}" could not be read: {reason}.') from error

@@ -17,12 +17,25 @@ if TYPE_CHECKING:
 
 __all__ = ["FILTERS", "ask_path", "complete_path", "confirm_overwrite", "default_name", "save"]
 
-FILTERS = {"OME-TIFF": ".ome.tif", "NIfTI": ".nii.gz", "OME-Zarr": ".ome.zarr"}
+FILTERS = {
+    "OME-TIFF": ".ome.tif",
+    "NIfTI": ".nii.gz",
+    "OME-Zarr": ".ome.zarr",
+    "3D Slicer segmentation": ".seg.nrrd",
+    "NRRD": ".nrrd",
+    "MetaImage": ".mha",
+    "DICOM segmentation": ".dcm",
+}
 """Formats of the dialog and the suffix each adds to a bare name."""
 
 
+_OWN = {"nii": ".nii.gz", "nifti": ".nii.gz", "nrrd": ".nrrd", "nhdr": ".nrrd", "mha": ".mha", "mhd": ".mha", "metaimage": ".mha"}
+_OWN |= {"dicom": ".nii.gz", "dcm": ".nii.gz"}
+"""Suffix for what came from a format of medicine; DICOM becomes NIfTI, which every program opens."""
+
+
 def default_name(volume: Volume, name: str, *, large: bool = False) -> str:
-    """Return the file name to start with: NIfTI for what came as NIfTI, OME-Zarr for what is large, else OME-TIFF.
+    """Return the file name to start with: the format of a medical image, OME-Zarr for what is large, else OME-TIFF.
 
     Parameters
     ----------
@@ -34,7 +47,8 @@ def default_name(volume: Volume, name: str, *, large: bool = False) -> str:
         Whether the labels are a pyramid on the disk.
     """
     told = (str(volume.metadata.get("format", "")) + str(volume.metadata.get("suffix", ""))).lower()
-    suffix = ".ome.zarr" if large else ".nii.gz" if "nii" in told or "nifti" in told else ".ome.tif"
+    own = next((suffix for word, suffix in _OWN.items() if word in told), ".ome.tif")
+    suffix = ".ome.zarr" if large else own
     safe = "".join(letter if letter.isalnum() or letter in "-_. " else "_" for letter in name).strip() or "labels"
     return safe + suffix
 

@@ -42,12 +42,16 @@ SELECTED_LAYERS = "Selected layers"
 """What the field Images says where the images are layers."""
 
 _TITLES = {
-    "auto": "OME-TIFF, NIfTI for NIfTI",
+    "auto": "OME-TIFF, medical as given",
     ".ome.tif": "OME-TIFF",
     ".ome.zarr": "OME-Zarr",
     ".nii.gz": "NIfTI",
     ".tif": "TIFF",
     ".png": "PNG",
+    ".nrrd": "NRRD",
+    ".seg.nrrd": "3D Slicer segmentation",
+    ".mha": "MetaImage",
+    ".dcm": "DICOM segmentation",
 }
 
 FORMATS = tuple((_TITLES[name], name) for name in get_args(Format))

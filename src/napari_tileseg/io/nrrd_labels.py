@@ -1,0 +1,120 @@
+"""Labels as NRRD, and as segmentation of 3D Slicer (``.seg.nrrd``), written slab by slab."""
+
+from __future__ import annotations
+
+import gzip
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tileseg.errors import OutputError
+from napari_tileseg.io.ome import annotation
+from napari_tileseg.io.order import ordered
+from napari_tileseg.io.output import blocks, smallest_dtype, survey
+from napari_tileseg.io.segments import KEY, escaped, segment_fields, segments_of
+from napari_tileseg.io.space import as_stored, xyz_affine, xyz_unit
+from napari_tileseg.io.units import is_length, symbol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from napari_tileseg.volume import Volume
+
+__all__ = ["write_nrrd", "write_seg_nrrd"]
+
+_TYPES = {
+    "uint8": "uchar",
+    "int8": "signed char",
+    "uint16": "ushort",
+    "int16": "short",
+    "uint32": "uint",
+    "int32": "int",
+    "uint64": "ulonglong",
+    "int64": "longlong",
+}
+_LEVEL = 6
+"""Of gzip: what its own program takes."""
+
+
+def write_nrrd(
+    labels: Volume, path: Path, *, classes: tuple[str, ...], colors: tuple[str, ...], provenance: Mapping[str, Any] | None
+) -> None:
+    """Write labels as NRRD, packed by gzip; classes, colours and provenance stand in a key/value pair as JSON.
+
+    Raises
+    ------
+    OutputError
+        If the labels are no whole numbers.
+    """
+    canonical = as_stored(ordered(labels, "CTZYX"))
+    _write(canonical, path, _note(canonical, classes, colors, provenance))
+
+
+def write_seg_nrrd(
+    labels: Volume, path: Path, *, classes: tuple[str, ...], colors: tuple[str, ...], provenance: Mapping[str, Any] | None
+) -> None:
+    """Write labels as 3D Slicer does: names and colours of the segments appear there; masks that overlap are layers.
+
+    Raises
+    ------
+    OutputError
+        If the labels are no whole numbers, negative, or change with time.
+    """
+    if "T" in labels.axes:
+        raise OutputError("A .seg.nrrd holds one moment; these labels have several. Save them as .nrrd or .ome.tif.")
+    canonical = as_stored(ordered(labels, "CZYX"))
+    if survey(canonical).lowest < 0:
+        raise OutputError("A .seg.nrrd holds labels from 0 up; some of these are negative. Save them as .nrrd.")
+    fields = segment_fields(segments_of(canonical, classes, colors))
+    # Slicer wants the layers first in the file, and Z, though it be of length 1.
+    _write(ordered(canonical, "ZYXC"), path, [*fields, *_note(canonical, classes, colors, provenance)], deep=True)
+
+
+def _note(labels: Volume, classes: tuple[str, ...], colors: tuple[str, ...], provenance: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    return [(KEY, escaped(annotation(labels, classes=classes, colors=colors, provenance=provenance)))]
+
+
+def _write(labels: Volume, path: Path, pairs: Iterable[tuple[str, str]], *, deep: bool = False) -> None:
+    dtype = smallest_dtype(survey(labels), tuple(_TYPES), "NRRD")
+    lines = ["NRRD0005", *_fields(labels, dtype, deep), *(f"{key}:={_one_line(value)}" for key, value in pairs)]
+    with path.open("wb") as file:
+        file.write(("\n".join(lines) + "\n\n").encode())
+        # No name and no time in it: equal labels give equal files.
+        with gzip.GzipFile("", "wb", _LEVEL, file, mtime=0) as packed:
+            for block in blocks(labels):
+                packed.write(np.ascontiguousarray(block, dtype.newbyteorder("<")).data)
+
+
+def _one_line(value: str) -> str:
+    return " ".join(value.splitlines()).strip()
+
+
+def _fields(labels: Volume, dtype: np.dtype[Any], deep: bool) -> Iterator[str]:
+    sizes, axes = list(labels.shape[::-1]), labels.axes[::-1]
+    if deep and "Z" not in axes:
+        axes, sizes = axes + "Z", [*sizes, 1]
+    space = [axis for axis in "XYZ" if axis in axes]
+    matrix, unit = xyz_affine(labels), xyz_unit(labels)
+    yield f"type: {_TYPES[dtype.name]}"
+    yield f"dimension: {len(sizes)}"
+    # Without a unit nobody knows what the axes are: they may be those of a microscope's table.
+    body = len(space) == 3 and is_length(unit)
+    yield "space: left-posterior-superior" if body else f"space dimension: {len(space)}"
+    yield "sizes: " + " ".join(map(str, sizes))
+    rows = {axis: _vector(matrix[: len(space), "XYZ".index(axis)]) for axis in space}
+    yield "space directions: " + " ".join(rows.get(axis, "none") for axis in axes)
+    # "list", because programs that know no time take such an axis for the parts of a value.
+    yield "kinds: " + " ".join("domain" if axis in space else "list" for axis in axes)
+    yield "labels: " + " ".join('"time"' if axis == "T" else '""' for axis in axes)
+    if dtype.itemsize > 1:
+        yield "endian: little"
+    yield "encoding: gzip"
+    yield f"space origin: {_vector(matrix[: len(space), 3])}"
+    if is_length(unit):
+        sign = symbol(unit).replace("µ", "u")
+        yield "space units: " + " ".join([f'"{sign}"'] * len(space))
+
+
+def _vector(values: np.ndarray[Any, Any]) -> str:
+    return "(" + ",".join(repr(float(value)) for value in values) + ")"
