@@ -165,7 +165,9 @@ def segment(
 
 def _save(result: Segmentation, target: Path, folder: Path | None) -> None:
     """Save the result by way of the run's own folder, where a half-written file is in nobody's way after a power cut."""
-    if folder is None or folder != folder_beside(target) or is_zarr_name(target) or is_label_place(target):
+    from napari_tileseg.io.registry import has_sidecar
+
+    if folder is None or folder != folder_beside(target) or is_zarr_name(target) or is_label_place(target) or has_sidecar(target):
         save_segmentation(result, target, overwrite=True)
         return
     written = save_segmentation(result, folder / target.name, overwrite=True)
@@ -199,7 +201,7 @@ def save_segmentation(segmentation: Segmentation, path: str | Path, *, overwrite
     }
     if waits_for(segmentation.labels, Path(path)):
         return finish(segmentation.labels, segmentation.labels_volume(), Path(path), **facts)
-    return write_labels(segmentation.labels_volume(), path, overwrite=overwrite, **facts)
+    return write_labels(segmentation.labels_volume(), path, overwrite=overwrite, image=segmentation.volume, **facts)
 
 
 def _keep(unfinished: Segmentation, path: Path, reason: str) -> Path | None:

@@ -169,7 +169,7 @@ def test_equal_labels_give_equal_files(tmp_path: Path, suffix: str) -> None:
     assert first.read_bytes() != other.read_bytes()
 
 
-@pytest.mark.parametrize(("largest", "mode"), [(200, "L"), (60000, "I;16")])
+@pytest.mark.parametrize(("largest", "mode"), [(200, "P"), (60000, "I;16")])
 def test_png_round_trip(tmp_path: Path, largest: int, mode: str) -> None:
     volume = labels("YX", largest=largest)
     path = write_labels(volume, tmp_path / "a.png", classes=("background", "a"), provenance=PROVENANCE)

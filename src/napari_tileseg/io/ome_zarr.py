@@ -343,6 +343,6 @@ def _name(path: Path) -> str:
     """Return the store's name without its suffixes; for a part of a store with the part's own name behind it."""
     root = zarr_root(path) or path
     name = root.name
-    for suffix in (".zip", ".ozx", ".zarr", ".ome"):
+    for suffix in (".zip", ".ozx", ".zarr", ".ome", ".0.4"):
         name = name[: -len(suffix)] if name.lower().endswith(suffix) else name
     return name if root == path else f"{name} {path.name}"

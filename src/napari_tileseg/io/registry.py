@@ -19,6 +19,7 @@ from napari_tileseg.io.dicom_series import holds_dicom
 from napari_tileseg.io.files import readable, stamp, zarr_root
 from napari_tileseg.io.output import check_place, put_in_place
 from napari_tileseg.io.own_labels import check_label_place, is_label_place, write_own_labels
+from napari_tileseg.io.sidecar import check_sidecar, write_sidecar
 from napari_tileseg.volume import Volume
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ __all__ = [
     "count_series",
     "find_format",
     "formats",
+    "has_sidecar",
     "read_volume",
     "suffix_of",
     "write_image",
@@ -64,6 +66,10 @@ class Format:
         does not exist yet. Empty if it cannot be written.
     counter : str
         ``"module:function"``; called as ``function(path)``, returns how many images the file holds. Empty if that is always one.
+    labels_only : bool
+        Whether such a file holds labels and never an image; batches leave it out.
+    sidecar : bool
+        Whether it has no room for names, colours and provenance, which go into a ``.json`` beside it.
     """
 
     title: str
@@ -71,6 +77,8 @@ class Format:
     reader: str = ""
     writer: str = ""
     counter: str = ""
+    labels_only: bool = False
+    sidecar: bool = False
 
 
 BUILTIN = (
@@ -88,6 +96,7 @@ BUILTIN = (
         "napari_tileseg.io.tiff_labels:write_tiff",
         "napari_tileseg.io.tiff:count_tiff",
     ),
+    Format("ImageJ TIFF", (".imagej.tif", ".imagej.tiff"), "napari_tileseg.io.tiff:read_tiff", "napari_tileseg.io.imagej:write_imagej"),
     Format("NIfTI", (".nii", ".nii.gz"), "napari_tileseg.io.medical:read_nifti", "napari_tileseg.io.medical:write_nifti"),
     Format(
         "OME-Zarr",
@@ -96,6 +105,7 @@ BUILTIN = (
         "napari_tileseg.io.ome_zarr_labels:write_zarr",
         "napari_tileseg.io.ome_zarr:count_zarr",
     ),
+    Format("OME-Zarr 0.4", (".0.4.ome.zarr",), writer="napari_tileseg.io.ome_zarr_labels:write_zarr_04"),
     Format(
         "zipped OME-Zarr",
         (".ome.zarr.zip", ".zarr.zip", ".ozx"),
@@ -119,6 +129,20 @@ BUILTIN = (
         "napari_tileseg.io.dicom:count_dicom",
     ),
     Format("NumPy", (".npy",), "napari_tileseg.io.npy:read_npy"),
+    Format("GeoJSON", (".geojson",), "napari_tileseg.io.geojson:read_geojson", "napari_tileseg.io.geojson:write_geojson", labels_only=True),
+    Format(
+        "COCO",
+        (".coco.json",),
+        "napari_tileseg.io.coco:read_coco",
+        "napari_tileseg.io.coco:write_coco",
+        "napari_tileseg.io.coco:count_coco",
+        labels_only=True,
+    ),
+    # Measuring stands beside this room, not below it: what joins the two stands above both.
+    Format("table of objects", (".csv",), writer="napari_tileseg.objects:write_objects", sidecar=True),
+    Format("STL mesh", (".stl",), writer="napari_tileseg.io.mesh:write_stl", sidecar=True),
+    Format("OBJ mesh", (".obj",), writer="napari_tileseg.io.mesh:write_obj", sidecar=True),
+    Format("PLY mesh", (".ply",), writer="napari_tileseg.io.mesh:write_ply", sidecar=True),
 )
 """The formats that come with the package. Their modules are imported when the first such file is opened."""
 
@@ -253,6 +277,7 @@ def write_labels(
     colors: Iterable[str] = (),
     provenance: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    image: Volume | None = None,
 ) -> Path:
     """Save labels; the suffix of `path` decides the format.
 
@@ -263,7 +288,8 @@ def write_labels(
     labels : Volume
         Whole numbers; the smallest type that holds them all is written.
     path : path-like
-        ``.ome.tif``, ``.tif``, ``.ome.zarr``, ``.nii``, ``.nii.gz``, ``.png``, or a format of an installed extension;
+        ``.ome.tif``, ``.imagej.tif``, ``.ome.zarr``, ``.nii.gz``, ``.png``, ``.geojson``, ``.csv`` and others, or a format of an
+        installed extension;
         ``image.ome.zarr/labels/name`` puts them into the image's own store.
     classes, colors : iterable of str
         Names of the classes, and ``#rrggbb`` for each but the background.
@@ -271,6 +297,8 @@ def write_labels(
         How the labels came to be; must be fit for JSON.
     overwrite : bool
         Whether a file that is already there may be replaced.
+    image : Volume, optional
+        What the labels were made from, for formats that measure it (tables).
 
     Returns
     -------
@@ -286,10 +314,22 @@ def write_labels(
     if is_label_place(path):
         write_own_labels(labels, path, classes=tuple(classes), colors=tuple(colors), provenance=provenance, overwrite=overwrite)
         return path
-    writer = _writer(path)
+    chosen, writer = _writer(path)
+    facts: dict[str, Any] = {"classes": tuple(classes), "colors": tuple(colors), "provenance": provenance}
+    if chosen.sidecar:
+        check_sidecar(path, overwrite=overwrite)
+    more = {"image": image} if image is not None and "image" in inspect.signature(writer).parameters else {}
     with put_in_place(path, overwrite=overwrite) as temporary:
-        writer(labels, temporary, classes=tuple(classes), colors=tuple(colors), provenance=provenance)
+        writer(labels, temporary, **facts, **more)
+    if chosen.sidecar:
+        write_sidecar(path, **facts, overwrite=overwrite)
     return path
+
+
+def has_sidecar(path: str | PathLike[str]) -> bool:
+    """Say whether labels saved under a name get a ``.json`` beside them."""
+    chosen = find_format(path, purpose="write")
+    return chosen is not None and chosen.sidecar
 
 
 def write_scores(
@@ -391,16 +431,18 @@ def check_writable(path: str | PathLike[str], *, overwrite: bool = True) -> Path
     if is_label_place(path):
         check_label_place(path, overwrite=overwrite)
         return path
-    _writer(path)
+    chosen, _ = _writer(path)
     check_place(path, overwrite=overwrite)
+    if chosen.sidecar:
+        check_sidecar(path, overwrite=overwrite)
     return path
 
 
-def _writer(path: Path) -> Callable[..., None]:
+def _writer(path: Path) -> tuple[Format, Callable[..., None]]:
     chosen = find_format(path, purpose="write")
     if chosen is None:
         raise OutputError(f'Labels cannot be saved as "{path.name}". {_accepted("write")} are accepted.')
-    return _load(chosen.writer)
+    return chosen, _load(chosen.writer)
 
 
 def _accepted(purpose: str) -> str:
