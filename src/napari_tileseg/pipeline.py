@@ -20,6 +20,7 @@ from napari_tileseg.estimation import Estimate, estimate
 from napari_tileseg.execution import Run
 from napari_tileseg.image import as_volume, check_dtype
 from napari_tileseg.io.own_labels import is_label_place
+from napari_tileseg.io.sidecar import sidecar_path
 from napari_tileseg.job import SegmentOptions
 from napari_tileseg.results import finish, is_zarr_name, make_labels, stands_at, waits_for
 from napari_tileseg.unfinished import Unfinished, folder_beside
@@ -116,6 +117,8 @@ def segment(
     image = as_volume(volume, axes=axes, spec=predictor.spec, partial=options.unreadable == "skip")
     axis_map = map_axes(image.axes, image.shape, predictor.spec, channels=channels)
     check_dtype(image)
+    if target is not None:
+        _check_axes(target, axis_map.result_axes)
     if (turned := facing(image, predictor.spec)) is not None:
         predictor, options = FacingPredictor(predictor, turned), turned.options(options)
     place = Path(journal) if journal is not None else folder_beside(target) if target is not None else None
@@ -160,6 +163,7 @@ def segment(
         unfinished.remove()
         if target is not None and unfinished.journal.resumed:
             _delete(_unfinished_name(target))
+            _delete(sidecar_path(_unfinished_name(target)))
         return result
 
 
@@ -242,6 +246,13 @@ def _output_path(out: str | Path | NDArray[Any] | None) -> Path | None:
     from napari_tileseg.io import check_writable
 
     return check_writable(out)
+
+
+def _check_axes(target: Path, axes: str) -> None:
+    from napari_tileseg.io.registry import check_axes
+
+    if not is_label_place(target):
+        check_axes(target, axes)
 
 
 def _labels_array(

@@ -181,7 +181,7 @@ def test_png_round_trip(tmp_path: Path, largest: int, mode: str) -> None:
 
 
 def test_png_holds_one_plane(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"one plane.*\.ome\.tif"):
+    with pytest.raises(OutputError, match=r"PNG holds labels with the axes YX, and these have ZYX\..*\.ome\.tif"):
         write_labels(labels("ZYX"), tmp_path / "a.png")
 
 

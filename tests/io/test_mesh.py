@@ -126,8 +126,8 @@ def test_masks_that_overlap_are_surfaces_each(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "axes", "reason"),
     [
-        (np.ones((4, 5), np.uint8), "YX", "needs a volume"),
-        (np.ones((2, 3, 4, 5), np.uint8), "TZYX", "one moment"),
+        (np.ones((4, 5), np.uint8), "YX", "axes ZYX or CZYX"),
+        (np.ones((2, 3, 4, 5), np.uint8), "TZYX", "axes ZYX or CZYX"),
         (-np.ones((3, 4, 5), np.int8), "ZYX", "negative"),
         (np.ones((3, 4, 5)), "ZYX", "whole numbers"),
     ],

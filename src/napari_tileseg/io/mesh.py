@@ -61,14 +61,12 @@ def surfaces(labels: Volume, classes: tuple[str, ...] = (), colors: tuple[str, .
     Raises
     ------
     OutputError
-        If the labels are no volume, change with time, or are no whole numbers from 0 up.
+        If the labels are no single volume, or are no whole numbers from 0 up.
     """
     from skimage.measure import marching_cubes
 
-    if not {"Z", "Y", "X"} <= set(labels.axes):
-        raise OutputError(f"A mesh needs a volume (axes ZYX); these labels have the axes {labels.axes}. Save them as .geojson.")
-    if "T" in labels.axes:
-        raise OutputError("A mesh holds one moment; these labels have several. Save them as .ome.tif.")
+    if sorted(labels.axes) not in (["X", "Y", "Z"], ["C", "X", "Y", "Z"]):
+        raise OutputError(f"A mesh is made of a volume (axes ZYX or CZYX); these labels have {labels.axes}. Save them as .ome.tif.")
     canonical = ordered(labels, "CZYX")
     found = survey(canonical)
     if found.lowest < 0:

@@ -32,6 +32,7 @@ __all__ = [
     "BUILTIN",
     "ENTRY_POINTS",
     "Format",
+    "check_axes",
     "check_writable",
     "count_series",
     "find_format",
@@ -68,6 +69,8 @@ class Format:
         ``"module:function"``; called as ``function(path)``, returns how many images the file holds. Empty if that is always one.
     labels_only : bool
         Whether such a file holds labels and never an image; batches leave it out.
+    accepts : tuple of str
+        Axes of the labels that it can hold, in any order; empty if any.
     sidecar : bool
         Whether it has no room for names, colours and provenance, which go into a ``.json`` beside it.
     """
@@ -78,6 +81,7 @@ class Format:
     writer: str = ""
     counter: str = ""
     labels_only: bool = False
+    accepts: tuple[str, ...] = ()
     sidecar: bool = False
 
 
@@ -113,7 +117,7 @@ BUILTIN = (
         counter="napari_tileseg.io.ome_zarr:count_zarr",
     ),
     Format("whole slide", (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".svslide"), "napari_tileseg.io.slides:read_slide"),
-    Format("PNG", (".png",), "napari_tileseg.io.raster:read_raster", "napari_tileseg.io.raster:write_png"),
+    Format("PNG", (".png",), "napari_tileseg.io.raster:read_raster", "napari_tileseg.io.raster:write_png", accepts=("YX",)),
     Format("JPEG", (".jpg", ".jpeg"), "napari_tileseg.io.raster:read_raster"),
     Format("BMP", (".bmp",), "napari_tileseg.io.raster:read_raster"),
     Format("NRRD", (".nrrd",), "napari_tileseg.io.nrrd:read_nrrd", "napari_tileseg.io.nrrd_labels:write_nrrd"),
@@ -140,9 +144,9 @@ BUILTIN = (
     ),
     # Measuring stands beside this room, not below it: what joins the two stands above both.
     Format("table of objects", (".csv",), writer="napari_tileseg.objects:write_objects", sidecar=True),
-    Format("STL mesh", (".stl",), writer="napari_tileseg.io.mesh:write_stl", sidecar=True),
-    Format("OBJ mesh", (".obj",), writer="napari_tileseg.io.mesh:write_obj", sidecar=True),
-    Format("PLY mesh", (".ply",), writer="napari_tileseg.io.mesh:write_ply", sidecar=True),
+    Format("STL mesh", (".stl",), writer="napari_tileseg.io.mesh:write_stl", accepts=("ZYX", "CZYX"), sidecar=True),
+    Format("OBJ mesh", (".obj",), writer="napari_tileseg.io.mesh:write_obj", accepts=("ZYX", "CZYX"), sidecar=True),
+    Format("PLY mesh", (".ply",), writer="napari_tileseg.io.mesh:write_ply", accepts=("ZYX", "CZYX"), sidecar=True),
 )
 """The formats that come with the package. Their modules are imported when the first such file is opened."""
 
@@ -315,6 +319,7 @@ def write_labels(
         write_own_labels(labels, path, classes=tuple(classes), colors=tuple(colors), provenance=provenance, overwrite=overwrite)
         return path
     chosen, writer = _writer(path)
+    check_axes(path, labels.axes)
     facts: dict[str, Any] = {"classes": tuple(classes), "colors": tuple(colors), "provenance": provenance}
     if chosen.sidecar:
         check_sidecar(path, overwrite=overwrite)
@@ -436,6 +441,21 @@ def check_writable(path: str | PathLike[str], *, overwrite: bool = True) -> Path
     if chosen.sidecar:
         check_sidecar(path, overwrite=overwrite)
     return path
+
+
+def check_axes(path: str | PathLike[str], axes: str) -> None:
+    """Say before a run whether labels of some axes could be saved at `path`.
+
+    Raises
+    ------
+    OutputError
+        One sentence.
+    """
+    chosen = find_format(path, purpose="write")
+    if chosen is None or not chosen.accepts or sorted(axes) in map(sorted, chosen.accepts):
+        return
+    accepted = " or ".join(chosen.accepts)
+    raise OutputError(f"{chosen.title} holds labels with the axes {accepted}, and these have {axes}. Save them as .ome.tif.")
 
 
 def _writer(path: Path) -> tuple[Format, Callable[..., None]]:
