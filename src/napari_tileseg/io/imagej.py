@@ -86,9 +86,9 @@ def _planes(labels: Volume, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
 
 
 def _unit(labels: Volume) -> str:
-    """Return the unit of X, which all axes of space are given in; nothing if one of them has none."""
-    units = [labels.unit[axis] for axis in labels.spatial_axes]
-    return labels.unit["X"] if all(is_length(unit) for unit in units) and labels.unit["X"] in _UNITS else ""
+    """Return the unit of X, which all axes of space are given in; nothing if one of them has none, or no length."""
+    known = all(is_length(labels.unit[axis]) and 0 < labels.spacing[axis] < np.inf for axis in labels.spatial_axes)
+    return labels.unit["X"] if known and labels.unit["X"] in _UNITS else ""
 
 
 def _calibration(labels: Volume) -> dict[str, Any]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_tileseg.io.ome import OmeImage, annotation
 from napari_tileseg.io.output import Survey, smallest_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import numpy as np
 
     from napari_tileseg.volume import Volume
 
@@ -19,9 +19,10 @@ __all__ = ["noted", "restored", "unsigned"]
 
 
 def noted(labels: Volume, *, classes: tuple[str, ...], colors: tuple[str, ...], provenance: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return axes, shape, affine, units, classes, colours and provenance."""
+    """Return axes, shape, affine, units, classes, colours and provenance; no affine that holds what is no number, as JSON cannot."""
     told = annotation(labels, classes=classes, colors=colors, provenance=provenance)
-    return {key: json.loads(value) for key, value in told.items()}
+    whole = bool(np.isfinite(labels.affine).all())
+    return {key: json.loads(value) for key, value in told.items() if whole or key != "affine"}
 
 
 def restored(volume: Volume, note: Mapping[str, Any]) -> Volume:
@@ -32,7 +33,7 @@ def restored(volume: Volume, note: Mapping[str, Any]) -> Volume:
     KeyError, TypeError, ValueError, TileSegError
         If somebody has changed the note so that it makes no sense.
     """
-    return OmeImage(extra=dict(note)).restore(volume)
+    return OmeImage(extra={"affine": np.eye(len(note["axes"]) + 1).tolist(), **note}).restore(volume)
 
 
 def unsigned(highest: int) -> np.dtype[Any]:
