@@ -139,6 +139,33 @@ def test_labels_in_the_store_of_their_image_are_valid(tmp_path: Path, version: i
     assert (listed["ome"] if version == 3 else listed)["labels"] == ["nuclei"]
 
 
+@pytest.mark.parametrize(
+    ("told", "classes", "colors"),
+    [
+        (
+            {"properties": [{"label-value": 1, "class": "a"}], "colors": [{"label-value": 1, "rgba": [255, 0, 9, 255]}]},
+            ["background", "a"],
+            ["#ff0009"],
+        ),
+        ({"properties": [{"label-value": 0, "name": "none"}, {"label-value": 1, "name": "b"}]}, ["none", "b"], None),
+        ({"properties": [{"label-value": 2, "class": "a"}], "colors": [{"label-value": 7, "rgba": [1, 2, 3, 4]}]}, None, None),
+        ({"properties": [{"label-value": 1, "area": 5}], "colors": [{"label-value": 1, "rgba": "red"}]}, None, None),
+        ({}, None, None),
+        ({"properties": ["x", 3], "colors": "red"}, None, None),
+        ("labels", None, None),
+    ],
+)
+def test_names_and_colours_that_another_program_gave(tmp_path: Path, told: Any, classes: Any, colors: Any) -> None:
+    root = zarr.open_group(tmp_path / "a.ome.zarr", mode="w", zarr_format=2)
+    axes = [{"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
+    datasets = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1, 1]}]}]
+    root.attrs.update({"multiscales": [{"version": "0.4", "axes": axes, "datasets": datasets}], "image-label": told})
+    root.create_array("0", data=np.eye(5, dtype=np.uint8))
+    metadata = read_volume(tmp_path / "a.ome.zarr").metadata
+    assert metadata["labels"] is True
+    assert (metadata.get("classes"), metadata.get("colors")) == (classes, colors)
+
+
 def test_an_ome_tiff_of_several_files(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 200, (3, 20, 30)).astype(np.uint8)
     names = [f"part {z}.ome.tif" for z in range(3)]
