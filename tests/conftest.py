@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,3 +117,40 @@ def make_plate(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+EXTENSIONS = HERE / "extensions"
+
+
+@pytest.fixture
+def extensions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return a folder with the example packages, and what pip would write of them, which Python finds meanwhile; new processes too."""
+    import napari_tileseg
+
+    site = tmp_path / "site"
+    site.mkdir()
+    names = [path.parent.name for path in EXTENSIONS.glob("*/pyproject.toml")]
+    for name in names:
+        told = tomllib.loads((EXTENSIONS / name / "pyproject.toml").read_text())["project"]
+        (site / f"{name}.py").write_text((EXTENSIONS / name / f"{name}.py").read_text())
+        known = site / f"{told['name'].replace('-', '_')}-{told['version']}.dist-info"
+        known.mkdir()
+        (known / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {told['name']}\nVersion: {told['version']}\n")
+        groups = told["entry-points"].items()
+        text = "".join(f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in entries.items()) for group, entries in groups)
+        (known / "entry_points.txt").write_text(text)
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), str(Path(napari_tileseg.__file__).parents[1])]))
+    _forget_extensions(names)
+    yield site
+    _forget_extensions(names)
+
+
+def _forget_extensions(names: list[str]) -> None:
+    from napari_tileseg.io.registry import formats
+    from napari_tileseg.models.loaders.registry import loaders
+
+    loaders.cache_clear()
+    formats.cache_clear()
+    for name in names:
+        sys.modules.pop(name, None)

@@ -220,6 +220,7 @@ PUBLIC = {
     "estimate",
     "evaluate",
     "from_module",
+    "get_loss",
     "list_models",
     "load_model",
     "read_volume",

@@ -90,7 +90,14 @@ def test_bundled_model_is_whole(name: str) -> None:
 
 # What is declared is true
 
-IMPORT_NAMES = {"openslide-python": "openslide", "pillow": "PIL", "pyyaml": "yaml", "scikit-image": "skimage"}
+IMPORT_NAMES = {
+    "openslide-python": "openslide",
+    "pillow": "PIL",
+    "pynrrd": "nrrd",
+    "pyyaml": "yaml",
+    "scikit-image": "skimage",
+    "simpleitk": "SimpleITK",
+}
 """Distributions whose module is named otherwise."""
 
 NOT_IMPORTED = {
@@ -123,10 +130,11 @@ def third_party_imports() -> set[str]:
 
 
 def declared() -> dict[str, Requirement]:
-    """Return the dependencies, those of the extras for whole slides, clusters and ONNX among them."""
+    """Return the dependencies, those of the extras for whole slides, medicine, clusters, ONNX and StarDist among them."""
     project = PYPROJECT["project"]
     extras = project["optional-dependencies"]
-    requirements = map(Requirement, [*project["dependencies"], *extras["slides"], *extras["cluster"], *extras["onnx"]])
+    chosen = ("slides", "cluster", "medical", "onnx", "stardist")
+    requirements = map(Requirement, [*project["dependencies"], *(item for name in chosen for item in extras[name])])
     return {canonicalize_name(requirement.name): requirement for requirement in requirements}
 
 

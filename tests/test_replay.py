@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import shutil
 from dataclasses import replace
@@ -13,9 +14,10 @@ import tifffile
 
 from napari_tileseg import cli
 from napari_tileseg.errors import ModelError, OptionsError
-from napari_tileseg.io import read_volume
+from napari_tileseg.io import read_volume, write_labels
 from napari_tileseg.io.samples import sample
 from napari_tileseg.job import SegmentOptions
+from napari_tileseg.models.settings import Settings, write_settings
 from napari_tileseg.pipeline import save_segmentation, segment
 from napari_tileseg.replay import differences, find_image, read_provenance, recall
 
@@ -187,3 +189,16 @@ def test_edits_by_hand_and_unfinished_results_are_told(tmp_path: Path) -> None:
 def test_a_damaged_provenance_is_one_sentence(change: dict[str, Any]) -> None:
     with pytest.raises(OptionsError, match=r"(cannot be repeated by this version|is damaged)"):
         recall({**small().provenance, **change})
+
+
+def test_files_say_who_and_when_only_if_the_user_wants_it(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TILESEG_SETTINGS", str(tmp_path / "settings.json"))
+    shutil.copy(folder / "cells.ome.tif", tmp_path)
+    write_settings(Settings(identify=True))
+    assert command("segment", tmp_path / "cells.ome.tif", "-o", tmp_path / "signed.ome.tif", *OPTIONS) == 0
+    run = read_provenance(tmp_path / "signed.ome.tif")["run"]
+    assert set(run) == {"finished", "seconds", "user", "computer"} and datetime.datetime.fromisoformat(run["finished"]).tzinfo
+    write_settings(Settings())
+    signed = read_volume(tmp_path / "signed.ome.tif")
+    write_labels(signed, tmp_path / "again.ome.tif", provenance=signed.metadata["provenance"])
+    assert "run" not in read_provenance(tmp_path / "again.ome.tif")

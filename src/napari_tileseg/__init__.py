@@ -21,6 +21,7 @@ _ORIGINS = {
     "estimate": "pipeline",
     "evaluate": "training.evaluate",
     "from_module": "models.predictor",
+    "get_loss": "training.losses",
     "list_models": "models.registry",
     "load_model": "models.predictor",
     "read_volume": "io",
@@ -43,6 +44,7 @@ __all__ = [
     "estimate",
     "evaluate",
     "from_module",
+    "get_loss",
     "list_models",
     "load_model",
     "read_volume",
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from napari_tileseg.pipeline import estimate, save_segmentation, segment
     from napari_tileseg.segmentation import Segmentation
     from napari_tileseg.training.evaluate import evaluate
+    from napari_tileseg.training.losses import get_loss
     from napari_tileseg.volume import Volume
 
 

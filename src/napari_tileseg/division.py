@@ -169,15 +169,15 @@ def join_objects(run: Run, sample: int, pieces: Sequence[Piece], labels: Any, *,
         Called now and then; may raise.
     """
     from napari_tileseg.engine.counted import empty_scores
+    from napari_tileseg.engine.decoding import make_decoder
     from napari_tileseg.engine.objects import Objects
     from napari_tileseg.engine.pieces import join
-    from napari_tileseg.engine.run import make_decoder
 
     part, _ = run.parts[sample]
     sink = run.sink(part, labels)
     target = run.turn.sink(run.target(sink))
     spec = run.predictor.spec
-    decoder = make_decoder(spec, run.options, 1, run.plan, run.turn)
+    decoder = make_decoder(spec, run.options, 1, run.plan, run.turn, None)
     assert isinstance(decoder, Objects)  # the output is instances
     highest = run.objects
     for region, block in join(run.plan, run.turn, pieces, decoder, empty_scores(spec), first_id=run.objects + 1, check=check):

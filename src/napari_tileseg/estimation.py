@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from napari_tileseg.engine.axes import map_axes
 from napari_tileseg.engine.levels import choose_view
 from napari_tileseg.engine.memory import estimate as estimate_memory
+from napari_tileseg.engine.orientation import facing
 from napari_tileseg.engine.parts import Region, plan_parts
 from napari_tileseg.engine.recipe import resolve as resolve_recipe
 from napari_tileseg.engine.scan import plan_scan
@@ -88,6 +89,9 @@ def estimate(
     options = options or SegmentOptions()
     spec = model if isinstance(model, ModelSpec) else find_spec(str(model))
     image = as_volume(volume, axes=axes, spec=spec)
+    asked = options
+    if (turned := facing(image, spec)) is not None:
+        spec, options = turned.spec(spec), turned.options(options)
     axis_map = map_axes(image.axes, image.shape, spec, channels=channels)
     check_dtype(image)
     recipe = resolve_recipe(spec, options)
@@ -101,20 +105,25 @@ def estimate(
     labels = math.prod(axis_map.result_shape) * axis_map.result_dtype.itemsize
     scores = 4 * len(spec.score_names) * math.prod(axis_map.grid_shape) if options.scores else 0
     tiles = len(plan) * len(parts)
-    seconds = _probed(model, options) if probe and not isinstance(model, ModelSpec) else None
+    before = estimate(image, spec.previous.model, options=asked, channels=channels) if spec.previous is not None else None
+    seconds = _probed(model, asked) if probe and not isinstance(model, ModelSpec) else None
     if seconds is None:
         fast = options.precision == "auto"
         seconds = expected_seconds(spec, recipe.window, options.device, tta=options.tta, fast=fast)
     return Estimate(
-        tiles=tiles,
+        tiles=tiles + (before.tiles if before else 0),
         window=recipe.window,
         host_bytes=needs.host_bytes,
         device_bytes=needs.device_bytes,
         disk_bytes=labels + scores + (4 * math.prod(axis_map.grid_shape) if options.uncertainty else 0),
         sentence=axis_map.sentence,
         notes=(note,) if note else (),
-        seconds=None if seconds is None else seconds * tiles,
+        seconds=None if seconds is None or (before and before.seconds is None) else seconds * tiles + _seconds(before),
     )
+
+
+def _seconds(before: Estimate | None) -> float:
+    return before.seconds or 0.0 if before else 0.0
 
 
 def _probed(model: str | Path, options: SegmentOptions) -> float:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tileseg.engine.cascade import StackedSource, label_source
 from napari_tileseg.engine.clock import Clock
 from napari_tileseg.engine.crop import Inside, cropped, find_inside
 from napari_tileseg.engine.damage import Damage
@@ -29,12 +30,14 @@ from napari_tileseg.engine.recipe import resolve as resolve_recipe
 from napari_tileseg.engine.scan import plan_scan
 from napari_tileseg.engine.sinks import GridSink
 from napari_tileseg.engine.spacing import spacing_note, spacing_ratios
-from napari_tileseg.errors import Cancelled
+from napari_tileseg.errors import Cancelled, ModelError
+from napari_tileseg.models.doubts import assumptions
 from napari_tileseg.models.resampling import Interpolation
 from napari_tileseg.models.spec import Normalization
 from napari_tileseg.provenance import describe
 from napari_tileseg.results import count
 from napari_tileseg.segmentation import Segmentation
+from napari_tileseg.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -49,24 +52,11 @@ if TYPE_CHECKING:
     from napari_tileseg.engine.scan import Turn
     from napari_tileseg.engine.tiles import Tile, TilePlan
     from napari_tileseg.job import SegmentOptions
-    from napari_tileseg.models.spec import ModelSpec
-    from napari_tileseg.volume import Volume
 
-__all__ = ["Run", "assumptions"]
+__all__ = ["Run"]
 
 _KEPT = ("device", "batch", "precision", "precision_reason", "measured_level", "threads")
 """What a run settles on its way, and one that continues it takes over."""
-
-
-_DOUBTFUL = {
-    "axes": "axes",
-    "channels": "channels",
-    "classes": "classes",
-    "window": "window",
-    "normalization": "normalisation",
-    "arguments": "network's arguments",
-}
-"""Fields of a card whose value changes labels, and how to call them."""
 
 
 @dataclass
@@ -93,6 +83,8 @@ class Run:
     uncertainty: NDArray[np.float32] | None = None
     relief: Relief = field(default_factory=Relief)
     journal: Journal | None = None
+    previous: Segmentation | None = None
+    """What the first model of a cascade has found, on the image's grid."""
 
     def __post_init__(self) -> None:
         self._insides: dict[int | None, Inside] = {}
@@ -116,12 +108,24 @@ class Run:
         recipe = resolve_recipe(self.predictor.spec, self.options)
         ratios = spacing_ratios(self.image, self.predictor.spec) if self.options.rescale else None
         wanted = plan_parts(self.axis_map, self.region, recipe.window, ratios)
-        self.view = choose_view(self.image, self.predictor.spec, self.axis_map.spatial, rescale=self.options.rescale)
+        # Labels of a first model lie on the finest resolution.
+        image = replace(self.image, levels=()) if self.predictor.spec.previous is not None else self.image
+        self.view = choose_view(image, self.predictor.spec, self.axis_map.spatial, rescale=self.options.rescale)
         self.parts = [self.view.snapped(part, self.axis_map.spatial) for part in wanted]
         self.damage = self._damage(self.view.level)
         self.recipe = recipe
         self._lay(*self.parts[0])
         self.settings = {**asdict(recipe), "grid": self.grid.model, "level": self.view.level}
+
+    @property
+    def seen(self) -> Region | None:
+        """The part of the result's grid that the network sees, where only a region is wanted."""
+        if self.region is None:
+            return None
+        part, _ = self.parts[0]
+        spans = dict(zip(self.axis_map.grid_axes, self.region, strict=True))
+        spans |= {axis: (start, stop) for axis, start, stop in zip(self.axis_map.spatial, part.start, part.stop, strict=True)}
+        return tuple(spans[axis] for axis in self.axis_map.grid_axes)
 
     def _lay(self, part: Part, read: Part) -> None:
         """Match the grids of a box, and lay tiles over it."""
@@ -188,7 +192,7 @@ class Run:
             worked = self.seconds - getattr(self.predictor, "waited", 0.0)  # for others that use the model too
             remember_run(self.predictor, self.options, self.verdict, worked / clock.total)
         self.count(labels)
-        objects = self.objects if self.axis_map.output == "instances" else None
+        objects = self.objects if self.axis_map.finds_objects else None
         self.tell(Finished(objects=objects, seconds=self.seconds, voxels=self.counts, windows=self.windows))
 
     def _run_parts(self, labels: NDArray[Any], clock: Clock) -> None:
@@ -203,6 +207,10 @@ class Run:
 
     def source(self, part: Part, read: Part) -> Source:
         """Return a box of a sample as the network sees it."""
+        image = self._image(part, read)
+        return image if self.predictor.spec.previous is None else StackedSource(image, self._labels_before(read))
+
+    def _image(self, part: Part, read: Part) -> Source:
         if self.reading.same:
             return self._prepared(part.position, read.start, read.stop)
         if not self.predictor.spec.resampling.before:
@@ -210,6 +218,17 @@ class Run:
         raw = self._raw(part.position, read.start, read.stop)
         statistics = self.measured(part.position.get("T"))
         return NormalizedSource(self._resampled(raw, part.position, self.reading), statistics, self.predictor.spec.normalization)
+
+    def _labels_before(self, read: Part) -> Source:
+        """Return the labels of the first model of a cascade as channels."""
+        stage, before = self.predictor.spec.previous, self.previous
+        assert stage is not None  # `source` has looked
+        if before is None:
+            raise ModelError(f"{self.predictor.spec.label} needs the labels of {stage.model.label}. Load it with load_model.")
+        inside = partial(self._inside(read.position.get("T")).of, self._ordinal(read.position)) if self._crops else None
+        kernel = choose_kernel(stage.resampling, *self.view.spacings(self.predictor.spec), self.axis_map.spatial)
+        labels = Volume(before.labels, before.axes, name=before.volume.name)
+        return label_source(labels, self.axis_map, read, stage.labels, self.reading, kernel, inside)
 
     def sink(self, part: Part, labels: Any) -> GridSink:
         """Return what puts the labels of a sample, on the image's grid, where they belong; places that were lost stay empty."""
@@ -403,7 +422,8 @@ class Run:
 
     @property
     def _masked(self) -> bool:
-        return any(rule.masked for rule in self.predictor.spec.normalization.channels)
+        spec = self.predictor.spec
+        return any(rule.masked for rule in spec.normalization.channels) or (spec.previous is not None and self._crops)
 
     def _inside(self, frame: int | None) -> Inside:
         """Return what of a time point is not 0; looked for once, and again by a run that goes on."""
@@ -442,7 +462,7 @@ class Run:
     def count(self, labels: Any) -> None:
         """Count objects, or the pixels of each class."""
         names = self.predictor.spec.classes
-        if self.axis_map.output == "instances":
+        if self.axis_map.finds_objects:
             self.counts = {names[-1]: self.objects}
         else:
             self.counts = dict(zip(names, count(labels, len(names), masks=self.axis_map.output == "sigmoid"), strict=True))
@@ -452,6 +472,9 @@ class Run:
         spec = self.predictor.spec
         settings = {key: value for key, value in self.settings.items() if key != "threads"}
         provenance = describe(self.image, spec, self.axis_map, self.options, self.region, settings, self.statistics, self.warnings)
+        if self.previous is not None:
+            names = ("model", "options", "settings", "statistics", "adaptations")
+            provenance["previous"] = {name: self.previous.provenance[name] for name in names}
         return Segmentation(
             labels=labels,
             axes=self.axis_map.result_axes,
@@ -466,17 +489,6 @@ class Run:
             seconds=self.seconds,
             windows=self.windows,
         )
-
-
-def assumptions(spec: ModelSpec) -> str | None:
-    """Say which part of a model's card is assumed and can change the labels; None where nothing is."""
-    doubtful = [words for name, words in _DOUBTFUL.items() if name in spec.unknown]
-    if not doubtful:
-        return None
-    return (
-        f"{spec.label} does not say its {' and '.join([', '.join(doubtful[:-1]), doubtful[-1]] if doubtful[1:] else doubtful)}, "
-        "which were assumed. Say them once: tileseg models import."
-    )
 
 
 def _verdict(values: dict[str, Any] | None) -> Verdict | None:

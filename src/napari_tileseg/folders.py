@@ -1,4 +1,4 @@
-"""Where the program keeps models, settings, and what can be computed again."""
+"""Where the program keeps models, settings, edits that are not saved yet, and what can be computed again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import platformdirs
 
-__all__ = ["cache_folder", "model_folder", "settings_file"]
+__all__ = ["cache_folder", "edits_folder", "model_folder", "settings_file"]
 
 
 def cache_folder() -> Path:
@@ -43,6 +43,19 @@ def model_folder() -> Path:
     """
     if chosen := os.environ.get("TILESEG_MODELS"):
         return Path(chosen)
+    return _data_folder() / "models"
+
+
+def edits_folder() -> Path:
+    """Return the folder for edits of labels that lie in no file yet; ``TILESEG_EDITS`` overrides the default.
+
+    The default lies beside that of the user's own models.
+    """
+    chosen = os.environ.get("TILESEG_EDITS")
+    return Path(chosen) if chosen else _data_folder() / "edits"
+
+
+def _data_folder() -> Path:
     home = Path.home()
     if os.name == "nt":
         base = Path(os.environ.get("LOCALAPPDATA", home / "AppData/Local"))
@@ -50,7 +63,7 @@ def model_folder() -> Path:
         base = home / "Library/Application Support"
     else:
         base = Path(os.environ.get("XDG_DATA_HOME", home / ".local/share"))
-    return base / "napari-tileseg" / "models"
+    return base / "napari-tileseg"
 
 
 @lru_cache(maxsize=8)

@@ -13,6 +13,7 @@ import numpy as np
 
 from napari_tileseg.engine.allocator import kept_memory
 from napari_tileseg.engine.axes import AxisMap, map_axes
+from napari_tileseg.engine.events import Planned, Progress, Warned
 from napari_tileseg.engine.journal import disk_error
 from napari_tileseg.engine.orientation import FacingPredictor, facing
 from napari_tileseg.errors import OptionsError, OutputError, RunError
@@ -22,8 +23,10 @@ from napari_tileseg.image import as_volume, check_dtype
 from napari_tileseg.io.own_labels import is_label_place
 from napari_tileseg.io.sidecar import sidecar_path
 from napari_tileseg.job import SegmentOptions
+from napari_tileseg.models.settings import publishable
+from napari_tileseg.provenance import signature
 from napari_tileseg.results import finish, is_zarr_name, make_labels, stands_at, waits_for
-from napari_tileseg.unfinished import Unfinished, folder_beside
+from napari_tileseg.unfinished import FIRST_STAGE, Unfinished, folder_beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -113,14 +116,16 @@ def segment(
     options = options or SegmentOptions()
     tell = on_event or (lambda event: None)
     target = _output_path(out)
-    predictor = _predictor(model, options)
+    predictor = loaded = _predictor(model, options)
     image = as_volume(volume, axes=axes, spec=predictor.spec, partial=options.unreadable == "skip")
-    axis_map = map_axes(image.axes, image.shape, predictor.spec, channels=channels)
-    check_dtype(image)
     if target is not None:
-        _check_axes(target, axis_map.result_axes)
+        _check_fits(target, image)
     if (turned := facing(image, predictor.spec)) is not None:
         predictor, options = FacingPredictor(predictor, turned), turned.options(options)
+    axis_map = map_axes(image.axes, image.shape, predictor.spec, channels=channels)
+    if target is not None:
+        _check_axes(target, axis_map.result_axes)
+    check_dtype(image)
     place = Path(journal) if journal is not None else folder_beside(target) if target is not None else None
     run = Run(image, axis_map, predictor, options, region, tell, cancel or (lambda: False))
     run.prepare()
@@ -138,12 +143,14 @@ def segment(
             run.take_up(unfinished.journal)
         try:
             with kept_memory():
+                if (first := getattr(loaded, "previous", None)) is not None:
+                    _first_stage(run, first, image, channels=channels, place=place, resume=resume)
                 run.execute(labels)
         except RunError as error:
             if target is not None and run.begun and not keep_journal:
                 error.kept = _keep(run.result(labels), target, str(error))
             raise
-        result = run.result(labels)
+        result = _signed(run.result(labels))
         if on_result is not None:
             on_result(result)
         if unfinished is None:
@@ -165,6 +172,68 @@ def segment(
             _delete(_unfinished_name(target))
             _delete(sidecar_path(_unfinished_name(target)))
         return result
+
+
+def _signed(result: Segmentation) -> Segmentation:
+    """Say who computed a result and when, where the user wants that in files; otherwise equal runs give equal files."""
+    signed = {**result.provenance, "run": signature(result.seconds)}
+    return replace(result, provenance=publishable(signed))
+
+
+def _first_stage(
+    run: Run, predictor: Predictor, image: Volume, *, channels: Sequence[int] | None, place: Path | None, resume: bool
+) -> None:
+    """Run the first model of a cascade where the second one will look, as a run of its own with a journal of its own.
+
+    Parameters
+    ----------
+    run : Run
+        Of the second model, prepared; it gets the labels, and tells of both as of one.
+    predictor : Predictor
+        The first model.
+    image, channels
+        As for the second model.
+    place : Path or None
+        Where the second model's journal is.
+    resume : bool
+        Whether to go on with what the journal says.
+    """
+    tell, later = run.tell, len(run.plan) * len(run.parts)
+    tiles = 0
+
+    def first(event: Event) -> None:
+        nonlocal tiles
+        match event:
+            case Planned():
+                tiles = event.tiles
+                tell(replace(event, tiles=tiles + later))
+            case Progress(done, total, left):
+                left = None if left is None or total == done else left * (total + later - done) / (total - done)
+                tell(Progress(done, total + later, left))
+            case Warned(message):
+                run.warn(message)
+
+    def second(event: Event) -> None:
+        if isinstance(event, Planned):
+            event = replace(event, tiles=tiles + event.tiles)
+        elif isinstance(event, Progress):
+            event = replace(event, done=tiles + event.done, total=tiles + event.total)
+        tell(event)
+
+    unused: dict[str, Any] = {"window": None, "scores": False, "uncertainty": False, "min_size": 0.0, "skip_background": False}
+    run.previous = segment(
+        image,
+        predictor,
+        options=run.options.model_copy(update=unused),
+        channels=channels,
+        region=run.seen,
+        journal=place / FIRST_STAGE if place is not None else None,
+        resume=resume,
+        keep_journal=True,
+        on_event=first,
+        cancel=run.cancel,
+    )
+    run.tell = second
 
 
 def _save(result: Segmentation, target: Path, folder: Path | None) -> None:
@@ -248,11 +317,16 @@ def _output_path(out: str | Path | NDArray[Any] | None) -> Path | None:
     return check_writable(out)
 
 
+def _check_fits(target: Path, image: Volume) -> None:
+    from napari_tileseg.io import check_fits
+
+    check_fits(target, image)
+
+
 def _check_axes(target: Path, axes: str) -> None:
     from napari_tileseg.io.registry import check_axes
 
-    if not is_label_place(target):
-        check_axes(target, axes)
+    check_axes(target, axes)
 
 
 def _labels_array(

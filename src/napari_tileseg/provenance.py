@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import getpass
 import hashlib
 import json
 import platform
@@ -10,6 +12,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from napari_tileseg import __version__
+from napari_tileseg.models.settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.volume import Volume
 
-__all__ = ["describe", "digest"]
+__all__ = ["describe", "digest", "signature"]
 
 SCHEMA = 1
 """Version of the dictionary that `describe` returns."""
@@ -65,6 +68,27 @@ def describe(
         "statistics": [{"frame": frame, **measured.to_dict()} for frame, measured in statistics.items()],
         "warnings": list(warnings),
     }
+
+
+def signature(seconds: float) -> dict[str, Any]:
+    """Return the facts of a run that differ from one time to the next: when it ended, how long it took; who and where if allowed.
+
+    Parameters
+    ----------
+    seconds : float
+        Wall time of the run.
+    """
+    told: dict[str, Any] = {"finished": datetime.datetime.now().astimezone().isoformat(timespec="seconds"), "seconds": round(seconds, 3)}
+    if read_settings().identify:
+        told |= {"user": _user(), "computer": platform.node()}
+    return told
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # nobody is logged in, as in some containers
+        return ""
 
 
 def _model(spec: ModelSpec) -> dict[str, Any]:

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from napari_tileseg.engine.axes import AxisMap
     from napari_tileseg.volume import Volume
 
-__all__ = ["Unfinished", "folder_beside", "tidy"]
+__all__ = ["FIRST_STAGE", "Unfinished", "folder_beside", "tidy"]
+
+FIRST_STAGE = "first_stage"
+"""Folder, inside that of a cascade's run, where its first model keeps labels and a journal of its own."""
 
 _COPIED_BYTES = 1 << 28
 """Results up to this size are taken into memory when the folder goes; larger ones stay in their deleted files."""
@@ -138,7 +141,7 @@ class Unfinished:
     def close(self) -> None:
         """Leave the folder as it is, for a run that goes on later; without anything finished there is nothing to leave."""
         self._lock.close()
-        if not self.journal.begun:
+        if not self.journal.begun and not (self.journal.folder / FIRST_STAGE).exists():
             self.journal.remove()
 
     def taken(self, array: Any) -> Any:

@@ -140,20 +140,39 @@ def test_a_window_that_cannot_shrink_stays() -> None:
     window=st.lists(st.integers(1, 20), min_size=2, max_size=3),
     multiple_of=st.sampled_from([1, 8, 16, 20]),
     lost=st.sampled_from([None, 4, 20]),
+    remainder=st.sampled_from([0, 4, 12]),
+    steps=st.sampled_from(["fixed", "aligned"]),
 )
-def test_smaller_windows_suit_the_model(window: list[int], multiple_of: int, lost: int | None) -> None:
-    size = tuple(side * multiple_of for side in window)
+def test_smaller_windows_suit_the_model(window: list[int], multiple_of: int, lost: int | None, remainder: int, steps: str) -> None:
+    remainder %= multiple_of
+    size = tuple(side * multiple_of + remainder for side in window)
     spec = spec_of(
-        axes="CYX" if len(size) == 2 else "CZYX", window=size, multiple_of=multiple_of, output_offset=(lost,) * len(size) if lost else None
+        axes="CYX" if len(size) == 2 else "CZYX",
+        window=size,
+        multiple_of=multiple_of,
+        remainder=remainder,
+        output_offset=(lost,) * len(size) if lost else None,
+        steps=steps,
+        blending="crop",
     )
-    steps = 0
+    count = 0
     while (shorter := smaller_window(size, spec)) is not None:
         assert all(new <= old for new, old in zip(shorter, size, strict=True))
         assert np.prod(shorter) < np.prod(size)
-        assert all(side % multiple_of == 0 for side in shorter)
+        assert all(side % multiple_of == remainder for side in shorter)
+        if all(new < old for new, old in zip(shorter, size, strict=True)):
+            plan_tiles(
+                (50,) * len(size),
+                shorter,
+                overlap=0,
+                output_offset=spec.output_offset,
+                steps=spec.steps,
+                blending="crop",
+                strides=(multiple_of,) * len(size),
+            )
         assert all(new >= LEAST_SIDE and new > 2 * (lost or 0) for new, old in zip(shorter, size, strict=True) if new < old)
-        size, steps = shorter, steps + 1
-        assert steps < 40
+        size, count = shorter, count + 1
+        assert count < 40
 
 
 def test_precision_drops_where_it_may() -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from napari_tileseg.engine.grid import Grid, taps
 from napari_tileseg.engine.orientation import facing
 from napari_tileseg.engine.tiles import plan_tiles
+from napari_tileseg.estimation import estimate
 from napari_tileseg.models.predictor import from_module
 from napari_tileseg.models.spec import ModelSpec
 from napari_tileseg.pipeline import segment
@@ -60,6 +61,34 @@ def test_labels_do_not_depend_on_how_a_volume_is_stored(order: tuple[int, ...], 
     found = segment(stored(array, order, flips), model).labels
     expected = np.flip(straight, flips) if flips else straight
     assert (found == expected.transpose(order)).mean() > 0.9999
+
+
+class LopsidedPlane(nn.Module):
+    """The same for planes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.conv = nn.Conv2d(1, 2, 3, padding=1)
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        ramp = torch.arange(batch.shape[-1], dtype=torch.float32) * 0.1
+        return self.conv(batch) + torch.stack([ramp * 0, ramp - 0.5]).reshape(1, 2, 1, -1)
+
+
+@pytest.mark.parametrize(("order", "flips"), WAYS)
+def test_planes_are_cut_from_the_volume_as_the_network_knows_it(order: tuple[int, ...], flips: tuple[int, ...]) -> None:
+    array = np.random.default_rng(0).normal(size=(7, 17, 23)).astype(np.float32)
+    model = from_module(LopsidedPlane(), spec(axes="CYX", window=(8, 10), overlap=0.5), device="cpu")
+    straight = segment(stored(array, (0, 1, 2), ()), model).labels
+    assert 0.1 < straight.mean() < 0.9
+    volume = stored(array, order, flips)
+    found = segment(volume, model)
+    expected = np.flip(straight, flips) if flips else straight
+    assert (found.labels == expected.transpose(order)).mean() > 0.9999
+    across = "ZYX"[order.index(0)]
+    assert found.provenance["axes"].endswith(f"{across} = 7 planes, each by itself.")
+    assert estimate(volume, model.spec).tiles == found.windows
 
 
 def test_volume_without_a_place_in_the_body_is_taken_as_it_is() -> None:

@@ -15,7 +15,8 @@ from napari_tileseg.batch.job import BatchJob
 from napari_tileseg.batch.listing import Listing, list_tasks
 from napari_tileseg.batch.stamps import input_stamp
 from napari_tileseg.errors import InputError
-from napari_tileseg.io import formats, napari_hooks, read_volume
+from napari_tileseg.io import formats, napari_hooks, read_volume, write_labels
+from napari_tileseg.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +67,13 @@ def test_series_are_layers_and_a_damaged_one_is_named(scan: Callable[..., Path])
     scan(voxels(), places=[0, 1, 2, 3, 5])
     with pytest.warns(UserWarning, match="a slice is missing"):
         assert len(opened(folder)) == 2
+
+
+def test_names_of_segments_are_kept_without_colours(tmp_path: Path) -> None:
+    path = write_labels(Volume((voxels() % 3).astype(np.uint8), "ZYX"), tmp_path / "a.seg.nrrd", classes=("background", "liver", "vein"))
+    ((_, meta, kind),) = opened(path)
+    assert kind == "labels"
+    assert meta["features"] == {"index": [0, 1, 2], "class": ["background", "liver", "vein"]}
 
 
 def test_folders_without_dicom_are_left_to_others(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pydicom
 import pytest
 
 from napari_tileseg.errors import InputError, OutputError
-from napari_tileseg.io import read_volume, write_labels
+from napari_tileseg.io import check_fits, read_volume, write_labels
 from napari_tileseg.io.napari_hooks import layer_data, layer_volume
 from napari_tileseg.segmentation import label_volume
 from napari_tileseg.volume import Volume
@@ -128,6 +128,18 @@ def refusal(labels: Volume, path: Path) -> str:
 
 def test_labels_of_no_series(tmp_path: Path) -> None:
     assert "were not made from one" in refusal(Volume(phantom(), "ZYX"), tmp_path / "a.dcm")
+
+
+def test_what_cannot_be_saved_is_said_before_the_run(scan: Callable[..., Path], tmp_path: Path) -> None:
+    flat, image = Volume(voxels(), "ZYX"), read_volume(scan(voxels()))
+    with pytest.raises(OutputError, match="were not made from one"):
+        check_fits("a.dcm", flat)
+    with pytest.raises(OutputError, match="holds one moment"):
+        check_fits("a.seg.nrrd", Volume(voxels(), "TYX"))
+    with pytest.raises(OutputError, match="sheared"):
+        check_fits("a.mha", read_volume(scan(voxels(), "tilted", tilt=(0.8, 0.0, 0.0))))
+    for name in ("a.dcm", "a.mha", "a.seg.nrrd", "a.ome.tif"):
+        check_fits(name, image)
 
 
 def test_a_series_that_is_gone(scan: Callable[..., Path], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tileseg.replay import read_provenance
 from napari_tileseg.widgets.states import Action, Phase
 
 if TYPE_CHECKING:
@@ -73,3 +74,10 @@ def test_another_image_under_the_name_is_noticed(desk: Callable[..., Any]) -> No
     here.follow(Action.LIKE_THIS)
     here.until(lambda: not here.session.active)
     assert "its intensities differ" in here.text
+
+
+def test_the_layer_knows_when_it_was_made_and_its_file_does_not(desk: Callable[..., Any], tmp_path: Path) -> None:
+    here = finished(desk)
+    assert set(here.labels.metadata["tileseg"]["run"]) == {"finished", "seconds"}
+    here.labels.save(str(tmp_path / "made.ome.tif"), plugin="napari-tileseg")
+    assert "run" not in read_provenance(tmp_path / "made.ome.tif")

@@ -174,6 +174,8 @@ class InTurn:
         self._waited = 0.0
         self.spec, self.device = inner.spec, inner.device
         self.module = getattr(inner, "module", None)
+        before: Predictor | None = getattr(inner, "previous", None)  # of a cascade
+        self.previous = InTurn(before, turn) if before is not None else None
         if hasattr(inner, "members"):
             self.members = tuple(InTurn(member, turn) for member in inner.members)
 

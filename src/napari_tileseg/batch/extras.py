@@ -70,7 +70,7 @@ def write_extras(task: Task, result: Segmentation, spec: ModelSpec | None = None
 
 def table_of(result: Segmentation, spec: ModelSpec) -> Table:
     """Measure what was found: a row for each object, or for each class; planes that a model saw one by one are measured so."""
-    objects = spec.output == "instances"
+    objects = spec.finds_objects
     spatial = "ZYX"[-spec.spatial_ndim :] if objects else ""
     names = (spec.classes[-1],) if objects else tuple(spec.classes)
     return measure(result.labels_volume(), result.volume, spatial=spatial, names=names, shape=None if objects else False)

@@ -59,6 +59,12 @@ def can_divide(spec: ModelSpec, options: SegmentOptions, output: str | Path) -> 
         return "adaptive overlap looks at whole rows of tiles"
     if options.scores or options.uncertainty:
         return "scores and uncertainty are kept by one process only"
+    if spec.output == "labels":
+        return f"{spec.label} gives labels, whose objects are joined row by row"
+    if spec.output == "anomaly" and (options.min_size or len(spec.decoder_parameters) > 1):
+        return f"{spec.label} looks at whole places, not at single pixels"
+    if spec.previous is not None:
+        return f"{spec.label} is a cascade, whose first model sees the image as a whole"
     if spec.crop != "none" or spec.resampling.scores is not None:
         return f"{spec.label} cuts or resamples images as a whole"
     return ""

@@ -316,7 +316,7 @@ def store(task: Task, computed: Computed) -> Outcome:
         "done",
         "\n".join(result.warnings),
         {name: count for name, count in result.counts.items() if name in computed.spec.foreground_classes},
-        instances=computed.spec.output == "instances",
+        instances=computed.spec.finds_objects,
         seconds=computed.seconds + time.monotonic() - began,
         digest=digest(staged),
         input_digest=computed.stamp,

@@ -17,6 +17,9 @@ from napari_tileseg.errors import OptionsError, TileSegError
 
 if TYPE_CHECKING:
     from napari_tileseg.models.checks import Check
+    from napari_tileseg.models.imports import Standing
+    from napari_tileseg.models.spec import ModelSpec
+    from napari_tileseg.models.trust import Trusted
 
 __all__ = ["export", "import_", "list_", "remove", "revoke", "show", "trust", "verify"]
 
@@ -29,11 +32,10 @@ _UNITS = {"um": "micrometer", "µm": "micrometer", "micrometer": "micrometer", "
 def list_(json_lines: Lines = False) -> None:
     """List the models that are here, with their kind and whether they need trust."""
     from napari_tileseg.models.archive import printable
-    from napari_tileseg.models.imports import standing
     from napari_tileseg.models.registry import list_models
 
     with guarded(json_lines):
-        found = [(spec, standing(spec)) for spec in list_models()]
+        found = [(spec, _standing(spec)) for spec in list_models()]
         if json_lines:
             for spec, facts in found:
                 emit({"event": "model", **spec.model_dump(mode="json", exclude={"training"}), **vars(facts)})
@@ -49,14 +51,29 @@ def list_(json_lines: Lines = False) -> None:
             complain("There are no models here.")
 
 
+def _standing(spec: ModelSpec) -> Standing:
+    """Return what is known besides the card; a model that is damaged hides no other."""
+    from napari_tileseg.models.imports import Standing, standing
+
+    try:
+        return standing(spec)
+    except (TileSegError, OSError):
+        return Standing("damaged", "not needed", 0, "own")
+
+
 @models.command()
-def show(ref: Reference) -> None:
-    """Print a model's card, and what its source does not say."""
+def show(ref: Reference, json_lines: Lines = False) -> None:
+    """Print a model's card, what was measured of it on this computer, and what its source does not say."""
+    from napari_tileseg.models.facts import facts, sentence
     from napari_tileseg.models.registry import card, find_spec
 
-    with guarded():
-        text = card(ref)
-        unknown = find_spec(ref).unknown
+    with guarded(json_lines):
+        spec = find_spec(ref)
+        known = [sentence(fact) for fact in facts(spec.weights_sha256)]
+        text = card(ref).rstrip() + "\n" + "".join(f"\n- Measured on {line}" for line in known) + ("\n" if known else "")
+        unknown = spec.unknown
+        if json_lines:
+            return emit({"event": "card", **spec.model_dump(mode="json", exclude={"training"}), "card": text})
         if sys.stdout.isatty():
             from rich.console import Console
             from rich.markdown import Markdown
@@ -75,7 +92,7 @@ def import_(
     channels: Annotated[str | None, typer.Option(help="Names of the input channels with commas between them, or their number.")] = None,
     classes: Annotated[str | None, typer.Option(help="Names of the classes with commas between them, the background first.")] = None,
     window: Annotated[str | None, typer.Option(help="Size of one tile: 256,256.")] = None,
-    multiple_of: Annotated[int | None, typer.Option(help="What every side of a tile must be a multiple of.")] = None,
+    multiple_of: Annotated[str | None, typer.Option(help="What the sides of a tile must be multiples of: 16, or 4,16,16.")] = None,
     normalization: Annotated[
         str | None, typer.Option(help="none, zscore, percentile, percentile:1,99.8 or range:LOW,HIGH: how intensities are scaled.")
     ] = None,
@@ -99,7 +116,7 @@ def import_(
             "channels": _names(channels),
             "classes": None if classes is None else [part.strip() for part in classes.split(",")],
             "window": numbers(window, "--window"),
-            "multiple_of": multiple_of,
+            "multiple_of": steps[0] if (steps := numbers(multiple_of, "--multiple-of")) and len(steps) == 1 else steps,
             "normalization": _normalization(normalization),
             **_spacing(spacing),
             "output": output,
@@ -133,12 +150,15 @@ def _tested(ref: str) -> tuple[list[Check], str]:
 
 
 @models.command()
-def remove(ref: Reference) -> None:
+def remove(ref: Reference, json_lines: Lines = False) -> None:
     """Delete a model of your own folder."""
     from napari_tileseg.models.imports import remove_model
 
-    with guarded():
-        typer.echo(f"{remove_model(ref).name} is gone.")
+    with guarded(json_lines):
+        name = remove_model(ref).name
+        if json_lines:
+            return emit({"event": "removed", "name": name})
+        typer.echo(f"{name} is gone.")
 
 
 @models.command()
@@ -173,21 +193,36 @@ def trust(path: Annotated[Path, typer.Argument(help="File that may run code, or 
 
 @models.command()
 def revoke(
-    path: Annotated[str, typer.Argument(help="File, folder, SHA-256 or name of what was trusted; nothing lists it.")] = "",
+    path: Annotated[str, typer.Argument(help="File, folder, SHA-256 or name of what was trusted, or a model; nothing lists it.")] = "",
+    json_lines: Lines = False,
 ) -> None:
     """Take trust back; without a name, list what is trusted."""
     from napari_tileseg.models import trust as trusting
 
-    with guarded():
+    with guarded(json_lines):
         if not path:
             for entry in trusting.trusted():
                 typer.echo(f"{entry.sha256[:12]}  {entry.since}  {entry.name}")
             return
-        gone = trusting.revoke(path)
+        gone = trusting.revoke(path) or _revoke_model(path)
+        if json_lines and gone:
+            return emit({"event": "revoked", "names": [entry.name for entry in gone]})
         for entry in gone:
             typer.echo(f"{entry.name} is not trusted any more.")
         if not gone:
             raise OptionsError(f'"{path}" was not trusted. See tileseg models revoke for what is.')
+
+
+def _revoke_model(ref: str) -> list[Trusted]:
+    """Take trust back from the files of a model; from none where there is no such model."""
+    from napari_tileseg.models.imports import running_files
+    from napari_tileseg.models.trust import revoke
+
+    try:
+        files = running_files(ref)
+    except TileSegError:
+        return []
+    return [entry for file in files for entry in revoke(file)]
 
 
 @models.command()
@@ -195,12 +230,16 @@ def export(
     ref: Reference,
     path: Annotated[Path, typer.Argument(help="Folder, or a file that ends with .tileseg.zip.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    json_lines: Lines = False,
 ) -> None:
     """Write a model in our own format, to give it on."""
     from napari_tileseg.models.imports import export_model
 
-    with guarded():
-        typer.echo(f"{ref} is in {export_model(ref, path, overwrite=overwrite)}")
+    with guarded(json_lines):
+        written = export_model(ref, path, overwrite=overwrite)
+        if json_lines:
+            return emit({"event": "exported", "path": str(written)})
+        typer.echo(f"{ref} is in {written}")
 
 
 def _names(text: str | None) -> list[str] | None:

@@ -93,7 +93,7 @@ def perform(job: Job, *, overwrite: bool, resume: bool, json_lines: bool) -> Non
 
 def _found(counts: Mapping[str, int], spec: ModelSpec) -> str:
     """Say what was found: ``"86 objects"``, or ``"anterior 2352, posterior 1963 voxels"``."""
-    if spec.output == "instances":
+    if spec.finds_objects:
         count = sum(counts.values())
         return f"{count} object{'s' * (count != 1)}"
     parts = ", ".join(f"{name} {counts.get(name, 0)}" for name in spec.foreground_classes)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from napari_tileseg.engine.anomaly import limit_of
 from napari_tileseg.engine.decoders import find_decoder
 from napari_tileseg.engine.tiles import Placed, Row, Tile
 
@@ -62,6 +63,8 @@ def codes(scores: torch.Tensor, spec: ModelSpec, threshold: float) -> torch.Tens
         for place, head in enumerate(scores[1:]):
             found |= ((head > 0.5) & (found > 0)).to(torch.int16) << (1 + place % 13)
         return found
+    if spec.output == "anomaly":
+        return (scores[0] >= limit_of(spec.decoder_parameters, threshold)).to(torch.int16)
     masks = scores.sigmoid() >= threshold
     found = torch.zeros(masks.shape[1:], dtype=torch.int16, device=scores.device)
     for place, mask in enumerate(masks):

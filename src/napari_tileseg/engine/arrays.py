@@ -87,8 +87,9 @@ def sliding_scores(
     overlap: float = 0.5,
     blending: Literal["gaussian", "constant", "nnunet", "crop"] = "gaussian",
     sigma: float = 0.125,
-    steps: Literal["fixed", "even"] = "fixed",
+    steps: Literal["fixed", "even", "aligned"] = "fixed",
     output_offset: tuple[int, ...] | None = None,
+    multiple_of: int = 1,
     batch: int = 1,
     device: str = "cpu",
 ) -> NDArray[np.float32]:
@@ -104,7 +105,7 @@ def sliding_scores(
         Size of a tile.
     heads : int
         Number of score channels.
-    overlap, blending, sigma, steps, output_offset
+    overlap, blending, sigma, steps, output_offset, multiple_of
         The tiling recipe, see `plan_tiles`.
     batch : int
         Tiles at once.
@@ -126,6 +127,8 @@ def sliding_scores(
         sigma=sigma,
         steps=steps,
         output_offset=output_offset,
+        multiple_of=multiple_of,
+        remainder=window[0] % multiple_of,
     )
     sink = ArraySink(array.shape[1:])
     predictor = FunctionPredictor(spec, function, device)

@@ -9,9 +9,10 @@ from napari_tileseg.errors import AxesError, InputError, OptionsError
 if TYPE_CHECKING:
     from napari_tileseg.engine.memory import Estimate
     from napari_tileseg.engine.protocols import Source
+    from napari_tileseg.job import SegmentOptions
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["check_limit", "check_source"]
+__all__ = ["check_labels", "check_limit", "check_source"]
 
 
 def check_source(source: Source, spec: ModelSpec) -> None:
@@ -25,8 +26,31 @@ def check_source(source: Source, spec: ModelSpec) -> None:
     channels, *spatial = source.shape
     if len(spatial) != spec.spatial_ndim:
         raise AxesError(f"The image has {len(spatial)} spatial axes, the model needs {spec.spatial_axes}. Choose which axes it works on.")
-    if channels != len(spec.channels):
-        raise InputError(f"The image has {channels} channels, the model needs {len(spec.channels)} ({', '.join(spec.channels)}).")
+    if channels != spec.inputs and not (spec.grey == "fewer" and 0 < channels < spec.inputs):
+        raise InputError(f"The image has {channels} channels, the model needs {spec.inputs} ({', '.join(spec.channels)}).")
+
+
+def check_labels(spec: ModelSpec, options: SegmentOptions) -> None:
+    """Refuse what needs scores of a model that gives labels itself, or probabilities of one that gives none.
+
+    Raises
+    ------
+    OptionsError
+    """
+    if spec.output == "anomaly" and options.uncertainty:
+        raise OptionsError(f"{spec.label} gives a score without an upper end, from which no uncertainty can be told. Run it without.")
+    if spec.output != "labels":
+        return
+    asked = {
+        "keep scores": options.scores,
+        "uncertainty": options.uncertainty,
+        "tta": options.tta,
+        "adaptive overlap": options.adaptive,
+        "blending": options.blending,
+    }
+    name = next((name for name, value in asked.items() if value), None)
+    if name is not None:
+        raise OptionsError(f"{spec.label} gives labels, not scores, so there is nothing to average or to keep. Run it without {name}.")
 
 
 def check_limit(needs: Estimate, limit: int | None) -> None:

@@ -25,7 +25,7 @@ _NEVER = -100.0
 
 def empty_scores(spec: ModelSpec) -> list[float]:
     """Return the raw scores of a pixel that no tile has seen: background, beyond doubt."""
-    scores = [_NEVER] * len(spec.score_names)
+    scores = [0.0 if spec.output == "anomaly" else _NEVER] * len(spec.score_names)
     if spec.output == "softmax":
         scores[0] = 0.0
     return scores

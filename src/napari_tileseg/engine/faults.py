@@ -6,6 +6,8 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from napari_tileseg.models.sides import next_side, previous_side
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -72,15 +74,14 @@ def smaller_window(window: tuple[int, ...], spec: ModelSpec) -> tuple[int, ...] 
     window : tuple of int
         What was too large, in the model's order.
     spec : ModelSpec
-        Sides must be multiples of its ``multiple_of``, and larger than what its output lacks.
+        Sides must be multiples of its ``multiple_of`` plus its ``remainder``, and larger than what its output lacks.
     """
     if spec.fixed_window:
         return None
-    step = spec.multiple_of
     offset = spec.output_offset or (0,) * len(window)
     shorter = []
-    for size, lost in zip(window, offset, strict=True):
-        least = -(-max(LEAST_SIDE, 2 * lost + 1) // step) * step
-        wanted = math.floor(size * 0.5 ** (1 / len(window)) / step) * step
+    for size, lost, step in zip(window, offset, spec.multiples, strict=True):
+        least = next_side(max(LEAST_SIDE, 2 * lost + (step if spec.steps == "aligned" else 1)), step, spec.remainder)
+        wanted = previous_side(math.floor(size * 0.5 ** (1 / len(window))), step, spec.remainder)
         shorter.append(min(size, max(wanted, least)))
     return tuple(shorter) if tuple(shorter) != window else None

@@ -21,12 +21,14 @@ import hashlib
 import io
 import json
 import os
+import secrets
 import shutil
 import zipfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tileseg.engine.joined import Joined
 from napari_tileseg.engine.objects import Objects
 from napari_tileseg.errors import OutputError
 
@@ -66,7 +68,7 @@ class Keeper:
         """
         if self._decoder is not None:
             return self._decoder
-        return fresh if not self.rows or not isinstance(fresh, Objects) else None
+        return fresh if not self.rows or not isinstance(fresh, Objects | Joined) else None
 
     def keep(self, rows: int, decoder: Decoder) -> None:
         """Take note that the decoder has seen `rows` rows of scores, and the sink all that it gave for them."""
@@ -81,7 +83,7 @@ class JournalKeeper(Keeper):
         self._journal = journal
 
     def resume(self, fresh: Decoder) -> Decoder | None:
-        if self._decoder is None and self.rows and isinstance(fresh, Objects):
+        if self._decoder is None and self.rows and isinstance(fresh, Objects | Joined):
             self._journal.restore(fresh)
             self._decoder = fresh
         return super().resume(fresh)
@@ -171,6 +173,8 @@ class Journal:
             self.sync()
             if isinstance(decoder, Objects):
                 changes["objects"] = self._keep_objects(decoder)
+            elif isinstance(decoder, Joined):
+                changes["objects"] = self._keep_joined(decoder)
         except OSError as error:
             raise disk_error(error, self.folder) from error
         self._write({**self.state, **changes})
@@ -183,7 +187,7 @@ class Journal:
             raise disk_error(error, self.folder) from error
         self._write({**self.state, "sample": self.state["sample"] + 1, "rows": 0, "objects": None, "complete": last})
 
-    def restore(self, decoder: Objects) -> None:
+    def restore(self, decoder: Objects | Joined) -> None:
         """Bring a fresh decoder to where the journal is.
 
         Raises
@@ -198,6 +202,9 @@ class Journal:
                 opened = dict(arrays)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise damaged(self.folder) from error
+        if isinstance(decoder, Joined):
+            decoder.restore(record["numbers"], opened)
+            return
         base = int(record["base"])
         scores = np.concatenate(chunks, axis=1)[:, base - int(record["chunks"][0]["start"]) :]
         decoder.restore(record["numbers"], opened, base, scores.copy())
@@ -233,6 +240,13 @@ class Journal:
         numbers, arrays = decoder.state()
         opened = self._put(f"open-{where}.npz", lambda stream: np.savez_compressed(stream, labels=arrays["labels"], done=arrays["done"]))
         return {"base": base, "chunks": chunks, "open": opened, "numbers": numbers}
+
+    def _keep_joined(self, decoder: Joined) -> dict[str, Any]:
+        """Write all that the decoder holds: labels only, of two rows of tiles and of objects that go on."""
+        numbers, arrays = decoder.state()
+        name = f"open-{self.state['sample']}-{numbers['base']}-{secrets.token_hex(4)}.npz"
+        opened = self._put(name, lambda stream: np.savez_compressed(stream, allow_pickle=False, **arrays))
+        return {"base": numbers["base"], "chunks": [], "open": opened, "numbers": numbers}
 
     def _put(self, name: str, write: Callable[[Any], None]) -> dict[str, Any]:
         """Write a file and wait for the disk. Nobody names it yet, so it may be half-written without harm."""

@@ -58,20 +58,21 @@ def estimate(plan: TilePlan, spec: ModelSpec, *, batch: int = 1, scores: bool = 
     -------
     Estimate
     """
-    channels, heads = len(spec.channels), len(spec.score_names)
+    channels, heads = spec.inputs, len(spec.score_names)
     rest = math.prod(plan.canvas.shape[1:])
     slab = open_scores = plan.depth * rest
     if by_strips(plan, spec, scores=scores):
         held = plan.open_depth
         open_scores = held * rest + (plan.depth - held) * plan.column_width * math.prod(plan.canvas.shape[2:])
-    averaged = (scores or spec.output != "softmax") and plan.blending != "crop"
-    weights = 0 if plan.blending == "crop" else math.prod(plan.output)
+    alone = plan.blending in ("crop", "seam")
+    averaged = (scores or spec.output != "softmax") and not alone
+    weights = 0 if alone else math.prod(plan.output)
     device = heads * open_scores + (2 * slab if averaged else 0) + weights
     device += batch * (channels * math.prod(plan.window) + heads * math.prod(plan.output))
     fresh = max((low.finished[1] - low.finished[0] for low in plan.rows()), default=0)
     feed = channels * (plan.window[0] + fresh) * math.prod(plan.seen.shape[1:])
     of_class = 1 if len(spec.classes) <= 256 else 2
-    pixel = {"softmax": of_class, "regions": of_class, "sigmoid": heads}.get(spec.output, 4)
+    pixel = {"softmax": of_class, "regions": of_class, "anomaly": 1, "sigmoid": heads}.get(spec.output, 4)
     held = plan.depth * rest * (pixel + (heads * _FLOAT * 2 if spec.output == "instances" else 0))
     disk = math.prod(plan.shape) * (pixel + (heads * _FLOAT if scores else 0))
     return Estimate(len(plan), device * _FLOAT, feed * _FLOAT + held, disk)
@@ -79,7 +80,7 @@ def estimate(plan: TilePlan, spec: ModelSpec, *, batch: int = 1, scores: bool = 
 
 def by_strips(plan: TilePlan, spec: ModelSpec, *, scores: bool) -> bool:
     """Whether labels are made strip by strip: each pixel by itself, and no scores kept; a slab of whole rows is needed otherwise."""
-    return spec.output in ("softmax", "sigmoid", "regions") and not scores and len(plan.shape) > 1
+    return spec.output in ("softmax", "sigmoid", "regions", "anomaly") and not scores and len(plan.shape) > 1
 
 
 @dataclass(frozen=True)

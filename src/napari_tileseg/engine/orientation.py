@@ -38,31 +38,45 @@ class Facing:
 
     Parameters
     ----------
-    order : tuple of int
-        For each axis of the network (Z, Y, X) that of the volume (Z, Y, X).
+    network : str
+        Axes of the network, as it knows them: ``"ZYX"``, or two of these where it sees planes.
+    letters : str
+        For each of them that of the volume.
     flips : tuple of bool
-        For each axis of the network whether it runs against that of the volume.
+        For each of them whether it runs against that of the volume.
     """
 
-    order: tuple[int, ...]
+    network: str
+    letters: str
     flips: tuple[bool, ...]
 
     @property
     def plain(self) -> bool:
         """Whether nothing is turned."""
-        return self.order == (0, 1, 2) and not any(self.flips)
+        return self.letters == self.network and not any(self.flips)
+
+    @property
+    def axes(self) -> str:
+        """Axes of the volume that the network sees, in the volume's order."""
+        return "".join(axis for axis in _SPACE if axis in self.letters)
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """For each axis of the network its place among `axes`."""
+        return tuple(self.axes.index(letter) for letter in self.letters)
 
     def spec(self, spec: ModelSpec) -> ModelSpec:
         """Return the card of the model as it is for this volume."""
         sizes = {name: getattr(spec, name) for name in ("window", "spacing", "output_offset")}
         turned: dict[str, Any] = {name: self._seen(value) for name, value in sizes.items() if value is not None}
-        letters = {axis: _SPACE[place] for axis, place in zip(_SPACE, self.order, strict=True)}
+        turned["multiple_of"] = self._seen(spec.multiples)
+        letters = dict(zip(self.network, self.letters, strict=True))
         if spec.mirror_axes is not None:
             turned["mirror_axes"] = "".join(letters[axis] for axis in spec.mirror_axes)
         turned["from_end"] = "".join(
-            letters[axis] for axis, flip in zip(_SPACE, self.flips, strict=True) if flip != (axis in spec.from_end)
+            letters[axis] for axis, flip in zip(self.network, self.flips, strict=True) if flip != (axis in spec.from_end)
         )
-        return spec.model_copy(update={**turned, "orientation": ""})
+        return spec.model_copy(update={**turned, "axes": f"C{self.axes}", "orientation": ""})
 
     def options(self, options: SegmentOptions) -> SegmentOptions:
         """Return options whose window is in the order of the volume's axes."""
@@ -86,13 +100,15 @@ def facing(volume: Volume, spec: ModelSpec) -> Facing | None:
         return None
     places = [volume.axes.index(axis) for axis in _SPACE]
     worlds, signs = _directions(volume.affine[np.ix_(places, places)])
-    order, flips = [], []
-    for letter in spec.orientation:
+    letters, flips = "", []
+    for own, letter in zip(_SPACE, spec.orientation, strict=True):
+        if own not in spec.spatial_axes:
+            continue  # planes lie across it, and are seen one by one
         axis, sign = _WORLD[letter]
         place = worlds.index(_SPACE.index(axis))
-        order.append(place)
+        letters += _SPACE[place]
         flips.append(signs[place] != sign)
-    found = Facing(tuple(order), tuple(flips))
+    found = Facing(spec.spatial_axes, letters, tuple(flips))
     return None if found.plain else found
 
 

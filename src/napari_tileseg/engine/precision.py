@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from napari_tileseg.engine.anomaly import whole
 from napari_tileseg.engine.backends import AUTOCAST, COMPILED, backends
 from napari_tileseg.engine.decode import argmax, label_type, masks, regions
 from napari_tileseg.engine.decoders import find_decoder
@@ -145,6 +146,8 @@ def decide(
     Verdict
     """
     spec = predictor.spec
+    if spec.output == "labels":
+        return Verdict(False, f"{spec.label} gives labels, whose agreement is not looked at, so the run stays exact.")
     plan = resolve(spec, options).plan(source.shape[1:])
     network = Network(predictor, plan.output, tta=options.tta, check=check)
     chosen = contrast_tiles(source, plan)
@@ -174,7 +177,7 @@ def probe(predictor: Predictor, options: SegmentOptions) -> float:
     """Return seconds for one tile, measured on a tile of noise, and remember them; the first, which warms up, does not count."""
     recipe = resolve(predictor.spec, options)
     plan = recipe.plan(recipe.window)
-    noise = np.random.default_rng(0).random((len(predictor.spec.channels), *recipe.window), dtype=np.float32)
+    noise = np.random.default_rng(0).random((predictor.spec.inputs, *recipe.window), dtype=np.float32)
     network = Network(predictor, plan.output, tta=options.tta)
     names = [name for name in backends(predictor) if not name.endswith(COMPILED)] if options.precision == "auto" else []
     seconds = measure(network, (Tile((0,) * len(recipe.window), recipe.window), noise), names, rounds=1)
@@ -223,6 +226,8 @@ def _labels(scores: torch.Tensor, spec: ModelSpec, options: SegmentOptions) -> N
     if spec.output == "instances":
         decoder = find_decoder(spec.decoder)
         return decoder.decode(scores.cpu().numpy(), spec.decoder_parameters, threshold=options.threshold, min_size=options.min_size)
+    if spec.output == "anomaly":
+        return whole(scores.cpu().numpy(), spec.decoder_parameters, threshold=options.threshold, min_size=options.min_size)
     if spec.output == "sigmoid":
         several = masks(scores, options.threshold).cpu().numpy()
         return several * np.arange(1, len(several) + 1).reshape(-1, *(1,) * (several.ndim - 1))

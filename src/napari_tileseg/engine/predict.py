@@ -155,8 +155,9 @@ class Network:
             scores = call(member, batch, self.backend)
         else:
             scores = member(batch)
-        if not isinstance(scores, torch.Tensor) or not scores.is_floating_point():
-            raise TypeError(f"it returned {_kind(scores)} instead of a tensor of floating-point scores")
+        labels = self._predictor.spec.output == "labels"
+        if not isinstance(scores, torch.Tensor) or not (scores.is_floating_point() or labels):
+            raise TypeError(f"it returned {_kind(scores)} instead of a tensor of {'labels' if labels else 'floating-point scores'}")
         if tuple(scores.shape) != (len(batch), *self._expected):
             raise ValueError(f"it returned scores of shape {tuple(scores.shape)} instead of {(len(batch), *self._expected)}")
         return scores

@@ -63,7 +63,9 @@ class Predictor(Protocol):
         Returns
         -------
         torch.Tensor of a floating type, shape (N, K, *output)
-            One channel for each of ``spec.score_names``; `output` is the window less ``spec.output_offset`` at each side.
+            One channel for each of ``spec.score_names``; `output` is the window less ``spec.output_offset`` at each side. A model
+            whose ``spec.output`` is ``"labels"`` returns objects instead, shape (N, 1, *output), of any type that holds their
+            numbers: from 1, background 0, in each tile anew.
         """
         ...
 

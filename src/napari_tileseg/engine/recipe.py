@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from napari_tileseg.engine.checks import check_labels
 from napari_tileseg.engine.tiles import TilePlan, plan_tiles
 from napari_tileseg.engine.views import check_passes, check_views, views
 from napari_tileseg.errors import OptionsError
+from napari_tileseg.models.sides import next_side
 
 if TYPE_CHECKING:
     from napari_tileseg.job import SegmentOptions
@@ -25,12 +27,13 @@ class Recipe:
 
     window: tuple[int, ...]
     overlap: float
-    steps: Literal["fixed", "even"]
+    steps: str
     blending: str
     sigma: float
     padding: str
     output_offset: tuple[int, ...] | None
     from_end: tuple[bool, ...] = ()
+    strides: tuple[int, ...] = ()
 
     def plan(self, shape: tuple[int, ...]) -> TilePlan:
         """Lay the tiles over an image of that spatial shape."""
@@ -43,6 +46,7 @@ class Recipe:
             blending=self.blending,
             reflect=self.padding == "reflect",
             from_end=self.from_end,
+            strides=self.strides,
         )
 
 
@@ -63,7 +67,7 @@ def resolve(spec: ModelSpec, options: SegmentOptions) -> Recipe:
     Raises
     ------
     OptionsError
-        If the window does not suit the model, or the turns or the uncertainty that are asked for.
+        If the window does not suit the model, or the turns, the uncertainty or anything else that is asked for.
     """
     window = options.window or spec.window
     if len(window) != spec.spatial_ndim:
@@ -72,10 +76,12 @@ def resolve(spec: ModelSpec, options: SegmentOptions) -> Recipe:
         )
     if spec.fixed_window and tuple(window) != spec.window:
         raise OptionsError(f"Window {_text(window)} was given; {spec.label} takes tiles of {_text(spec.window)} only. Leave it open.")
-    wrong = next((size for size in window if size % spec.multiple_of), None)
-    if wrong is not None:
-        better = -(-wrong // spec.multiple_of) * spec.multiple_of
-        raise OptionsError(f"Window {wrong} is no multiple of {spec.multiple_of}. Use {better}.")
+    for axis, size, step in zip(spec.spatial_axes, window, spec.multiples, strict=True):
+        if size % step != spec.remainder:
+            where = f" along {axis}" if isinstance(spec.multiple_of, tuple) else ""
+            plus = f" plus {spec.remainder}" if spec.remainder else ""
+            raise OptionsError(f"Window {size}{where} is no multiple of {step}{plus}. Use {next_side(size, step, spec.remainder)}.")
+    check_labels(spec, options)
     check_views(options.tta, spec, tuple(window))
     check_passes(options.uncertainty, len(views(options.tta, spec)) * max(1, len(spec.members)))
     if options.adaptive and (options.blending or spec.blending) == "crop":
@@ -87,11 +93,12 @@ def resolve(spec: ModelSpec, options: SegmentOptions) -> Recipe:
         window=tuple(window),
         overlap=overlap,
         steps="even" if options.adaptive else spec.steps,
-        blending=options.blending or spec.blending,
+        blending="seam" if spec.output == "labels" else options.blending or spec.blending,
         sigma=options.sigma if "sigma" in options.model_fields_set else spec.sigma,
         padding=options.padding or spec.padding,
         output_offset=spec.output_offset,
         from_end=tuple(axis in spec.from_end for axis in spec.spatial_axes),
+        strides=spec.multiples,
     )
 
 

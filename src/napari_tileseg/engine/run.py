@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -15,14 +14,15 @@ from napari_tileseg.engine.adaptive import Refinement, line_of
 from napari_tileseg.engine.allocator import kept_memory
 from napari_tileseg.engine.checks import check_limit, check_source
 from napari_tileseg.engine.counted import CountedSlab, empty_scores
-from napari_tileseg.engine.decode import Classes, Decoder, Masks, PerPixel, Regions, Undecoded
-from napari_tileseg.engine.decoders import find_decoder
+from napari_tileseg.engine.decode import Decoder, PerPixel, Undecoded
+from napari_tileseg.engine.decoding import make_decoder
 from napari_tileseg.engine.events import Event, Finished, Planned, Progress, SlabDone, Warned
 from napari_tileseg.engine.faults import Relief, smaller_window
 from napari_tileseg.engine.feed import Feed
+from napari_tileseg.engine.joined import Joined
 from napari_tileseg.engine.journal import Keeper
 from napari_tileseg.engine.memory import by_strips, default_batch, estimate, free_memory
-from napari_tileseg.engine.objects import Objects
+from napari_tileseg.engine.patchwork import Patchwork
 from napari_tileseg.engine.precision import Verdict, decide
 from napari_tileseg.engine.predict import Network, out_of_memory
 from napari_tileseg.engine.recipe import Recipe, resolve
@@ -34,7 +34,7 @@ from napari_tileseg.engine.strips import Strips
 from napari_tileseg.engine.tiles import Tile
 from napari_tileseg.engine.uncertainty import entropy
 from napari_tileseg.engine.weights import importance
-from napari_tileseg.errors import Cancelled, DeviceMemoryError, ModelError, OptionsError
+from napari_tileseg.errors import Cancelled, DeviceMemoryError, OptionsError
 from napari_tileseg.job import SegmentOptions
 
 if TYPE_CHECKING:
@@ -46,13 +46,8 @@ if TYPE_CHECKING:
     from napari_tileseg.engine.memory import Estimate
     from napari_tileseg.engine.protocols import Predictor, Sink, Source
     from napari_tileseg.engine.tiles import Placed, Row, TilePlan
-    from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["make_decoder", "never", "run"]
-
-
-_HELD_BYTES = 4 << 30
-"""Most memory for scores that wait for their objects to end, and the work on them, where no limit is set."""
+__all__ = ["never", "run"]
 
 
 def never() -> bool:
@@ -182,7 +177,7 @@ class _Task:
     plan: TilePlan
     needs: Estimate
     network: Network
-    slab: Slab | Strips | CountedSlab
+    slab: Slab | Strips | CountedSlab | Patchwork
     decoder: Decoder
     first: int
     skip: int
@@ -217,8 +212,15 @@ class _Task:
 
     def notes(self) -> Iterator[Event]:
         """Say which options have no effect here."""
-        if self.relief.window is None and self.options.min_size > 0 and self.predictor.spec.output != "instances":
+        if (
+            self.relief.window is None
+            and self.options.min_size > 0
+            and not (self.predictor.spec.finds_objects or self.predictor.spec.output == "anomaly")
+        ):
             yield Warned("Min. size has no effect: this model finds classes, not objects.")
+        shared = self.options.overlap if self.options.overlap is not None else self.predictor.spec.overlap
+        if self.predictor.spec.output == "labels" and not shared and len(self.plan) > 1:
+            yield Warned("Without overlap objects are cut where tiles meet. Use an overlap about as wide as the objects.")
 
     def choose_precision(self) -> Iterator[Event]:
         """Compute fast if the user allows it and the tiles of this run do not object."""
@@ -370,7 +372,8 @@ def _prepare(
     plan, offset = recipe.plan(source.shape[1:]), (0,) * len(turn.order)
     if box is not None:
         plan, offset = plan.touching(Tile(turn.forth(box.start), turn.forth(box.stop)))
-    fresh: Decoder = Undecoded() if box and spec.output == "instances" else make_decoder(spec, options, first_id, plan, turn)
+    whole = box is None or spec.output != "instances"
+    fresh: Decoder = make_decoder(spec, options, first_id, plan, turn, back) if whole else Undecoded()
     decoder = keeper.resume(fresh)
     if decoder is None:
         raise OptionsError("A run that finds objects cannot continue in the middle of an image without its journal. Start it again.")
@@ -425,37 +428,6 @@ def _prepare(
     return task
 
 
-def make_decoder(spec: ModelSpec, options: SegmentOptions, first_id: int, plan: TilePlan, turn: Turn) -> Decoder:
-    """Return what makes labels of the scores of a whole sample, whose rows come in the order of the plan."""
-    match spec.output:
-        case "softmax":
-            return Classes(spec.classes)
-        case "sigmoid":
-            return Masks(spec.classes, options.threshold)
-        case "regions":
-            return Regions(spec.classes, spec.region_values, options.threshold)
-        case "instances":
-            return Objects(
-                turn.decoder(find_decoder(spec.decoder)),
-                spec.decoder_parameters,
-                classes=spec.classes,
-                threshold=options.threshold,
-                min_size=options.min_size,
-                first_id=first_id,
-                limit=_row_limit(plan, spec, options.memory_limit),
-            )
-        case _:
-            raise ModelError(
-                f'The model "{spec.name}" gives "{spec.output}" scores. This version decodes softmax, sigmoid, regions and instances.'
-            )
-
-
-def _row_limit(plan: TilePlan, spec: ModelSpec, memory_limit: int | None) -> int:
-    """Return how many rows of scores may wait for a component to end; the same on every computer, for the same labels."""
-    row = math.prod(plan.shape[1:]) * (4 * len(spec.score_names) + 5)
-    return max(2 * plan.depth, (memory_limit or _HELD_BYTES) // 2 // row)
-
-
 def _slab(
     plan: TilePlan,
     recipe: Recipe,
@@ -468,8 +440,10 @@ def _slab(
     extra: bool,
     ends: list[int] | None,
     first: int,
-) -> Slab | Strips | CountedSlab:
+) -> Slab | Strips | CountedSlab | Patchwork:
     """Put the open scores beside the model, or on the host where they would take too much of the device."""
+    if isinstance(decoder, Joined):
+        return Patchwork(plan, decoder)
     device = predictor.device
     if relief.host is None:
         relief.host = device != "cpu" and needs.device_bytes > free_memory(device) // 2

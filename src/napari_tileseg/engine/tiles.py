@@ -22,8 +22,13 @@ the first axis form a *row*; rows are visited from the top, tiles of a row in sc
            .  +-----+-----+  .
            . . . . . . . . . .
 
+    "seam": overlapping windows as in the first figure, but each gives only what lies on its side of the middle of the overlaps
+
 A network with valid convolutions returns less than it sees: ``output_offset`` pixels are missing at each side. Windows then
 reach that far beyond the image, and "window" above means what is returned.
+
+Where such a network pools, neighbouring windows agree to the last bit only if they begin a multiple of its strides apart. With steps
+"aligned" they do, and the last one reaches out of the image instead of being cut or moved.
 
 All coordinates are the image's own; they are negative, or beyond its end, where a window is larger than the image.
 """
@@ -34,18 +39,31 @@ import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_tileseg.engine.places import (
+    Step,
+    aligned_steps,
+    crop_steps,
+    reversed_steps,
+    seams,
+    steps_cellpose,
+    steps_even,
+    steps_fixed,
+    steps_inside,
+)
 from napari_tileseg.errors import OptionsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-__all__ = ["Placed", "Row", "Step", "Tile", "TilePlan", "mirror", "plan_tiles", "steps_even", "steps_fixed"]
+__all__ = ["Placed", "Row", "Tile", "TilePlan", "mirror", "plan_tiles"]
+
+_CELLPOSE = ("cellpose3", "cellpose4")
 
 
 @dataclass(frozen=True)
@@ -89,14 +107,6 @@ class Tile:
             tuple(max(value, 0) for value in self.start),
             tuple(min(value, size) for value, size in zip(self.stop, shape, strict=True)),
         )
-
-
-@dataclass(frozen=True)
-class Step:
-    """One position of the window on one axis: where it starts, and which part of the axis its scores are for."""
-
-    start: int
-    keep: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -268,61 +278,17 @@ class TilePlan:
         return next(touching, self.n_rows)
 
 
-def steps_fixed(length: int, window: int, overlap: float) -> list[int]:
-    """Return the starts of windows at a fixed distance, the last one moved inside (MONAI's grid).
-
-    Parameters
-    ----------
-    length : int
-        Length of the axis, at least `window`.
-    window : int
-        Length of the window.
-    overlap : float
-        Share of the window that the next one covers too, in [0, 1); the distance is
-        ``int(window * (1 - overlap))``, at least 1.
-
-    Returns
-    -------
-    list of int
-        Starts in growing order; they cover the axis.
-    """
-    interval = max(1, int(window * (1 - overlap)))
-    last = length - window
-    return [*range(0, last, interval), last]
-
-
-def steps_even(length: int, window: int, overlap: float) -> list[int]:
-    """Return the starts of the fewest windows at most ``window * (1 - overlap)`` apart, evenly spread (nnU-Net's grid).
-
-    Parameters
-    ----------
-    length : int
-        Length of the axis, at least `window`.
-    window : int
-        Length of the window.
-    overlap : float
-        Share of the window that the next one covers at least, in [0, 1).
-
-    Returns
-    -------
-    list of int
-        Starts in growing order, rounded half to even; they cover the axis.
-    """
-    last = length - window
-    count = math.ceil(last / (window * (1 - overlap))) + 1
-    return [round(last / (count - 1) * index) for index in range(count)] if count > 1 else [0]
-
-
 def plan_tiles(
     shape: tuple[int, ...],
     window: tuple[int, ...],
     *,
     overlap: float,
-    steps: Literal["fixed", "even"] = "fixed",
+    steps: str = "fixed",
     output_offset: tuple[int, ...] | None = None,
     blending: str = "gaussian",
     reflect: bool = False,
     from_end: tuple[bool, ...] = (),
+    strides: tuple[int, ...] = (),
 ) -> TilePlan:
     """Lay windows over an image.
 
@@ -335,11 +301,13 @@ def plan_tiles(
         (the odd pixel of padding comes after it).
     overlap : float
         Share of a window that its neighbour covers too, in [0, 1). With "crop", half of it is thrown away at each side.
-    steps : {"fixed", "even"}
-        See `steps_fixed` and `steps_even`.
+    steps : {"fixed", "even", "aligned", "inside", "cellpose3", "cellpose4"}
+        See `steps_fixed`, `steps_even`, `steps_inside` and `steps_cellpose`. With "aligned" and "crop", tiles begin multiples of
+        `strides` apart; otherwise it is "fixed". "inside" cuts overlaps in their middle, whatever the blending; it and "cellpose3"
+        shrink windows to small images.
     output_offset : tuple of int, optional
         Pixels that the network's output lacks at each side.
-    blending : {"gaussian", "constant", "nnunet", "crop"}
+    blending : {"gaussian", "constant", "nnunet", "crop", "seam"}
         How overlaps are joined.
     reflect : bool
         Whether the network sees a mirror image beyond the border instead of zeros; with "crop" and valid convolutions it
@@ -347,6 +315,9 @@ def plan_tiles(
 
     from_end : tuple of bool
         Along which axes tiles are laid as if the image were turned around; none by default.
+    strides : tuple of int
+        Product of the strides of the network along each axis; 1 by default. With "aligned" places are multiples of it, with
+        "inside" places and sizes are.
 
     Returns
     -------
@@ -364,39 +335,36 @@ def plan_tiles(
         raise OptionsError(f"An image of {shape} pixels with overlap {overlap} cannot be tiled. The overlap must be from 0 to below 1.")
     if any(size - 2 * lost < 1 for size, lost in zip(window, offset, strict=True)):
         raise OptionsError(f"Window {window} is too small: the network loses {offset} pixels at each side. Use a larger window.")
-    place = steps_fixed if steps == "fixed" else steps_even
+    if steps == "inside":
+        by = strides or (1,) * len(shape)
+        sizes = tuple(min(size, -(-length // step) * step) for size, length, step in zip(window, shape, by, strict=True))
+        inside = tuple(steps_inside(length, size, overlap, step) for length, size, step in zip(shape, sizes, by, strict=True))
+        return TilePlan(tuple(shape), sizes, tuple(offset), "crop", inside, reflect=True)
+    if steps in _CELLPOSE:
+        early = steps == "cellpose3"
+        padded = tuple(steps_cellpose(*pair, overlap, early=early) for pair in zip(shape, window, strict=True))
+        sizes = tuple(step[0].keep[1] - step[0].keep[0] for step in padded)
+        return TilePlan(tuple(shape), sizes, tuple(offset), blending, padded, reflect)
+    place = steps_even if steps == "even" else steps_fixed
     axes = []
-    for length, size, lost in zip(shape, window, offset, strict=True):
+    for length, size, lost, stride in zip(shape, window, offset, strides or (1,) * len(shape), strict=True):
         output = size - 2 * lost
         if blending == "crop":
             halo = min(int(output * overlap) // 2, (output - 1) // 2)
-            axes.append(_crop_steps(length, output - 2 * halo, lost + halo, place))
+            if steps == "aligned":
+                axes.append(aligned_steps(length, output, lost, halo, stride))
+                continue
+            axes.append(crop_steps(length, output - 2 * halo, lost + halo, place))
         else:
             before = max(output - length, 0) // 2
-            starts = (start - before for start in place(max(length, output), output, overlap))
-            axes.append(tuple(Step(start - lost, (start, start + output)) for start in starts))
+            starts = [start - before for start in place(max(length, output), output, overlap)]
+            kept = seams(starts, output) if blending == "seam" else [(start, start + output) for start in starts]
+            axes.append(tuple(Step(start - lost, keep) for start, keep in zip(starts, kept, strict=True)))
     turned = from_end or (False,) * len(shape)
     steps_of = tuple(
-        _from_end(axis, length, size) if turn else axis for axis, length, size, turn in zip(axes, shape, window, turned, strict=True)
+        reversed_steps(axis, length, size) if turn else axis for axis, length, size, turn in zip(axes, shape, window, turned, strict=True)
     )
     return TilePlan(tuple(shape), tuple(window), tuple(offset), blending, steps_of, reflect)
-
-
-def _from_end(steps: tuple[Step, ...], length: int, window: int) -> tuple[Step, ...]:
-    """Return the mirror image of positions on an axis."""
-    return tuple(Step(length - step.start - window, (length - step.keep[1], length - step.keep[0])) for step in reversed(steps))
-
-
-def _crop_steps(length: int, core: int, border: int, place: Callable[[int, int, float], list[int]]) -> tuple[Step, ...]:
-    """Lay cores side by side; one that would overlap its forerunner, or reach out of the image, is cut."""
-    before = max(core - length, 0) // 2
-    steps: list[Step] = []
-    done = 0
-    for start in place(max(length, core), core, 0.0):
-        stop = min(start - before + core, length)
-        steps.append(Step(start - before - border, (done, stop)))
-        done = stop
-    return tuple(steps)
 
 
 def mirror(start: int, stop: int, length: int) -> NDArray[np.intp]:

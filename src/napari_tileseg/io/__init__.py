@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from napari_tileseg.io.registry import (
     Format,
+    check_fits,
     check_writable,
     count_series,
     formats,
@@ -16,6 +17,7 @@ from napari_tileseg.io.registry import (
 
 __all__ = [
     "Format",
+    "check_fits",
     "check_writable",
     "count_series",
     "formats",

@@ -194,7 +194,10 @@ class _Reader:
         pixels = _pixels(frame)
         if not self._scaled:
             return pixels.astype(self._dtype, copy=False)
-        return (pixels * np.float64(frame.slope) + frame.intercept).astype(self._dtype)
+        wide: NDArray[Any] = pixels.astype(np.int64 if self._dtype.kind == "i" else np.float64)
+        wide *= wide.dtype.type(frame.slope)
+        wide += wide.dtype.type(frame.intercept)
+        return wide.astype(self._dtype)
 
 
 def _pixels(frame: Frame) -> NDArray[Any]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari_tileseg.io.dicom_series import Grid
     from napari_tileseg.io.segments import Segment
 
-__all__ = ["read_segmentation", "write_segmentation"]
+__all__ = ["check_segmentation", "read_segmentation", "write_segmentation"]
 
 _MASKS = 64
 """More segments than these are written as one map of labels: each mask is a bit for every pixel of the series."""
@@ -129,9 +129,7 @@ def write_segmentation(
         time, or the grid has no place in the body.
     """
     highdicom = _library(path.suffix, OutputError)
-    grid = _source(labels)
-    if "T" in labels.axes or labels.spatial_axes.count("Z") != 1:
-        raise OutputError("A DICOM segmentation holds one volume; these labels have other axes. Save them as .nrrd or .ome.tif.")
+    grid = check_segmentation(labels)
     canonical = ordered(labels, "CZYX")
     found = survey(canonical)
     if found.lowest < 0:
@@ -170,6 +168,23 @@ def write_segmentation(
             raise OutputError(f"The labels cannot be a segmentation of their DICOM series: {reason}. Save them as .nrrd.") from error
         _forget(written)
         written.save_as(path)
+
+
+def check_segmentation(image: Volume) -> Grid:
+    """Return the grid of the series behind an image, or raise if its labels could be no DICOM segmentation.
+
+    Raises
+    ------
+    OutputError
+    """
+    _library(".dcm", OutputError)
+    grid = _source(image)
+    if "T" in image.axes or "Z" not in image.axes:
+        raise OutputError("A DICOM segmentation holds one volume; these labels have other axes. Save them as .nrrd or .ome.tif.")
+    linear = grid.matrix[:3, :3] / np.linalg.norm(grid.matrix[:3, :3], axis=0)
+    if not np.allclose(linear.T @ linear, np.eye(3), atol=1e-4):
+        raise OutputError("DICOM holds no sheared segmentation, such as that of a tilted scanner. Save the labels as .nrrd.")
+    return grid
 
 
 def _forget(written: Any) -> None:

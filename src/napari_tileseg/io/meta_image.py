@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["read_meta_image", "write_meta_image"]
+__all__ = ["check_meta_image", "read_meta_image", "write_meta_image"]
 
 _WHOLE_BYTES = 2**27
 """Volumes up to this size (128 MB) are read into memory at once."""
@@ -196,10 +196,9 @@ def write_meta_image(
     OutputError
         If SimpleITK is not installed, or the labels are no whole numbers.
     """
-    try:
-        import SimpleITK as itk
-    except ImportError as error:
-        raise OutputError('Writing MetaImage needs SimpleITK. Install it: pip install "napari-tileseg[medical]".') from error
+    check_meta_image(labels)
+    import SimpleITK as itk
+
     stored = as_stored(ordered(labels, "CTZYX"))
     canonical = ordered(stored, "TZYXC")
     dtype = smallest_dtype(survey(canonical), _DTYPES, "MetaImage")
@@ -217,6 +216,24 @@ def write_meta_image(
         raise OSError(f"ITK says: {str(error).strip().splitlines()[-1]}") from error
 
 
+def check_meta_image(image: Volume) -> None:
+    """Raise if the labels of an image could not be saved as MetaImage.
+
+    Raises
+    ------
+    OutputError
+        If SimpleITK is not installed, or the grid is sheared.
+    """
+    try:
+        import SimpleITK  # noqa: F401
+    except ImportError as error:
+        raise OutputError('Writing MetaImage needs SimpleITK. Install it: pip install "napari-tileseg[medical]".') from error
+    linear = xyz_affine(image)[:3, :3]
+    direction = linear / np.linalg.norm(linear, axis=0)
+    if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-4):
+        raise OutputError("MetaImage holds no sheared grid, such as that of a tilted scanner. Save the labels as .nrrd.")
+
+
 def _place(image: Any, labels: Volume) -> None:
     matrix, unit = xyz_affine(labels), xyz_unit(labels)
     matrix[:3] *= length_factor(unit, "millimeter") if is_length(unit) else 1.0
@@ -226,8 +243,6 @@ def _place(image: Any, labels: Volume) -> None:
     steps = np.linalg.norm(linear, axis=0)
     direction = np.eye(count)
     direction[:space, :space] = linear / steps
-    if not np.allclose(direction.T @ direction, np.eye(count), atol=1e-4):
-        raise OutputError("MetaImage holds no sheared grid, such as that of a tilted scanner. Save the labels as .nrrd.")
     time = [] if count < 4 else [labels.spacing["T"]]
     image.SetSpacing([*steps.tolist(), *time])
     image.SetOrigin([*matrix[:space, 3].tolist(), *([float(labels.affine[labels.axes.index("T"), -1])] if time else [])])

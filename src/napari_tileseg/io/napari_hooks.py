@@ -183,11 +183,10 @@ def _metadata(volume: Volume) -> dict[str, Any]:
 def _look(volume: Volume) -> dict[str, Any]:
     """Return names and colours of the classes where the file tells them."""
     classes, colors = list(volume.metadata.get("classes") or ()), list(volume.metadata.get("colors") or ())
-    look: dict[str, Any] = {}
+    look: dict[str, Any] = {"features": {"index": list(range(len(classes))), "class": classes}} if classes else {}
     if colors and len(colors) + 1 >= len(classes):
         look["colormap"] = {None: "#808080", 0: "transparent", **{index + 1: color for index, color in enumerate(colors)}}
-        look["features"] = {"index": list(range(len(classes))), "class": classes} if classes else {}
-    return {key: value for key, value in look.items() if value}
+    return look
 
 
 def sample_fluorescence() -> list[LayerData]:

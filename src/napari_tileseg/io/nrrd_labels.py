@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.volume import Volume
 
-__all__ = ["write_nrrd", "write_seg_nrrd"]
+__all__ = ["check_seg_nrrd", "write_nrrd", "write_seg_nrrd"]
 
 _TYPES = {
     "uint8": "uchar",
@@ -61,14 +61,24 @@ def write_seg_nrrd(
     OutputError
         If the labels are no whole numbers, negative, or change with time.
     """
-    if "T" in labels.axes:
-        raise OutputError("A .seg.nrrd holds one moment; these labels have several. Save them as .nrrd or .ome.tif.")
+    check_seg_nrrd(labels)
     canonical = as_stored(ordered(labels, "CZYX"))
     if survey(canonical).lowest < 0:
         raise OutputError("A .seg.nrrd holds labels from 0 up; some of these are negative. Save them as .nrrd.")
     fields = segment_fields(segments_of(canonical, classes, colors))
     # Slicer wants the layers first in the file, and Z, though it be of length 1.
     _write(ordered(canonical, "ZYXC"), path, [*fields, *_note(canonical, classes, colors, provenance)], deep=True)
+
+
+def check_seg_nrrd(image: Volume) -> None:
+    """Raise if the labels of an image could be no segmentation of 3D Slicer.
+
+    Raises
+    ------
+    OutputError
+    """
+    if "T" in image.axes:
+        raise OutputError("A .seg.nrrd holds one moment; these labels have several. Save them as .nrrd or .ome.tif.")
 
 
 def _note(labels: Volume, classes: tuple[str, ...], colors: tuple[str, ...], provenance: Mapping[str, Any] | None) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The formats, as data: suffixes, and where the functions stand that read and write them."""
+"""The formats by the suffixes of files: what is read and written by which function, imported on first use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import importlib
 import inspect
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tileseg.errors import InputError, OutputError
+from napari_tileseg.io.builtin import BUILTIN, Format
 from napari_tileseg.io.dicom_header import is_dicom
 from napari_tileseg.io.dicom_series import holds_dicom
 from napari_tileseg.io.files import readable, stamp, zarr_root
 from napari_tileseg.io.output import check_place, put_in_place
 from napari_tileseg.io.own_labels import check_label_place, is_label_place, write_own_labels
 from napari_tileseg.io.sidecar import check_sidecar, write_sidecar
+from napari_tileseg.models.settings import publishable
 from napari_tileseg.volume import Volume
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ __all__ = [
     "ENTRY_POINTS",
     "Format",
     "check_axes",
+    "check_fits",
     "check_writable",
     "count_series",
     "find_format",
@@ -48,107 +51,6 @@ __all__ = [
 
 ENTRY_POINTS = "napari_tileseg.formats"
 """Entry-point group of other packages; each entry names a `Format` or an iterable of them."""
-
-
-@dataclass(frozen=True)
-class Format:
-    """One file format.
-
-    Parameters
-    ----------
-    title : str
-        Name for people.
-    suffixes : tuple of str
-        Ends of file names, lower case, with the dot; the longest that fits a name decides.
-    reader : str
-        ``"module:function"``; called as ``function(path, series=0, level=0)``, returns a `Volume`. Empty if it cannot be read.
-    writer : str
-        ``"module:function"``; called as ``function(labels, path, classes=(), colors=(), provenance=None)`` with a path that
-        does not exist yet. Empty if it cannot be written.
-    counter : str
-        ``"module:function"``; called as ``function(path)``, returns how many images the file holds. Empty if that is always one.
-    labels_only : bool
-        Whether such a file holds labels and never an image; batches leave it out.
-    accepts : tuple of str
-        Axes of the labels that it can hold, in any order; empty if any.
-    sidecar : bool
-        Whether it has no room for names, colours and provenance, which go into a ``.json`` beside it.
-    """
-
-    title: str
-    suffixes: tuple[str, ...]
-    reader: str = ""
-    writer: str = ""
-    counter: str = ""
-    labels_only: bool = False
-    accepts: tuple[str, ...] = ()
-    sidecar: bool = False
-
-
-BUILTIN = (
-    Format(
-        "OME-TIFF",
-        (".ome.tif", ".ome.tiff", ".ome.btf", ".ome.tf8", ".ome.tf2"),
-        "napari_tileseg.io.tiff:read_tiff",
-        "napari_tileseg.io.tiff_labels:write_tiff",
-        "napari_tileseg.io.tiff:count_tiff",
-    ),
-    Format(
-        "TIFF",
-        (".tif", ".tiff", ".btf"),
-        "napari_tileseg.io.tiff:read_tiff",
-        "napari_tileseg.io.tiff_labels:write_tiff",
-        "napari_tileseg.io.tiff:count_tiff",
-    ),
-    Format("ImageJ TIFF", (".imagej.tif", ".imagej.tiff"), "napari_tileseg.io.tiff:read_tiff", "napari_tileseg.io.imagej:write_imagej"),
-    Format("NIfTI", (".nii", ".nii.gz"), "napari_tileseg.io.medical:read_nifti", "napari_tileseg.io.medical:write_nifti"),
-    Format(
-        "OME-Zarr",
-        (".ome.zarr", ".zarr"),
-        "napari_tileseg.io.ome_zarr:read_zarr",
-        "napari_tileseg.io.ome_zarr_labels:write_zarr",
-        "napari_tileseg.io.ome_zarr:count_zarr",
-    ),
-    Format("OME-Zarr 0.4", (".0.4.ome.zarr",), writer="napari_tileseg.io.ome_zarr_labels:write_zarr_04"),
-    Format(
-        "zipped OME-Zarr",
-        (".ome.zarr.zip", ".zarr.zip", ".ozx"),
-        "napari_tileseg.io.ome_zarr:read_zarr",
-        counter="napari_tileseg.io.ome_zarr:count_zarr",
-    ),
-    Format("whole slide", (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".svslide"), "napari_tileseg.io.slides:read_slide"),
-    Format("PNG", (".png",), "napari_tileseg.io.raster:read_raster", "napari_tileseg.io.raster:write_png", accepts=("YX",)),
-    Format("JPEG", (".jpg", ".jpeg"), "napari_tileseg.io.raster:read_raster"),
-    Format("BMP", (".bmp",), "napari_tileseg.io.raster:read_raster"),
-    Format("NRRD", (".nrrd",), "napari_tileseg.io.nrrd:read_nrrd", "napari_tileseg.io.nrrd_labels:write_nrrd"),
-    Format("NRRD with its voxels apart", (".nhdr",), "napari_tileseg.io.nrrd:read_nrrd"),
-    Format("3D Slicer segmentation", (".seg.nrrd",), "napari_tileseg.io.nrrd:read_nrrd", "napari_tileseg.io.nrrd_labels:write_seg_nrrd"),
-    Format("MetaImage", (".mha",), "napari_tileseg.io.meta_image:read_meta_image", "napari_tileseg.io.meta_image:write_meta_image"),
-    Format("MetaImage with its voxels apart", (".mhd",), "napari_tileseg.io.meta_image:read_meta_image"),
-    Format(
-        "DICOM",
-        (".dcm", ".dicom", ".ima"),
-        "napari_tileseg.io.dicom:read_dicom",
-        "napari_tileseg.io.dicom_seg:write_segmentation",
-        "napari_tileseg.io.dicom:count_dicom",
-    ),
-    Format("NumPy", (".npy",), "napari_tileseg.io.npy:read_npy"),
-    Format("GeoJSON", (".geojson",), "napari_tileseg.io.geojson:read_geojson", "napari_tileseg.io.geojson:write_geojson", labels_only=True),
-    Format(
-        "COCO",
-        (".coco.json",),
-        "napari_tileseg.io.coco:read_coco",
-        "napari_tileseg.io.coco:write_coco",
-        "napari_tileseg.io.coco:count_coco",
-        labels_only=True,
-    ),
-    # Measuring stands beside this room, not below it: what joins the two stands above both.
-    Format("table of objects", (".csv",), writer="napari_tileseg.objects:write_objects", sidecar=True),
-    Format("STL mesh", (".stl",), writer="napari_tileseg.io.mesh:write_stl", accepts=("ZYX", "CZYX"), sidecar=True),
-    Format("OBJ mesh", (".obj",), writer="napari_tileseg.io.mesh:write_obj", accepts=("ZYX", "CZYX"), sidecar=True),
-    Format("PLY mesh", (".ply",), writer="napari_tileseg.io.mesh:write_ply", accepts=("ZYX", "CZYX"), sidecar=True),
-)
-"""The formats that come with the package. Their modules are imported when the first such file is opened."""
 
 
 @functools.cache
@@ -215,7 +117,8 @@ def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0, p
     Parameters
     ----------
     path : path-like
-        OME-TIFF, ImageJ or plain TIFF, OME-Zarr, NIfTI, PNG, JPEG, BMP, or a format of an installed extension.
+        OME-TIFF, ImageJ or plain TIFF, OME-Zarr, NIfTI, NRRD, MetaImage, DICOM (a folder, or one file of a series), NumPy, PNG, JPEG,
+        BMP, a whole slide, or a format of an installed extension.
     series : int
         Which image, in files that hold several.
     level : int
@@ -292,8 +195,8 @@ def write_labels(
     labels : Volume
         Whole numbers; the smallest type that holds them all is written.
     path : path-like
-        ``.ome.tif``, ``.imagej.tif``, ``.ome.zarr``, ``.nii.gz``, ``.png``, ``.geojson``, ``.csv`` and others, or a format of an
-        installed extension;
+        ``.ome.tif``, ``.imagej.tif``, ``.ome.zarr``, ``.nii.gz``, ``.seg.nrrd``, ``.dcm``, ``.png``, ``.geojson``, ``.csv`` and others,
+        or a format of an installed extension;
         ``image.ome.zarr/labels/name`` puts them into the image's own store.
     classes, colors : iterable of str
         Names of the classes, and ``#rrggbb`` for each but the background.
@@ -316,11 +219,13 @@ def write_labels(
     """
     path = Path(path)
     if is_label_place(path):
-        write_own_labels(labels, path, classes=tuple(classes), colors=tuple(colors), provenance=provenance, overwrite=overwrite)
+        write_own_labels(
+            labels, path, classes=tuple(classes), colors=tuple(colors), provenance=publishable(provenance), overwrite=overwrite
+        )
         return path
     chosen, writer = _writer(path)
     check_axes(path, labels.axes)
-    facts: dict[str, Any] = {"classes": tuple(classes), "colors": tuple(colors), "provenance": provenance}
+    facts: dict[str, Any] = {"classes": tuple(classes), "colors": tuple(colors), "provenance": publishable(provenance)}
     if chosen.sidecar:
         check_sidecar(path, overwrite=overwrite)
     more = {"image": image} if image is not None and "image" in inspect.signature(writer).parameters else {}
@@ -370,7 +275,7 @@ def write_scores(
     grid[1:, 1:] = affine
     image = Volume(scores, f"C{axes}", grid, ("pixel", *units), volume.name, tuple(names))
     with put_in_place(path, overwrite=overwrite) as temporary:
-        _load("napari_tileseg.io.tiff_labels:write_scores_tiff")(image, temporary, provenance=provenance)
+        _load("napari_tileseg.io.tiff_labels:write_scores_tiff")(image, temporary, provenance=publishable(provenance))
     return path
 
 
@@ -406,7 +311,9 @@ def write_uncertainty(
         if name.endswith((".nii", ".nii.gz")):
             _load("napari_tileseg.io.medical:write_nifti_map")(image, temporary)
         else:
-            _load("napari_tileseg.io.tiff_labels:write_scores_tiff")(image, temporary, provenance=provenance, what="Uncertainty")
+            _load("napari_tileseg.io.tiff_labels:write_scores_tiff")(
+                image, temporary, provenance=publishable(provenance), what="Uncertainty"
+            )
     return path
 
 
@@ -443,16 +350,29 @@ def check_writable(path: str | PathLike[str], *, overwrite: bool = True) -> Path
     return path
 
 
-def check_axes(path: str | PathLike[str], axes: str) -> None:
-    """Say before a run whether labels of some axes could be saved at `path`.
+def check_fits(path: str | PathLike[str], image: Volume) -> None:
+    """Say before a run whether the labels of an image could be saved in the format of `path`.
 
     Raises
     ------
     OutputError
-        One sentence.
+        The sentence that `write_labels` would raise after it.
     """
     chosen = find_format(path, purpose="write")
-    if chosen is None or not chosen.accepts or sorted(axes) in map(sorted, chosen.accepts):
+    if chosen is not None and chosen.checker and not is_label_place(Path(path)):
+        _load(chosen.checker)(image)
+
+
+def check_axes(path: str | PathLike[str], axes: str) -> None:
+    """Say before a run whether labels of some axes could be saved in the format of `path`.
+
+    Raises
+    ------
+    OutputError
+        The sentence that `write_labels` would raise after it.
+    """
+    chosen = find_format(path, purpose="write")
+    if chosen is None or not chosen.accepts or is_label_place(Path(path)) or sorted(axes) in map(sorted, chosen.accepts):
         return
     accepted = " or ".join(chosen.accepts)
     raise OutputError(f"{chosen.title} holds labels with the axes {accepted}, and these have {axes}. Save them as .ome.tif.")

@@ -9,6 +9,7 @@ import math
 from typing import TYPE_CHECKING
 
 from napari_tileseg.errors import ModelError
+from napari_tileseg.models.sides import next_side
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,7 +35,9 @@ _EQUAL = {
     "classes": "classes",
     "heads": "score channels",
     "decoder": "decoder",
+    "previous": "first stages",
     "output_offset": "pixels lost at the border",
+    "remainder": "sides of tiles",
 }
 """What members must agree on, because the image is prepared once and one mean is decoded, and how to call it."""
 
@@ -81,7 +84,11 @@ def combine(specs: Sequence[ModelSpec]) -> ModelSpec:
                     f"{first.label} and {other.label} cannot answer together: they differ in their {words} "
                     f"({_text(one)} and {_text(two)}). Choose models that were made for the same images and classes."
                 )
-    multiple = math.lcm(*(spec.multiple_of for spec in specs))
+    if first.previous is not None:
+        raise ModelError(f"{first.label} is the second stage of a cascade, which runs with its first stage alone. Use its folds together.")
+    if first.output == "labels":
+        raise ModelError(f"{first.label} gives labels, of which there is no mean. Use its members one by one.")
+    multiples = [math.lcm(*steps) for steps in zip(*(spec.multiples for spec in specs), strict=True)]
     sums = "".join(spec.weights_sha256 for spec in specs)
     return first.model_copy(
         update={
@@ -91,8 +98,8 @@ def combine(specs: Sequence[ModelSpec]) -> ModelSpec:
             "architecture": "",
             "arguments": {},
             "mirror_axes": _shared([spec.mirror_axes for spec in specs]),
-            "multiple_of": multiple,
-            "window": tuple(-(-size // multiple) * multiple for size in first.window),
+            "multiple_of": multiples[0] if len(set(multiples)) == 1 else tuple(multiples),
+            "window": tuple(next_side(size, step, first.remainder) for size, step in zip(first.window, multiples, strict=True)),
             "licence": " AND ".join(dict.fromkeys(spec.licence for spec in specs if spec.licence)),
             "attribution": "\n".join(dict.fromkeys(spec.attribution for spec in specs if spec.attribution)),
             "citation": "\n".join(dict.fromkeys(spec.citation for spec in specs if spec.citation)),
@@ -119,6 +126,9 @@ class Ensemble:
 
     module = None
     """There is no single network."""
+
+    previous: Predictor | Ensemble | None = None
+    """The first model of a cascade, where these are the second."""
 
     def __init__(self, members: Sequence[Predictor]) -> None:
         self.members = tuple(members)

@@ -15,7 +15,7 @@ from napari_tileseg.errors import ModelError, OutputError, TrustError
 from napari_tileseg.folders import model_folder
 from napari_tileseg.models.archive import printable
 from napari_tileseg.models.checksum import checksum
-from napari_tileseg.models.loaders.describe import safe_name
+from napari_tileseg.models.loaders.describe import complete, left_unknown, safe_name
 from napari_tileseg.models.loaders.registry import OWN, Place
 from napari_tileseg.models.package import SPEC_FILE, parse_spec
 from napari_tileseg.models.registry import BUNDLED, find_spec, locate, spec_of
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from napari_tileseg.models.loaders.registry import Loader
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["Checked", "Standing", "export_model", "import_model", "remove_model", "standing", "verify_model"]
+__all__ = ["Checked", "Standing", "export_model", "import_model", "remove_model", "running_files", "standing", "verify_model"]
 
 _SOURCE = "source"
 """Folder inside a package that holds an imported model's files."""
@@ -111,7 +112,7 @@ def import_model(ref: str, answers: Mapping[str, Any] | None = None, *, name: st
         _try_unknown(target, spec)
     except TrustError:
         pass  # it may be trusted later; the copy has the same bytes
-    except ModelError:
+    except (ModelError, KeyboardInterrupt):
         shutil.rmtree(target, ignore_errors=True)
         raise
     return target
@@ -190,23 +191,44 @@ def verify_model(ref: str) -> Checked:
 
 def standing(spec: ModelSpec, ref: str = "") -> Standing:
     """Return kind, trust, size and place of a model."""
-    from napari_tileseg.models.loaders.registry import find_loader
-    from napari_tileseg.models.packaged import source
     from napari_tileseg.models.trust import is_trusted
 
     place = locate(ref or spec.name)
-    loader, path = place.loader, place.path
-    if loader is OWN and spec.loader:
-        try:
-            loader, path = find_loader(spec.loader), source(path, spec)
-        except ModelError:
-            return Standing(spec.loader, "not needed", 0, _where(place))
-    files = loader.members(path)
-    trust = "not needed"
-    if loader.runs_code:
-        running = list(loader.call("code", path)) if loader.code else files
-        trust = "not needed" if loader.code and not running else "trusted" if all(is_trusted(file) for file in running) else "needed"
-    return Standing(loader.title, trust, sum(file.stat().st_size for file in files), _where(place))
+    try:
+        loader, path = _files_of(place, spec)
+    except ModelError:
+        return Standing(spec.loader, "not needed", 0, _where(place))
+    running = _running(loader, path)
+    trust = "not needed" if not running else "trusted" if all(is_trusted(file) for file in running) else "needed"
+    return Standing(loader.title, trust, sum(file.stat().st_size for file in loader.members(path)), _where(place))
+
+
+def running_files(ref: str) -> list[Path]:
+    """Return the files of a model that run only where the user trusts them; none for most models.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or its files are missing.
+    """
+    place = locate(ref)
+    return _running(*_files_of(place, spec_of(place)))
+
+
+def _files_of(place: Place, spec: ModelSpec) -> tuple[Loader, Path]:
+    """Return who loads a model and from where; of an imported one, from inside its package."""
+    from napari_tileseg.models.loaders.registry import find_loader
+    from napari_tileseg.models.packaged import source
+
+    if place.loader is OWN and spec.loader:
+        return find_loader(spec.loader), source(place.path, spec)
+    return place.loader, place.path
+
+
+def _running(loader: Loader, path: Path) -> list[Path]:
+    if not loader.runs_code:
+        return []
+    return list(loader.call("code", path)) if loader.code else list(loader.members(path))
 
 
 def _where(place: Place) -> str:
@@ -231,8 +253,8 @@ def _answered(spec: ModelSpec, answers: dict[str, Any]) -> ModelSpec:
         values["spacing"] = values["output_offset"] = values["mirror_axes"] = None
     if "classes" in known and "colors" not in known:
         values["colors"] = []
-    values |= known
-    values["unknown"] = [name for name in spec.unknown if name not in known]
+    values |= {**known, **complete(spec, known)}
+    values["unknown"] = left_unknown(spec, known)
     return parse_spec(values, "What was said of the model")
 
 
@@ -333,13 +355,13 @@ def _one_tile(predictor: Any, spec: ModelSpec, torch: Any) -> Any:
     size = "x".join(str(side) for side in spec.window)
     try:
         with torch.inference_mode():
-            scores = predictor(torch.zeros(1, len(spec.channels), *spec.window))
+            scores = predictor(torch.zeros(1, spec.inputs, *spec.window))
     except ModelError:
         raise
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = printable(lines[-1]) if lines else type(error).__name__
-        raise ModelError(f"{spec.label} fails on one tile of {size} with {len(spec.channels)} channels: {reason}.") from None
+        raise ModelError(f"{spec.label} fails on one tile of {size} with {spec.inputs} channels: {reason}.") from None
     lost = spec.output_offset or (0,) * spec.spatial_ndim
     expected = (1, len(spec.score_names), *(side - 2 * less for side, less in zip(spec.window, lost, strict=True)))
     if tuple(scores.shape) != expected:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, cast
 
 from napari_tileseg.errors import DeviceMemoryError, OptionsError
 from napari_tileseg.models.ensemble import Ensemble, combine, split
+from napari_tileseg.models.facts import remember
 from napari_tileseg.models.registry import find_spec, locate, spec_of
 
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ class Predictor:
         self.module = module.to(device).eval()
         for parameter in self.module.parameters():
             parameter.requires_grad_(False)
+        self._warm = False
+        self.previous: Predictor | Ensemble | None = None
+        """The first model of a cascade, where this is the second."""
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         """Return raw scores.
@@ -49,7 +54,18 @@ class Predictor:
         Tensor, shape (N, K, *out)
             On the predictor's device.
         """
+        if not self._warm:
+            return self._first(batch)
         scores: torch.Tensor = self.module(batch.to(self.device))
+        return scores
+
+    def _first(self, batch: torch.Tensor) -> torch.Tensor:
+        """Compute the first tiles, and remember how long that took and what they needed."""
+        began = time.perf_counter()
+        scores: torch.Tensor = self.module(batch.to(self.device))
+        taken = _taken(self.device)
+        remember(self.spec.weights_sha256, self.device, memory=taken, tile_seconds=time.perf_counter() - began)
+        self._warm = True
         return scores
 
     @property
@@ -57,6 +73,19 @@ class Predictor:
         """Bytes of the weights on the device."""
         tensors = [*self.module.parameters(), *self.module.buffers()]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _taken(device: str) -> int | None:
+    """Return the most bytes that were taken on a device, when all that it was told is done; None for the CPU."""
+    import torch
+
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+        return int(torch.cuda.max_memory_allocated(device))
+    if device.startswith("mps"):
+        torch.mps.synchronize()
+        return int(torch.mps.driver_allocated_memory())
+    return None
 
 
 def load_model(ref: str, *, device: str = "auto") -> Predictor | Ensemble:
@@ -90,7 +119,11 @@ def load_model(ref: str, *, device: str = "auto") -> Predictor | Ensemble:
 
 def _one(ref: str, device: str) -> Predictor:
     found = locate(ref)
-    return cast("Predictor", found.loader.call("load", found.path, spec_of(found), device, **found.options))
+    spec = spec_of(found)
+    began = time.perf_counter()
+    predictor = cast("Predictor", found.loader.call("load", found.path, spec, device, **found.options))
+    remember(spec.weights_sha256, device, load_seconds=time.perf_counter() - began)
+    return predictor
 
 
 def from_module(module: Any, spec: ModelSpec, *, device: str = "auto") -> Predictor:

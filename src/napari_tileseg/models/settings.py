@@ -20,7 +20,7 @@ from napari_tileseg.folders import settings_file
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Settings", "read_settings", "write_settings"]
+__all__ = ["Settings", "publishable", "read_settings", "write_settings"]
 
 _LARGEST = 2**20
 
@@ -43,6 +43,7 @@ class Settings(BaseModel):
     )
     offline: bool = Field(False, title="Offline", description="Never use the network.")
     retries: int = Field(5, ge=0, le=100, title="Retries", description="How often to try again when a server fails.")
+    identify: bool = Field(False, title="Say who and when", description="Put user, computer and time into the files of results.")
     timeout: float = Field(30, gt=0, le=3600, title="Timeout", description="Seconds to wait for a server that says nothing.")
 
     @field_validator("cache", mode="before")
@@ -109,6 +110,17 @@ def read_settings() -> Settings:
     except OSError:
         return Settings()
     return _read(file, state.st_size, state.st_mtime_ns)
+
+
+def publishable(provenance: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what of a provenance may go into a file: without user, computer and time, unless the user has switched them on.
+
+    Equal runs then give equal files, and a file tells nobody who made it.
+    """
+    kept = dict(provenance or {})
+    if not read_settings().identify:
+        kept.pop("run", None)
+    return kept
 
 
 def write_settings(settings: Settings) -> Path:

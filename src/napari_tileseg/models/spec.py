@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from napari_tileseg.models.resampling import Resampling
+from napari_tileseg.models.resampling import Interpolation, Resampling
 
-__all__ = ["SCHEMA_VERSION", "ModelSpec", "Normalization", "NormalizationStep", "OutputKind"]
+__all__ = ["SCHEMA_VERSION", "ModelSpec", "Normalization", "NormalizationStep", "OutputKind", "PreviousStage"]
 
 SCHEMA_VERSION = 1
 """Version of `model.json`; a reader refuses newer ones with a sentence."""
 
-OutputKind = Literal["softmax", "sigmoid", "regions", "instances", "anomaly"]
+OutputKind = Literal["softmax", "sigmoid", "regions", "instances", "labels", "anomaly"]
+"""``labels``: the model itself gives the objects of each tile, numbered from 1; those of neighbouring tiles are joined.
+
+``anomaly``: one score, 0 or more, that grows with how strange a pixel is; ``decoder_parameters`` hold the `threshold` from which on it
+is too strange, and may hold `median` (pixels, odd) and `min_size` (pixels). `classes` name what is normal and what is not."""
 
 
 class NormalizationStep(BaseModel):
@@ -111,6 +115,28 @@ class Normalization(BaseModel):
         return self.kind in ("percentile", "zscore", "minmax") or self.invert != "never"
 
 
+class PreviousStage(BaseModel):
+    """The first of two models of which the second one sees the labels that the first one finds (a cascade).
+
+    It is run on the whole image first; of its labels, brought to the second model's grid, each class becomes one more input channel,
+    1 where the class is.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: ModelSpec = Field(description="Its card.")
+    labels: tuple[int, ...] = Field(min_length=1, description="Which of its labels become channels, after those of the image.")
+    resampling: Interpolation = Interpolation(antialias=False)
+
+    @model_validator(mode="after")
+    def _plain(self) -> PreviousStage:
+        if self.model.output not in ("softmax", "regions"):
+            raise ValueError(f"the first model of a cascade must give one class for each pixel, not {self.model.output!r}")
+        if 3 in (self.resampling.order, self.resampling.slice_order):
+            raise ValueError("labels cannot be interpolated with splines")
+        return self
+
+
 class ModelSpec(BaseModel):
     """A model's card: what it takes, how it is tiled, what it returns, and where it comes from.
 
@@ -130,26 +156,39 @@ class ModelSpec(BaseModel):
 
     axes: Literal["CYX", "CZYX", "CZX", "CZY"] = Field(description="Axes of one input of the network; planes may lie across Y or X.")
     channels: list[str] = Field(description="Names of the input channels, or their number.")
-    grey: Literal["refuse", "repeat"] = Field("refuse", description="repeat: a one-channel image is repeated to all channels.")
+    grey: Literal["refuse", "repeat", "fewer"] = Field(
+        "refuse",
+        description="repeat: a one-channel image is repeated to all channels. fewer: an image may lack the last channels, which are 0.",
+    )
     normalization: Normalization = Normalization()
     spacing: tuple[float, ...] | None = Field(None, description="Pixel size the network was trained at, in `spacing_unit`.")
     spacing_unit: Literal["millimeter", "micrometer"] = "micrometer"
+    zoom: tuple[float, ...] | None = Field(
+        None, description="How much larger the network sees the image, whatever its pixel size; counts more than `spacing`."
+    )
     resampling: Resampling = Resampling()
     orientation: str = Field(
         "",
         pattern="^([LR][AP][IS]|[LR][IS][AP]|[AP][LR][IS]|[AP][IS][LR]|[IS][LR][AP]|[IS][AP][LR])?$",
         description="Where the axes of a volume lead in the body, as the network knows them: SAR for Z to superior, Y to anterior, "
-        "X to right. Empty: as the image is stored.",
+        "X to right; of planes, the volume that they are cut from. Empty: as the image is stored.",
     )
     crop: Literal["none", "nonzero"] = Field("none", description="nonzero: no more of an image is seen than the box of what is not 0.")
 
     window: tuple[int, ...] = Field(description="Size of one tile.")
-    multiple_of: int = Field(1, ge=1, description="Every side of a tile must be a multiple of this.")
+    multiple_of: int | tuple[int, ...] = Field(
+        1, description="What the sides of a tile must be multiples of: one number for all, or one for each axis of space."
+    )
+    remainder: int = Field(0, ge=0, description="What is left of a side divided by `multiple_of`: 12 for sides of 16 k + 12.")
     fixed_window: bool = Field(False, description="The network takes tiles of this size only.")
     overlap: float = Field(0.5, ge=0, lt=1, description="Share of a window that its neighbour covers too.")
-    steps: Literal["fixed", "even"] = Field("fixed", description="fixed: MONAI's grid. even: nnU-Net's.")
+    steps: Literal["fixed", "even", "aligned", "inside", "cellpose3", "cellpose4"] = Field(
+        "fixed",
+        description="fixed: MONAI's grid. even: nnU-Net's. aligned: with blending crop, tiles a multiple of `multiple_of` apart, so that "
+        "valid convolutions with pooling give the same in each. inside: no window reaches beyond the image (StarDist).",
+    )
     from_end: str = Field("", description="Axes along which tiles are laid from the end of the image.")
-    blending: Literal["gaussian", "constant", "nnunet", "crop"] = "gaussian"
+    blending: Literal["gaussian", "constant", "nnunet", "crop", "cellpose"] = "gaussian"
     sigma: float = Field(0.125, gt=0, description="Width of the Gaussian weights as a share of the window.")
     padding: Literal["zeros", "reflect"] = Field("zeros", description="What a window sees beyond the image, after normalisation.")
     mirror_axes: str | None = Field(None, description="Axes along which the network was trained on mirror images; all if not known.")
@@ -157,7 +196,7 @@ class ModelSpec(BaseModel):
     output_offset: tuple[int, ...] | None = Field(None, description="Pixels the output lacks at each side (valid convolutions).")
 
     output: OutputKind = "softmax"
-    classes: list[str] = Field(description="Names; index 0 is the background for softmax and instances.")
+    classes: list[str] = Field(description="Names; index 0 is the background, except for sigmoid.")
     colors: list[str] = Field(default_factory=list, description="#rrggbb of each class, background excluded.")
     region_values: tuple[int, ...] = Field(
         (), description="Regions only: the class that each score channel stands for where it is above one half; later ones win."
@@ -175,12 +214,22 @@ class ModelSpec(BaseModel):
     loader: str = Field("", description="Scheme of the loader that reads the weights; empty for our own format.")
     source: str = Field("", description="Imported models: the file or folder inside the package, or its whole path if linked.")
     source_options: dict[str, str] = Field(default_factory=dict, description="What the loader was told besides, as in a reference.")
+    previous: PreviousStage | None = Field(None, description="Cascades: the model whose labels this one sees beside the image.")
     members: list[dict[str, str]] = Field(default_factory=list, description="Ensembles: name, version, weights_sha256 of each model.")
 
     @field_validator("channels", mode="before")
     @classmethod
     def _name_channels(cls, value: Any) -> Any:
         return [f"channel {index + 1}" for index in range(value)] if isinstance(value, int) else value
+
+    @field_validator("multiple_of")
+    @classmethod
+    def _one_number(cls, value: int | tuple[int, ...], known: ValidationInfo) -> int | tuple[int, ...]:
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not numbers or min(numbers) < 1:
+            raise ValueError(f"multiple_of must be 1 or more, not {value}")
+        complete = len(numbers) == len(known.data.get("axes", "")) - 1
+        return numbers[0] if complete and len(set(numbers)) == 1 else value
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelSpec:
@@ -193,16 +242,19 @@ class ModelSpec(BaseModel):
         if not self.channels or not self.classes:
             raise ValueError("a model needs at least one channel and one class")
         ndim = self.spatial_ndim
-        for label in ("window", "spacing", "output_offset"):
+        for label in ("window", "spacing", "zoom", "output_offset"):
             sizes = getattr(self, label)
             if sizes is not None and len(sizes) != ndim:
                 raise ValueError(f"{label} {sizes} must have one number for each of the axes {self.spatial_axes}")
-        if any(size < 1 or size % self.multiple_of for size in self.window):
-            raise ValueError(f"window {self.window} must be made of positive multiples of {self.multiple_of}")
+        if any(not 0 < zoom < 100 for zoom in self.zoom or ()):
+            raise ValueError(f"zoom {self.zoom} must be made of numbers above 0 and below 100")
+        if len(self.multiples) != ndim:
+            raise ValueError(f"multiple_of {self.multiple_of} must be one number, or one for each of the axes {self.spatial_axes}")
+        if any(size < 1 or size % step != self.remainder for size, step in zip(self.window, self.multiples, strict=True)):
+            plus = f" plus {self.remainder}" if self.remainder else ""
+            raise ValueError(f"window {self.window} must be made of positive multiples of {self.multiple_of}{plus}")
         if not set(self.from_end) <= set(self.spatial_axes):
             raise ValueError(f"from_end {self.from_end!r} may hold the letters {self.spatial_axes} only")
-        if self.orientation and self.spatial_ndim != 3:
-            raise ValueError(f"orientation {self.orientation!r} is for volumes only")
         if self.mirror_axes is not None and not set(self.mirror_axes) <= set(self.spatial_axes):
             raise ValueError(f"mirror_axes {self.mirror_axes!r} may hold the letters {self.spatial_axes} only")
         if self.normalization.kind == "channels" and len(self.normalization.channels) != len(self.channels):
@@ -214,6 +266,14 @@ class ModelSpec(BaseModel):
         strange = next((name for name in self.unknown if name not in type(self).model_fields), None)
         if strange is not None:
             raise ValueError(f"unknown names {strange!r}, which is no field of a card")
+        if self.output == "labels" and (len(self.score_names) > 1 or self.resampling.scores is not None or self.tta):
+            raise ValueError("a model that gives labels gives one channel of them, which can neither be averaged nor interpolated")
+        if self.output == "anomaly":
+            limit, median = self.decoder_parameters.get("threshold", 0), self.decoder_parameters.get("median", 1)
+            if len(self.classes) != 2 or len(self.score_names) != 1 or not limit > 0:
+                raise ValueError("an anomaly model has two classes, one score, and a decoder parameter threshold above 0")
+            if median < 1 or median % 2 != 1:
+                raise ValueError(f"the decoder parameter median must be an odd number of pixels, not {median:g}")
         if self.colors and len(self.colors) != len(self.foreground_classes):
             raise ValueError(f"{len(self.colors)} colours were given for {len(self.foreground_classes)} classes")
         return self
@@ -228,9 +288,24 @@ class ModelSpec(BaseModel):
         return len(self.spatial_axes)
 
     @property
+    def multiples(self) -> tuple[int, ...]:
+        """What the side of a tile along each axis of space must be a multiple of."""
+        return self.multiple_of if isinstance(self.multiple_of, tuple) else (self.multiple_of,) * self.spatial_ndim
+
+    @property
+    def inputs(self) -> int:
+        """Number of channels that the network gets: those of the image, and those of the first model of a cascade."""
+        return len(self.channels) + (len(self.previous.labels) if self.previous else 0)
+
+    @property
     def score_names(self) -> list[str]:
         """Names of the network's output channels."""
-        return self.heads or self.classes
+        return self.heads or {"labels": ["labels"], "anomaly": ["anomaly score"]}.get(self.output, self.classes)
+
+    @property
+    def finds_objects(self) -> bool:
+        """Whether labels are the numbers of objects rather than of classes."""
+        return self.output in ("instances", "labels")
 
     @property
     def foreground_classes(self) -> list[str]:

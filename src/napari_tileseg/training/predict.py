@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from napari_tileseg.models.sides import next_side
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -33,8 +35,8 @@ def whole_image_scores(module: nn.Module, spec: ModelSpec, image: NDArray[np.flo
     tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)).expand(len(spec.channels), *image.shape[1:])
     least = spec.window if spec.spatial_ndim == 3 else (1,) * spec.spatial_ndim
     padding: list[int] = []
-    for length, window in zip(reversed(image.shape[1:]), reversed(least), strict=True):
-        missing = max(window, -(-length // spec.multiple_of) * spec.multiple_of) - length
+    for length, window, step in zip(reversed(image.shape[1:]), reversed(least), reversed(spec.multiples), strict=True):
+        missing = next_side(max(window, length), step, spec.remainder) - length
         padding += [missing // 2, missing - missing // 2]
     scores: torch.Tensor = module(F.pad(tensor[None], padding))[0]
     inside = tuple(slice(padding[2 * i], padding[2 * i] + length) for i, length in enumerate(reversed(image.shape[1:])))[::-1]

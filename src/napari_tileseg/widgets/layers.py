@@ -219,7 +219,7 @@ def class_features(spec: ModelSpec, largest: int) -> dict[str, NDArray[Any]]:
     largest : int
         Largest label; every object of an instance model has the one foreground class.
     """
-    if spec.output == "instances":
+    if spec.finds_objects:
         names = [spec.classes[0], *[spec.classes[-1]] * largest]
         return {"index": np.arange(largest + 1), "class": np.array(names, dtype=object)}
     return {"index": np.arange(len(spec.classes)), "class": np.array(spec.classes, dtype=object)}
@@ -234,7 +234,7 @@ def label_colors(spec: ModelSpec, only: int | None = None) -> DirectLabelColorma
     only : int, optional
         The class of a layer that shows just one, as label 1.
     """
-    if spec.output == "instances":
+    if spec.finds_objects:
         return None
     colors = list(spec.colors) or [_SPARE[index % len(_SPARE)] for index in range(len(spec.foreground_classes))]
     shown = colors if only is None else [colors[only]]

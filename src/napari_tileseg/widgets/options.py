@@ -32,6 +32,7 @@ _ADVANCED = ("tta", "sigma", "padding", "adaptive", "skip_background")
 """Fields that most runs leave to the model; in a fold of their own."""
 
 _ALWAYS_DECIDED = "The class with the highest score wins; no threshold is needed."
+_NO_SCORES = "The model gives labels itself; no threshold is needed."
 
 
 def make_field(name: str) -> ValueWidget[Any]:
@@ -118,9 +119,10 @@ class OptionsPage(QWidget):
             kept["tta"] = "flips"  # turns are for planes
         self._fill(replace(self._defaults, **kept))
         threshold, rescale = self.widgets["threshold"], self.widgets["rescale"]
-        threshold.enabled = spec.output != "softmax"
-        threshold.tooltip = SegmentOptions.model_fields["threshold"].description if threshold.enabled else _ALWAYS_DECIDED
-        rescale.native.setVisible(spec.spacing is not None)
+        decided = {"softmax": _ALWAYS_DECIDED, "labels": _NO_SCORES}.get(spec.output, "")
+        threshold.enabled = not decided
+        threshold.tooltip = decided or SegmentOptions.model_fields["threshold"].description
+        rescale.native.setVisible(spec.spacing is not None or spec.zoom is not None)
 
     def set_window(self, text: str) -> None:
         """Write a window, as a user would."""

@@ -119,7 +119,7 @@ class Window:
         self.layer = Labels(
             placement.lay(part),
             name=f"{base.name}_region",
-            colormap=base.colormap if result.spec.output != "instances" else None,
+            colormap=base.colormap if not result.spec.finds_objects else None,
             features=base.features,
             metadata=dict(base.metadata),
             **arguments,

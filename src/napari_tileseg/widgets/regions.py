@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.engine.axes import AxisMap
 
-__all__ = ["Canvas", "Region", "canvas_of", "meant", "rectangles", "visible_part", "words"]
+__all__ = ["Canvas", "Region", "canvas_of", "meant", "rectangles", "seen", "visible_part", "words"]
 
 Region = tuple[tuple[int, int], ...]
 Canvas = tuple[tuple[float, ...], tuple[float, ...]]
@@ -52,7 +52,7 @@ def visible_part(
     """
     corners = np.asarray(layer.corner_pixels)
     if layer.multiscale and canvas is not None:
-        corners = _seen(layer, displayed, canvas)
+        corners = seen(layer, displayed, canvas)
     letters = _letters(layer, axis_map)
     spans: dict[str, tuple[int, int]] = {}
     for axis, letter in enumerate(letters):
@@ -123,7 +123,7 @@ def canvas_of(viewer: napari.viewer.Viewer) -> Canvas | None:
     return centre, tuple(float(length) / 2 / zoom for length in size)
 
 
-def _seen(layer: Image | Labels, displayed: Sequence[int], canvas: Canvas) -> NDArray[np.intp]:
+def seen(layer: Image | Labels, displayed: Sequence[int], canvas: Canvas) -> NDArray[np.intp]:
     """Return the first and the last pixel of a layer's finest level on the canvas."""
     centre, half = canvas
     points = []

@@ -131,7 +131,24 @@ class Result:
         self.unlock()
 
     def show_scores(self, scores: NDArray[Any], provenance: Mapping[str, Any]) -> None:
-        """Add the scores as one image layer, class first, hidden so that it does not cover the labels."""
+        """Add the scores as one image layer, class first, hidden so that it does not cover the labels.
+
+        The single score of an anomaly model is a layer of the image's own axes, and shown.
+        """
+        if self.spec.output == "anomaly":
+            self.scores = Image(
+                self.placement.lay(scores[0]),
+                name=f"{self.name}_anomaly map",
+                rgb=False,
+                colormap="inferno",
+                blending="additive",
+                opacity=0.7,
+                metadata={"tileseg": dict(provenance), "classes": list(self.spec.score_names)},
+                **self.placement.arguments,
+            )
+            self.viewer.layers.insert(self._index_above_image(), self.scores)
+            self.viewer.layers.selection.active = self.layers[-1]
+            return
         arguments = {name: _grown(name, value) for name, value in self.placement.arguments.items()}
         data = scores if self.placement.kept is None else np.expand_dims(scores, self.placement.kept + 1)
         self.scores = Image(
@@ -224,7 +241,7 @@ def finished_features(spec: ModelSpec, labels: Any, table: Mapping[str, NDArray[
     """Return the features of a finished layer: class names, and the objects table where there is one."""
     if spec.output == "sigmoid":
         return {}
-    features = class_features(spec, highest(labels) if spec.output == "instances" else 0)
+    features = class_features(spec, highest(labels) if spec.finds_objects else 0)
     rows = len(features["index"])
     for name, column in (table or {}).items():
         if name == "index":

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 from napari_tileseg.errors import TileSegError
 from napari_tileseg.models.registry import list_models
+from napari_tileseg.models.sides import previous_side
 from napari_tileseg.widgets.again import made_with, order_again, provenance_of
 from napari_tileseg.widgets.bridge import Bridge
 from napari_tileseg.widgets.choices import pick_model
@@ -127,6 +128,7 @@ class SegmentWidget(QWidget):
         self._pause.timeout.connect(self._work_out)
         self.session.changed.connect(self._draw)
         self.session.ended.connect(self._on_change)
+        self.session.models_changed.connect(self._list_models)
         self._watch.listed.connect(self._list_images)
         self._watch.activated.connect(self._on_active)
         self._watch.altered.connect(self._on_change)
@@ -140,6 +142,31 @@ class SegmentWidget(QWidget):
     def _fill_models(self) -> None:
         self.form.model.fill([(spec.label, spec.name) for spec in self._specs])
         self.form.card.setEnabled(bool(self._specs))
+
+    def _list_models(self) -> None:
+        """List the models again, in another thread."""
+        self._bridge.background(list_models, Late(self, "_on_models"))
+
+    def _on_models(self, specs: Any) -> None:
+        """Offer other models; the chosen one stays chosen while it is there."""
+        if not isinstance(specs, list):
+            return
+        chosen = self.form.model.value
+        self._specs = specs
+        self.form.model.fill([(spec.label, spec.name) for spec in specs], chosen)
+        self.form.card.setEnabled(bool(specs))
+        if self.form.model.value != chosen:
+            self._on_model()
+        else:
+            self._on_change()
+
+    def choose_model(self, name: str) -> bool:
+        """Choose a model as if the user had; False if there is none of that name."""
+        self._on_models(list_models())
+        if self.form.model.value != name and not self.form.model.choose(name):
+            return False
+        self._on_model_chosen()
+        return True
 
     # -- what the form holds ---------------------------------------------------------------------------------------
 
@@ -228,6 +255,8 @@ class SegmentWidget(QWidget):
             self.form.about.setText(" ".join(part for part in (spec.description, f"{spec.licence}." if spec.licence else "") if part))
             if name != self._shown[1]:
                 self.form.options.set_spec(spec)
+                if spec.output == "anomaly":
+                    self.form.keep_scores.setChecked(True)  # the map is what one looks at
         self._shown = (layer, name)
         self.form.set_axes(self._memory(layer).axes.get(name) or facts_of(layer).guess(spec) if layer is not None else "")
         self._forget_other_run()
@@ -336,6 +365,7 @@ class SegmentWidget(QWidget):
             Action.COPY: self.deeds.copy_details,
             Action.SMALLER: self.use_smaller_window,
             Action.CPU: self.use_cpu,
+            Action.TRUST: self.deeds.trust,
         }
         if action in ANSWERS:
             self.form.set_axes(self.form.axes.text().replace(" ", "").replace("?", ANSWERS[action], 1))
@@ -368,8 +398,8 @@ class SegmentWidget(QWidget):
         if order is None:
             return
         window = order.job.options.window or order.spec.window
-        step = order.spec.multiple_of
-        self.form.options.set_window(", ".join(str(max(step, size // 2 // step * step)) for size in window))
+        halves = [previous_side(size // 2, step, order.spec.remainder) for size, step in zip(window, order.spec.multiples, strict=True)]
+        self.form.options.set_window(", ".join(map(str, halves)))
         self._restart()
 
     def use_cpu(self) -> None:

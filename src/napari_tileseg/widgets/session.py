@@ -15,6 +15,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_tileseg.engine.events import SlabDone
 from napari_tileseg.errors import TileSegError
+from napari_tileseg.provenance import signature
 from napari_tileseg.widgets.activity import Activity
 from napari_tileseg.widgets.bridge import Bridge, existing_supervisor, supervisor
 from napari_tileseg.widgets.docks import Docks
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.volume import Volume
 
-__all__ = ["Order", "Session", "real_viewer", "session_of"]
+__all__ = ["Order", "Session", "real_viewer", "session_of", "tell_models_changed"]
 
 _LOG = logging.getLogger(__name__)
 _TICK = 200
@@ -71,6 +72,8 @@ class Session(QObject):
         A run came to its end.
     altered
         The fields of a dock hold something else.
+    models_changed
+        There are other models on this computer, or others are trusted.
     closing
         The viewer is gone.
     """
@@ -78,6 +81,7 @@ class Session(QObject):
     changed = Signal()
     ended = Signal()
     altered = Signal()
+    models_changed = Signal()
     closing = Signal()
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
@@ -111,6 +115,11 @@ class Session(QObject):
     @property
     def active(self) -> bool:
         return self.state.phase.active
+
+    @property
+    def region(self) -> Layer | None:
+        """The layer of the region of a large result that is open; None where none is."""
+        return self._window.layer if self._window is not None else None
 
     def start(self, order: Order) -> None:
         """Start a run; the one before it keeps its layer.
@@ -286,7 +295,7 @@ class Session(QObject):
     def _finish(self, message: Done) -> None:
         """Take the complete labels off the scratch file, and measure objects, in another thread."""
         assert self.result is not None
-        self.provenance = dict(message.provenance)
+        self.provenance = {**message.provenance, "run": signature(message.seconds)}
         self._show()
         order, run, result, token = self.order, self._run, self.result, self._token
         assert order is not None
@@ -304,15 +313,15 @@ class Session(QObject):
             labels, features, scores, unsure = self._run.labels, {}, None, None
         else:
             labels, features, scores, unsure = answer
-        result.finish(labels, features, message.provenance)
+        result.finish(labels, features, self.provenance)
         large = result.store is not None
         if scores is not None:
-            result.show_scores(scores, message.provenance)
+            result.show_scores(scores, self.provenance)
         if unsure is not None:
-            result.show_uncertainty(unsure, message.provenance)
+            result.show_uncertainty(unsure, self.provenance)
         if not large and not isinstance(labels, np.memmap):
             self._drop_run()
-        objects = order.spec.output == "instances"
+        objects = order.spec.finds_objects
         background = "" if order.spec.output == "sigmoid" else order.spec.classes[0]
         words = summary(message.counts, objects=objects, seconds=message.seconds, background=background)
         phase = Phase.REMOVED if result.missing else Phase.DONE
@@ -423,6 +432,13 @@ def session_of(viewer: napari.viewer.Viewer) -> Session:
     session = Session(viewer)
     _SESSIONS[id(session)] = session
     return session
+
+
+def tell_models_changed() -> None:
+    """Have every viewer's docks list the models again."""
+    for session in list(_SESSIONS.values()):
+        if session.viewer is not None:
+            session.models_changed.emit()
 
 
 def _completed(order: Order, run: Any) -> tuple[Any, dict[str, Any], Any, Any]:

@@ -18,6 +18,7 @@ _SHEET = """
 #tileseg QLabel, #tileseg QLineEdit, #tileseg QComboBox, #tileseg QAbstractSpinBox, #tileseg QCheckBox, #tileseg QPushButton,
 #tileseg QComboBox QAbstractItemView {{ font-size: {size}pt; }}
 #tileseg QLabel#small, #tileseg QProgressBar {{ font-size: {small}pt; }}
+#tileseg QLabel#title {{ font-weight: bold; }}
 #tileseg QLabel {{ background: none; padding: 0; }}
 #tileseg QLineEdit {{ border: 1px solid transparent; padding: 1px 4px; min-height: {row}px; max-height: {row}px; }}
 #tileseg QComboBox {{ border: 1px solid transparent; padding: 1px 6px; min-height: {row}px; max-height: {row}px; }}
@@ -31,6 +32,8 @@ _SHEET = """
 #tileseg QPushButton#fold, #tileseg QPushButton#fold:checked {{ background: {primary}; text-align: left; padding: 1px 4px; }}
 #tileseg QPushButton#fold:hover {{ background: {highlight}; }}
 #tileseg QPushButton#fold:focus {{ border: 1px solid {icon}; }}
+#tileseg QPushButton#tool {{ padding: 1px 0; font-size: {small}pt; }}
+#tileseg QPushButton#tool:checked {{ background: {current}; }}
 #tileseg QPushButton#main {{ background: {current}; font-weight: bold; min-height: {main}px; padding: 3px; }}
 #tileseg QPushButton#main:hover {{ background: {highlight}; }}
 #tileseg QPushButton#main:disabled {{ background: {foreground}; font-weight: normal; border: 1px solid {primary}; }}

@@ -10,18 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from nnunet_cases import EQUAL, HERE, SAMPLE, edited, image_of
 
-from napari_tileseg import SegmentOptions, Volume, read_volume, segment
+from napari_tileseg import SegmentOptions, read_volume, segment
 from napari_tileseg.models.predictor import load_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-HERE = Path(__file__).parent / "nnunet"
-SAMPLE = Path(__file__).parents[3] / "sample_data" / "hippocampus_mri.nii.gz"
 CASES: list[dict[str, Any]] = json.loads((HERE / "cases.json").read_text())
-EQUAL = 0.9999
-"""Share of voxels whose labels must be equal."""
 
 
 @pytest.fixture(scope="module")
@@ -35,18 +32,6 @@ def sample() -> NDArray[np.uint16]:
     return np.round(np.asarray(read_volume(SAMPLE).data)).astype(np.uint16)
 
 
-def edited(content: dict[str, Any], edits: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy with some values exchanged; their places are written with slashes."""
-    copy: dict[str, Any] = json.loads(json.dumps(content))
-    for place, value in edits.items():
-        *parents, last = place.split("/")
-        inner = copy
-        for parent in parents:
-            inner = inner[parent]
-        inner[last] = value
-    return copy
-
-
 def variant(case: dict[str, Any], folder: Path) -> Path:
     """Copy the model of a case and change its plans."""
     target: Path = folder / Path(case["model"]).parent.name / Path(case["model"]).name
@@ -55,22 +40,6 @@ def variant(case: dict[str, Any], folder: Path) -> Path:
         file = target / f"{name}.json"
         file.write_text(json.dumps(edited(json.loads(file.read_text()), case.get(name, {}))))
     return target
-
-
-def image_of(case: dict[str, Any], sample: NDArray[np.uint16]) -> Volume:
-    """Make the image of a case as the recording did."""
-    if "file" in case:
-        return read_volume(HERE / case["file"])
-    image = sample[tuple(slice(*part) for part in case.get("part", []))]
-    image = np.tile(image, case.get("tile", [1, 1, 1]))
-    if "scale" in case:
-        image = np.round(image * case["scale"]).astype(image.dtype)
-    image = np.pad(image, case.get("pad", 0))
-    for hole in case.get("holes", []):
-        image[tuple(slice(*part) for part in hole)] = 0
-    if len(image) == 1:  # a picture
-        return Volume(image[0], "YX", name=case["name"])
-    return Volume.from_scale(image, "ZYX", tuple(case["spacing"]), units=("millimeter",) * 3, name=case["name"])
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])

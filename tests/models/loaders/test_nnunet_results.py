@@ -116,7 +116,7 @@ def test_the_second_stage_of_a_cascade_needs_the_first(copy: Path) -> None:
     plans = json.loads((copy / "plans.json").read_text())
     plans["configurations"]["3d_fullres"]["previous_stage"] = "3d_lowres"
     (copy / "plans.json").write_text(json.dumps(plans))
-    with pytest.raises(ModelError, match="needs the labels of 3d_lowres beside the image"):
+    with pytest.raises(ModelError, match=r"sees the labels of 3d_lowres, which is not here\. Put the folder"):
         find_spec(str(copy))
 
 

@@ -12,6 +12,7 @@ from napari_tileseg.models.loaders.describe import describe
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from napari_tileseg.models.nets.match import Match
     from napari_tileseg.models.spec import ModelSpec
 
 __all__ = ["detect", "load", "load_state", "read_spec"]
@@ -54,6 +55,11 @@ def read_spec(path: Path, *, architecture: str = "", arguments: str = "") -> Mod
 
     state = load_state(path, shapes_only=True)
     first = describe(path, _chosen(architecture, arguments), scores=None)
+    if first.architecture and not _fits(first, state):
+        match = recognize(state, first.architecture, first.arguments)
+        if match is None:
+            return _of_architecture(path, first, state)  # says what does not fit
+        return _of_match(path, match)
     if first.architecture:
         return _of_architecture(path, first, state)
     match = recognize(state)
@@ -63,19 +69,7 @@ def read_spec(path: Path, *, architecture: str = "", arguments: str = "") -> Mod
             f"The network of {printable(path.name)} was not recognised from the names of its {len(state)} weights ({some}, ...). "
             f'Name it: tileseg models import "{path}" --architecture monai.UNet --arguments \'{{"spatial_dims": 2, ...}}\'.'
         )
-    known: dict[str, Any] = {
-        "architecture": match.architecture,
-        "arguments": _plain(match.arguments),
-        "axes": "CYX" if match.spatial_dims == 2 else "CZYX",
-        "channels": match.arguments["in_channels"],
-        "multiple_of": match.multiple_of,
-        **({"window": match.window} if match.window else {}),
-    }
-    if match.assumed:
-        known["training"] = {"assumed_arguments": list(match.assumed)}
-    spec = describe(path, known, scores=match.arguments["out_channels"])
-    # What leaves no trace in weights, such as strides, is likely and not certain, unless the side-car says it.
-    return spec.model_copy(update={"unknown": [*spec.unknown, "arguments"]}) if match.assumed else spec
+    return _of_match(path, match)
 
 
 def load(path: Path, spec: ModelSpec, device: str, *, architecture: str = "", arguments: str = "") -> Any:
@@ -157,6 +151,44 @@ def _chosen(architecture: str, arguments: str) -> dict[str, Any]:
     return {"architecture": architecture, "arguments": told}
 
 
+def _of_match(path: Path, match: Match) -> ModelSpec:
+    """Describe a checkpoint whose network was recognised."""
+    known: dict[str, Any] = {
+        "architecture": match.architecture,
+        "arguments": _plain(match.arguments),
+        "axes": "CYX" if match.spatial_dims == 2 else "CZYX",
+        "channels": match.arguments["in_channels"],
+        "multiple_of": match.multiple_of,
+        **({"window": match.window} if match.window else {}),
+    }
+    if match.assumed:
+        known["training"] = {"assumed_arguments": list(match.assumed)}
+    # The side-car may say a part of the arguments, which are in those of the match already.
+    spec = _describe(path, known, match.scores).model_copy(update={"arguments": known["arguments"]})
+    # What leaves no trace in weights, such as strides, is likely and not certain, unless somebody says it.
+    return spec.model_copy(update={"unknown": [*spec.unknown, "arguments"]}) if match.assumed else spec
+
+
+def _describe(path: Path, known: dict[str, Any], scores: int | None) -> ModelSpec:
+    """Describe a checkpoint of a known network, which says how its tiles must be."""
+    from napari_tileseg.models.nets.tiling import tiling
+
+    tiles = tiling(known["architecture"], known["arguments"])
+    guessed = {"window": tiles.pop("window")} if "window" in tiles and not tiles.get("fixed_window") else {}
+    return describe(path, {**tiles, **known}, scores=scores, guessed=guessed)
+
+
+def _fits(spec: ModelSpec, state: dict[str, Any]) -> bool:
+    from napari_tileseg.models.nets.shapes import expected_shapes
+    from napari_tileseg.models.weights import best_fit
+
+    try:
+        expected = expected_shapes(spec.architecture, spec.arguments)
+    except ModelError:  # an argument is missing, which the weights may tell
+        return False
+    return best_fit(expected, state)[0].exact
+
+
 def _of_architecture(path: Path, first: ModelSpec, state: dict[str, Any]) -> ModelSpec:
     """Complete the card of a network that was named by what its arguments and its weights say, once they fit."""
     from napari_tileseg.models.nets.recognize import sizes_of
@@ -172,7 +204,7 @@ def _of_architecture(path: Path, first: ModelSpec, state: dict[str, Any]) -> Mod
     known: dict[str, Any] = {"architecture": first.architecture, "arguments": given, "axes": "CYX" if dims == 2 else "CZYX"}
     channels = given.get("in_channels", filters[0][1] if filters else 1)
     scores = given.get("out_channels", given.get("num_classes"))
-    return describe(path, {**known, "channels": channels}, scores=scores if isinstance(scores, int) else None)
+    return _describe(path, {**known, "channels": channels}, scores if isinstance(scores, int) else None)
 
 
 def _plain(arguments: dict[str, Any]) -> dict[str, Any]:

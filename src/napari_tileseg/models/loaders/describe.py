@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_tileseg.models.archive import parse_json, printable
 from napari_tileseg.models.package import parse_spec
+from napari_tileseg.models.sides import next_side
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["ASKED", "SIDECAR", "class_names", "describe", "safe_name", "sidecar", "with_sidecar"]
+__all__ = ["ASKED", "SIDECAR", "class_names", "complete", "describe", "left_unknown", "safe_name", "sidecar", "with_sidecar"]
 
 SIDECAR = ".tileseg.json"
 """End of the name of the file beside a model that says what the model does not."""
@@ -68,13 +69,20 @@ def describe(path: Path, known: Mapping[str, Any], *, scores: int | None = None,
         if scores == 1:
             values.setdefault("output", "sigmoid")
     window = _WINDOWS.get(values["axes"]) if isinstance(values["axes"], str) else None
-    if "window" not in told and window is not None:
+    if "window" not in values and window is not None:
         values.setdefault("multiple_of", _MULTIPLE)
-        step = values["multiple_of"]
-        values["window"] = tuple(-(-size // step) * step for size in window) if isinstance(step, int) and step > 0 else window
+        values["window"] = _fitting(window, values["multiple_of"], values.get("remainder", 0))
     values["unknown"] = unknown
     where = extra.name if extra.is_file() else path.name
     return parse_spec(values, f"The card of {printable(where)}")
+
+
+def _fitting(window: tuple[int, ...], steps: Any, left: Any) -> tuple[int, ...]:
+    """Return a window at least as large whose sides fit; as it is where those are no numbers, which the card will say."""
+    steps = [steps] * len(window) if isinstance(steps, int) else steps
+    if not isinstance(steps, list | tuple) or len(steps) != len(window) or not all(isinstance(step, int) and step > 0 for step in steps):
+        return window
+    return tuple(next_side(size, step, left) for size, step in zip(window, steps, strict=True)) if isinstance(left, int) else window
 
 
 def with_sidecar(path: Path, spec: ModelSpec) -> ModelSpec:
@@ -82,8 +90,23 @@ def with_sidecar(path: Path, spec: ModelSpec) -> ModelSpec:
     told = _read(sidecar(path))
     if not told:
         return spec
-    unknown = [name for name in spec.unknown if name not in told]
+    unknown = left_unknown(spec, told)
+    told = {**told, **complete(spec, told)}
     return parse_spec({**spec.model_dump(mode="json"), "unknown": unknown, **told}, f"The card of {printable(sidecar(path).name)}")
+
+
+def complete(spec: ModelSpec, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of the network where a part of them is told: the weights have told the others."""
+    same = told.get("architecture", spec.architecture) == spec.architecture
+    arguments = told.get("arguments")
+    return {"arguments": {**spec.arguments, **arguments}} if same and isinstance(arguments, dict) else {}
+
+
+def left_unknown(spec: ModelSpec, told: Mapping[str, Any]) -> list[str]:
+    """Return the unknown fields of a card that are not told; arguments are known once all are that weights do not tell."""
+    arguments = told.get("arguments")
+    assumed = set(spec.training.get("assumed_arguments", ())) - set(arguments if isinstance(arguments, dict) else ())
+    return [name for name in spec.unknown if name not in told or (name == "arguments" and assumed)]
 
 
 def class_names(scores: int) -> list[str]:

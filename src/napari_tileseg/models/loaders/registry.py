@@ -189,6 +189,8 @@ BUILTIN: tuple[Loader, ...] = (
     NNUNET,
     _room("monai", "MONAI bundle", (".zip",), room="monai_bundle", options=("without",), runs_code=True),
     _single("onnx", "ONNX", (".onnx",), extra="onnx", files=f"{_HERE}.onnx:files", options=("output", "provider")),
+    _single("cellpose", "Cellpose", (), options=("diameter", "flow_threshold", "niter")),
+    _single("stardist", "StarDist", (), extra="stardist", files=f"{_HERE}.stardist:files", options=("scale", "prob_thresh", "nms_thresh")),
     _single("torchscript", "TorchScript", (".pt", ".ts", ".torchscript"), runs_code=True),
     _single("pt2", "torch.export", (".pt2",), runs_code=True),
     _single("checkpoint", "checkpoint", (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".tar"), options=("architecture", "arguments")),

@@ -13,10 +13,26 @@ if TYPE_CHECKING:
 __all__ = ["NETWORKS", "build_network"]
 
 NETWORKS: dict[str, str] = {
+    "cellpose_sam": "napari_tileseg.models.nets.cellpose_sam:CellposeSAM",
+    "cellpose_unet": "napari_tileseg.models.nets.cellpose_unet:CellposeUNet",
     "plain_conv_unet": "napari_tileseg.models.nets.dynamic_unet:PlainConvUNet",
     "residual_conv_unet": "napari_tileseg.models.nets.dynamic_unet:ResidualUNet",
     "residual_encoder_unet": "napari_tileseg.models.nets.dynamic_unet:ResidualEncoderUNet",
     "residual_unet": "napari_tileseg.models.nets.residual_unet:ResidualUNet",
+    "unet2015": "napari_tileseg.models.nets.unet2015:UNet2015",
+    "unet2015_same": "napari_tileseg.models.nets.unet2015:unet2015_same",
+    "vnet2d": "napari_tileseg.models.nets.vnet:VNet2d",
+    "vnet2d_paper": "napari_tileseg.models.nets.vnet:vnet2d_paper",
+    "vnet_paper": "napari_tileseg.models.nets.vnet:VNetPaper",
+    "brau_net_pp": "napari_tileseg.models.nets.brau_net_pp:BRAUNetPP",
+    "autoencoder": "napari_tileseg.models.nets.autoencoders:AutoEncoder",
+    "conv_autoencoder": "napari_tileseg.models.nets.autoencoders:ConvAutoEncoder",
+    "vae": "napari_tileseg.models.nets.autoencoders:VariationalAutoEncoder",
+    "gan_generator": "napari_tileseg.models.nets.gan:GANGenerator",
+    "gan_discriminator": "napari_tileseg.models.nets.gan:GANDiscriminator",
+    "dcgan_generator": "napari_tileseg.models.nets.gan:DCGANGenerator",
+    "dcgan_discriminator": "napari_tileseg.models.nets.gan:DCGANDiscriminator",
+    "stardist_unet": "napari_tileseg.models.nets.stardist_unet:StarDistUNet",
     "monai.DiNTS": "napari_tileseg.models.nets.monai_nets:dints",
     "monai.VISTA3D": "napari_tileseg.models.nets.monai_nets:vista3d",
 }

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_tileseg.errors import ModelError
+from napari_tileseg.models.nets import monai_clues, own_clues
+from napari_tileseg.models.nets.match import Match, count, norms
 from napari_tileseg.models.nets.shapes import expected_shapes
 from napari_tileseg.models.weights import best_fit, variants
 
@@ -16,45 +16,24 @@ if TYPE_CHECKING:
 __all__ = ["Match", "recognize", "sizes_of"]
 
 
-@dataclass(frozen=True)
-class Match:
-    """A network that weights may belong to.
-
-    Parameters
-    ----------
-    architecture : str
-        Name for `build_network`.
-    arguments : dict
-    multiple_of : int
-        What sides of tiles must be multiples of.
-    assumed : tuple of str
-        Arguments that leave no trace in weights, so that they are only likely.
-    window : tuple of int, optional
-        The only window that it takes.
-    """
-
-    architecture: str
-    arguments: dict[str, Any]
-    multiple_of: int = 1
-    assumed: tuple[str, ...] = ()
-    window: tuple[int, ...] | None = None
-
-    @property
-    def spatial_dims(self) -> int:
-        return int(self.arguments.get("spatial_dims", 3))
-
-
-def recognize(state: Mapping[str, Any]) -> Match | None:
+def recognize(state: Mapping[str, Any], architecture: str = "", arguments: Mapping[str, Any] | None = None) -> Match | None:
     """Return the network whose names and shapes are exactly those of the weights; None where none of those known is.
 
     Parameters
     ----------
     state : mapping of str to tensor
         The weights; wrappers' prefixes may be there. Only shapes are looked at.
+    architecture : str
+        The only one that comes into question, where it is known.
+    arguments : mapping, optional
+        What is known of its arguments.
     """
     for names in variants(state):
         shapes = {name: tuple(value.shape) for name, value in names.items()}
-        for candidate in _candidates(shapes):
+        for proposed in _candidates(shapes):
+            if architecture and proposed.architecture != architecture:
+                continue
+            candidate = proposed.told(arguments or {})
             try:
                 fit, _ = best_fit(expected_shapes(candidate.architecture, candidate.arguments), names)
             except ModelError:
@@ -72,34 +51,20 @@ def sizes_of(state: Mapping[str, Any]) -> list[tuple[int, ...]]:
 def _candidates(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Match]:
     for propose in (_residual_unet, _unet, _attention_unet, _basic_unet, _basic_unet_plus_plus, _dynunet, _segresnet):
         yield from _quietly(propose, shapes)
-    for propose in (_segresnet_ds, _unetr, _swin_unetr, _vnet):
+    for propose in (_segresnet_ds, _unetr, _swin_unetr, _vnet, *monai_clues.PROPOSALS, *own_clues.PROPOSALS):
         yield from _quietly(propose, shapes)
 
 
 def _quietly(propose: Any, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Match]:
     try:
         yield from propose(shapes)
-    except (KeyError, IndexError, ValueError, ZeroDivisionError):  # a name that such a network has is not there
+    except (KeyError, IndexError, ValueError, ZeroDivisionError, StopIteration):  # a name that such a network has is not there
         return
-
-
-def _count(shapes: Mapping[str, Any], pattern: str) -> int:
-    """Return one more than the largest number that a pattern finds in the names."""
-    return 1 + max((int(found[1]) for name in shapes if (found := re.match(pattern, name))), default=-1)
-
-
-def _norms(shapes: Mapping[str, Any], name: str, groups: tuple[int, ...] = (8,)) -> list[Any]:
-    """Return the normalisations that have the weights of the one called `name`."""
-    if f"{name}.running_mean" in shapes:
-        return ["batch"]
-    if f"{name}.weight" in shapes:
-        return [("instance", {"affine": True}), *(("group", {"num_groups": number}) for number in groups)]
-    return ["instance"]
 
 
 def _residual_unet(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Match]:
     stem = shapes["stem.0.weight"]
-    channels = [shapes[f"downs.{level}.weight"][0] for level in range(_count(shapes, r"downs\.(\d+)\."))]
+    channels = [shapes[f"downs.{level}.weight"][0] for level in range(count(shapes, r"downs\.(\d+)\."))]
     arguments = {
         "spatial_dims": len(stem) - 2,
         "in_channels": stem[1],
@@ -111,7 +76,7 @@ def _residual_unet(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Match]:
 
 
 def _unet(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Match]:
-    units = _count(shapes, r"model\.0\.conv\.unit(\d+)\.")
+    units = count(shapes, r"model\.0\.conv\.unit(\d+)\.")
     first = "conv.unit0.conv" if units else "conv"
     channels, strides, place = [], [], "model"
     while f"{place}.0.{first}.weight" in shapes:
@@ -123,7 +88,7 @@ def _unet(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Match]:
     up = shapes["model.2.0.conv.weight" if units else "model.2.conv.weight"]
     block = "model.0.conv.unit0" if units else "model.0"
     activation = f"{block}.adn.A.weight" in shapes
-    for norm in _norms(shapes, f"{block}.adn.N"):
+    for norm in norms(shapes, f"{block}.adn.N"):
         arguments = {
             "spatial_dims": len(start) - 2,
             "in_channels": start[1],
@@ -169,7 +134,7 @@ def _attention_unet(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Match]:
 def _basic(shapes: Mapping[str, tuple[int, ...]], start: str, levels: list[str], last: str, upper: str) -> Iterator[dict[str, Any]]:
     first = shapes[f"{start}.conv_0.conv.weight"]
     features = [first[0], *(shapes[f"{level}.convs.conv_0.conv.weight"][0] for level in levels), shapes[last][1]]
-    for norm in _norms(shapes, f"{start}.conv_0.adn.N", (4, 8, 16, 32)):
+    for norm in norms(shapes, f"{start}.conv_0.adn.N", (4, 8, 16, 32)):
         yield {
             "spatial_dims": len(first) - 2,
             "in_channels": first[1],
@@ -195,19 +160,19 @@ def _basic_unet_plus_plus(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Mat
 
 def _dynunet(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Match]:
     start = shapes["input_block.conv1.conv.weight"]
-    downs = _count(shapes, r"downsamples\.(\d+)\.")
-    ups = _count(shapes, r"upsamples\.(\d+)\.")
+    downs = count(shapes, r"downsamples\.(\d+)\.")
+    ups = count(shapes, r"upsamples\.(\d+)\.")
     blocks = ["input_block", *(f"downsamples.{level}" for level in range(downs)), "bottleneck"]
     weights = [shapes[f"{block}.conv1.conv.weight"] for block in blocks]
     steps = [list(shapes[f"upsamples.{level}.transp_conv.conv.weight"][2:]) for level in reversed(range(ups))]
-    heads = _count(shapes, r"deep_supervision_heads\.(\d+)\.")
+    heads = count(shapes, r"deep_supervision_heads\.(\d+)\.")
     factor = 1
     for side in zip(*steps, strict=True):
         product = 1
         for stride in side:
             product *= stride
         factor = max(factor, product)
-    for norm in _norms(shapes, "input_block.norm1"):
+    for norm in norms(shapes, "input_block.norm1"):
         yield Match(
             "monai.DynUNet",
             {
@@ -231,9 +196,9 @@ def _dynunet(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Match]:
 
 def _segresnet(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Match]:
     start = shapes["convInit.conv.weight"]
-    levels = _count(shapes, r"down_layers\.(\d+)\.")
-    ups = _count(shapes, r"up_layers\.(\d+)\.")
-    for norm in [["group", {"num_groups": 8}], *_norms(shapes, "down_layers.0.1.norm1", ())]:
+    levels = count(shapes, r"down_layers\.(\d+)\.")
+    ups = count(shapes, r"up_layers\.(\d+)\.")
+    for norm in [["group", {"num_groups": 8}], *norms(shapes, "down_layers.0.1.norm1", ())]:
         for mode in ("nontrainable", "deconv", "pixelshuffle"):
             yield Match(
                 "monai.SegResNet",
@@ -243,8 +208,8 @@ def _segresnet(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Match]:
                     "in_channels": start[1],
                     "out_channels": shapes["conv_final.2.conv.weight"][0],
                     "norm": norm,
-                    "blocks_down": [_count(shapes, rf"down_layers\.{level}\.(\d+)\.norm1") - 1 for level in range(levels)],
-                    "blocks_up": [_count(shapes, rf"up_layers\.{level}\.(\d+)\.norm1") for level in range(ups)],
+                    "blocks_down": [count(shapes, rf"down_layers\.{level}\.(\d+)\.norm1") - 1 for level in range(levels)],
+                    "blocks_up": [count(shapes, rf"up_layers\.{level}\.(\d+)\.norm1") for level in range(ups)],
                     "upsample_mode": mode,
                 },
                 2 ** (levels - 1),
@@ -254,10 +219,10 @@ def _segresnet(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Match]:
 
 def _segresnet_ds(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Match]:
     start = shapes["encoder.conv_init.weight"]
-    levels = _count(shapes, r"encoder\.layers\.(\d+)\.")
-    ups = _count(shapes, r"up_layers\.(\d+)\.")
+    levels = count(shapes, r"encoder\.layers\.(\d+)\.")
+    ups = count(shapes, r"up_layers\.(\d+)\.")
     heads = [level for level in range(ups) if f"up_layers.{level}.head.weight" in shapes]
-    for norm in _norms(shapes, "encoder.layers.0.blocks.0.norm1"):
+    for norm in norms(shapes, "encoder.layers.0.blocks.0.norm1"):
         for mode in ("deconv", "nontrainable", "pixelshuffle"):
             yield Match(
                 "monai.SegResNetDS",
@@ -267,8 +232,8 @@ def _segresnet_ds(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Match]:
                     "in_channels": start[1],
                     "out_channels": shapes[f"up_layers.{heads[-1]}.head.weight"][0],
                     "norm": norm,
-                    "blocks_down": [_count(shapes, rf"encoder\.layers\.{level}\.blocks\.(\d+)\.") for level in range(levels)],
-                    "blocks_up": [_count(shapes, rf"up_layers\.{level}\.blocks\.(\d+)\.") for level in range(ups)],
+                    "blocks_down": [count(shapes, rf"encoder\.layers\.{level}\.blocks\.(\d+)\.") for level in range(levels)],
+                    "blocks_up": [count(shapes, rf"up_layers\.{level}\.blocks\.(\d+)\.") for level in range(ups)],
                     "dsdepth": len(heads),
                     "upsample_mode": mode,
                 },
@@ -287,7 +252,7 @@ def _unetr(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Match]:
         raise ValueError("patches that fill no cube")
     hidden = positions[2]
     heads = next(number for number in (12, 8, 6, 4, 2, 1) if hidden % number == 0)
-    for norm in _norms(shapes, "encoder1.layer.norm1"):
+    for norm in norms(shapes, "encoder1.layer.norm1"):
         yield Match(
             "monai.UNETR",
             {
@@ -315,14 +280,14 @@ def _swin_unetr(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Match]:
     dims = len(start) - 2
     tables = [shapes[f"swinViT.layers{level}.0.blocks.0.attn.relative_position_bias_table"] for level in range(1, 5)]
     side = round(tables[0][0] ** (1 / dims))
-    for norm in _norms(shapes, "encoder1.layer.norm1"):
+    for norm in norms(shapes, "encoder1.layer.norm1"):
         yield Match(
             "monai.SwinUNETR",
             {
                 "in_channels": start[1],
                 "out_channels": shapes["out.conv.conv.weight"][0],
                 "patch_size": start[2],
-                "depths": [_count(shapes, rf"swinViT\.layers{level}\.0\.blocks\.(\d+)\.") for level in range(1, 5)],
+                "depths": [count(shapes, rf"swinViT\.layers{level}\.0\.blocks\.(\d+)\.") for level in range(1, 5)],
                 "num_heads": [table[1] for table in tables],
                 "window_size": (side + 1) // 2,
                 "qkv_bias": "swinViT.layers1.0.blocks.0.attn.qkv.bias" in shapes,

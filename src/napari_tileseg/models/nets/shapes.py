@@ -24,7 +24,7 @@ class _Numbers(TorchFunctionMode):
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        if func in _COMPUTED:
+        if func in _COMPUTED and not any(isinstance(value, torch.Tensor) for value in args):
             kwargs.setdefault("device", "cpu")
         return func(*args, **kwargs)
 

@@ -205,7 +205,7 @@ def _test_values(package: Package, output: Tensor) -> Any:
     return values if values.ndim == len(output.axes) and values.size and np.isfinite(values).all() else None
 
 
-def _window(given: Tensor) -> tuple[tuple[int, ...], int, bool]:
+def _window(given: Tensor) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
     """Return the window, what its sides must be multiples of, and whether no other one will do."""
     side = _SIDE[len(given.space)]
     window = []
@@ -215,12 +215,9 @@ def _window(given: Tensor) -> tuple[tuple[int, ...], int, bool]:
         window.append(axis.least + axis.step * max(0, math.ceil((side - axis.least) / axis.step)) if axis.step else axis.least)
     if max(window) > 1 << 14:
         raise ModelError(f"The model's tiles have {max(window)} pixels on a side; 16384 are accepted.")
-    steps = [axis.step for axis in given.space if axis.step]
-    if not steps:
-        return tuple(window), 1, True
-    wanted = math.lcm(*steps)
-    multiple = wanted if all(size % wanted == 0 for size in window) else math.gcd(*window, *steps)
-    return tuple(window), multiple, False
+    if not any(axis.step for axis in given.space):
+        return tuple(window), (1,) * len(window), True
+    return tuple(window), tuple(math.gcd(size, axis.step) for size, axis in zip(window, given.space, strict=True)), False
 
 
 def _border(given: Tensor, output: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:

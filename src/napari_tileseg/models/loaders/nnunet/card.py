@@ -13,9 +13,9 @@ from napari_tileseg.models.archive import printable
 from napari_tileseg.models.checksum import checksum
 from napari_tileseg.models.loaders.nnunet.checkpoint import read_header
 from napari_tileseg.models.loaders.nnunet.plans import Labels, Plans, read_labels
-from napari_tileseg.models.loaders.nnunet.results import Choice, Results, choose
+from napari_tileseg.models.loaders.nnunet.results import Choice, Results, choose, find_stage
 from napari_tileseg.models.resampling import Interpolation, Resampling
-from napari_tileseg.models.spec import ModelSpec, Normalization
+from napari_tileseg.models.spec import ModelSpec, Normalization, PreviousStage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,14 +58,24 @@ def read_spec(path: Path, **options: str) -> ModelSpec:
         If there is none, or it does what cannot be done here.
     """
     results = Results(path)
-    choice = choose(results, **options)
+    return _card(results, choose(results, **options), path)
+
+
+def _card(results: Results, choice: Choice, path: Path) -> ModelSpec:
+    """Return the card of one trained model, and in it that of the first stage where it is the second."""
     header = read_header(results.file(choice.checkpoints[0]))
     dataset = results.json(choice.trained.path("dataset.json"))
     told = header.get("init_args")
     configuration = str(told.get("configuration") or "") if isinstance(told, dict) else ""
     plans = Plans(results.json(choice.trained.path("plans.json")), dataset, configuration or choice.trained.configuration)
+    files = [results.file(name) for name in choice.checkpoints]
+    before = None
+    if plans.previous_stage:
+        place, stage = find_stage(results, choice, plans.previous_stage)
+        before = _card(place, stage, path)
+        files += [place.file(name) for name in stage.checkpoints]
     try:
-        spec = describe(plans, read_labels(dataset), choice, header)
+        spec = describe(plans, read_labels(dataset), choice, header, before)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -73,7 +83,7 @@ def read_spec(path: Path, **options: str) -> ModelSpec:
     except (KeyError, TypeError, ValueError, IndexError) as error:
         reason = printable(str(error)) or type(error).__name__
         raise ModelError(f"The plans of {choice.trained.dataset} are not what nnU-Net writes ({reason}). Get the model again.") from None
-    return spec.model_copy(update={"weights_sha256": checksum([results.file(name) for name in choice.checkpoints], path)})
+    return spec.model_copy(update={"weights_sha256": checksum(files, path)})
 
 
 def letters(plans: Plans) -> str:
@@ -82,8 +92,8 @@ def letters(plans: Plans) -> str:
     return turned if plans.ndim == 3 else turned[1:]
 
 
-def describe(plans: Plans, labels: Labels, choice: Choice, header: Mapping[str, Any]) -> ModelSpec:
-    """Return the card of one configuration."""
+def describe(plans: Plans, labels: Labels, choice: Choice, header: Mapping[str, Any], first: ModelSpec | None = None) -> ModelSpec:
+    """Return the card of one configuration; of the second stage of a cascade with the card of the first."""
     _refuse(plans)
     axes = letters(plans)
     mirrored = header.get("inference_allowed_mirroring_axes") or ()
@@ -106,7 +116,7 @@ def describe(plans: Plans, labels: Labels, choice: Choice, header: Mapping[str, 
         orientation="SAR" if plans.reader in _TURNING else "",
         crop="nonzero",
         window=_by_letter(axes, plans["patch_size"]),
-        multiple_of=_multiple(plans["patch_size"], arguments.get("strides")),
+        multiple_of=_by_letter(axes, _multiples(plans["patch_size"], arguments.get("strides"))),
         overlap=0.5,
         steps="even",
         blending="nnunet",
@@ -126,6 +136,7 @@ def describe(plans: Plans, labels: Labels, choice: Choice, header: Mapping[str, 
             "checkpoint": choice.checkpoint,
             "spacing": list(plans["spacing"]),
         },
+        previous=_previous(plans, labels, first) if first else None,
         unknown=unknown if spacing else [*unknown, "spacing"],
         members=[{"name": f"fold_{fold}", "version": "1", "weights_sha256": ""} for fold in choice.folds] if len(choice.folds) > 1 else [],
     )
@@ -140,13 +151,14 @@ def _refuse(plans: Plans) -> None:
     ):
         if name != known:
             raise ModelError(f'This model {what} "{printable(str(name))}", code of its own; only {known} is known here.')
-    if plans.reader in _TURNING and plans.ndim == 2:
-        raise ModelError(f"This model turns volumes as {plans.reader} does and sees planes of them, which only nnU-Net itself can do.")
-    if plans.previous_stage:
-        raise ModelError(
-            f"{plans.configuration} is the second stage of a cascade: it needs the labels of {plans.previous_stage} beside the image. "
-            f"Use {plans.previous_stage} by itself, or another configuration: ?configuration=3d_fullres."
-        )
+
+
+def _previous(plans: Plans, labels: Labels, first: ModelSpec) -> PreviousStage:
+    """Return how the labels of the first stage come into the second."""
+    resampling = _interpolation(plans, "seg")
+    if 3 in (resampling.order, resampling.slice_order) or resampling.slice_order == 1:
+        raise ModelError("This model resamples the labels of its first stage as only nnU-Net can. Choose another configuration.")
+    return PreviousStage(model=first, labels=labels.foreground, resampling=resampling)
 
 
 def _by_letter(axes: str, values: Any) -> tuple[Any, ...]:
@@ -187,7 +199,7 @@ def _sampler(plans: Plans, what: str) -> str:
 
 
 def _interpolation(plans: Plans, what: str) -> Interpolation:
-    """Read how the image, or the scores, are resampled."""
+    """Read how the image, the scores, or the labels of a first stage are resampled."""
     told = plans.get(f"resampling_fn_{what}_kwargs") or {}
     force = told.get("force_separate_z", None if _sampler(plans, what) == "torch" or told else False)
     slices = {None: "auto", True: "always", False: "never"}[force]
@@ -209,10 +221,7 @@ def _interpolation(plans: Plans, what: str) -> Interpolation:
     )
 
 
-def _multiple(patch: Any, strides: Any) -> int:
-    """Return what sides of a window must be multiples of: of all strides, unless that is more than a side of the patch allows."""
-    if not strides:
-        return 1
-    of_axes = [math.prod(int(step if isinstance(step, int) else step[axis]) for step in strides) for axis in range(len(patch))]
-    whole = math.lcm(*of_axes)
-    return whole if all(size % whole == 0 for size in patch) else math.gcd(*of_axes)
+def _multiples(patch: Any, strides: Any) -> list[int]:
+    """Return what each side of a window must be a multiple of: of its strides, or of what they share with a patch they do not divide."""
+    wanted = [math.prod(int(step if isinstance(step, int) else step[axis]) for step in strides or ()) for axis in range(len(patch))]
+    return [math.gcd(int(size), steps) for size, steps in zip(patch, wanted, strict=True)]

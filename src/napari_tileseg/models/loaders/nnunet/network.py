@@ -14,7 +14,7 @@ from napari_tileseg.models.ensemble import Ensemble
 from napari_tileseg.models.loaders.nnunet.card import letters
 from napari_tileseg.models.loaders.nnunet.checkpoint import read_weights
 from napari_tileseg.models.loaders.nnunet.plans import Plans
-from napari_tileseg.models.loaders.nnunet.results import Results, choose
+from napari_tileseg.models.loaders.nnunet.results import Choice, Results, choose, find_stage
 from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.predictor import from_module
 from napari_tileseg.models.weights import compare
@@ -92,8 +92,20 @@ def load(path: Path, spec: ModelSpec, device: str, **options: str) -> Predictor 
     """
     results = Results(path)
     choice = choose(results, **options)
+    predictor = _load(results, choice, spec, device)
+    if spec.previous is not None:
+        predictor.previous = _load(*find_stage(results, choice, _plans(results, choice, spec).previous_stage), spec.previous.model, device)
+    return predictor
+
+
+def _plans(results: Results, choice: Choice, spec: ModelSpec) -> Plans:
     dataset = results.json(choice.trained.path("dataset.json"))
-    plans = Plans(results.json(choice.trained.path("plans.json")), dataset, str(spec.training["configuration"]))
+    return Plans(results.json(choice.trained.path("plans.json")), dataset, str(spec.training["configuration"]))
+
+
+def _load(results: Results, choice: Choice, spec: ModelSpec, device: str) -> Predictor | Folds:
+    """Load the folds of one stage."""
+    plans = _plans(results, choice, spec)
     alone = spec.model_copy(update={"members": []})
     members = []
     for name in choice.checkpoints:
@@ -111,7 +123,7 @@ def _build(plans: Plans, spec: ModelSpec, weights: Mapping[str, Any]) -> nn.Modu
     if any(key.endswith(".running_mean") for key in weights) and "InstanceNorm" in str(arguments.get("norm_op")):
         # A trainer that exchanges the normalisation leaves the plans as they are.
         arguments |= {"norm_op": f"torch.nn.BatchNorm{plans.ndim}d", "norm_op_kwargs": {"eps": 1e-5, "affine": True}}
-    inputs, outputs = len(spec.channels), len(spec.score_names)
+    inputs, outputs = spec.inputs, len(spec.score_names)
     if kind in _OWN and dotted.startswith(f"{_PACKAGE}.architectures."):
         return build_network(_OWN[kind], input_channels=inputs, num_classes=outputs, **arguments)
     if dotted not in _ELSEWHERE:

@@ -29,11 +29,14 @@ class Labels:
         Names of the score channels.
     region_values : tuple of int
         The value of each region, in the order in which they are drawn; empty where there are none.
+    foreground : tuple of int
+        Values of a label image, the background apart: what the second stage of a cascade sees of the first.
     """
 
     classes: list[str]
     heads: list[str]
     region_values: tuple[int, ...] = ()
+    foreground: tuple[int, ...] = ()
 
 
 class Plans:
@@ -164,7 +167,7 @@ def read_labels(dataset: Mapping[str, Any]) -> Labels:
     if not any(isinstance(value, list) and len(value) > 1 for value in named.values()):
         values = {int(value[0] if isinstance(value, list) else value): str(name) for name, value in named.items()}
         classes = [values[value] for value in sorted(values)]
-        return Labels(classes, classes)
+        return Labels(classes, classes, foreground=tuple(range(1, len(classes))))
     order = dataset.get("regions_class_order")
     regions = [str(name) for name, value in named.items() if set(value if isinstance(value, list) else [value]) != {0}]
     if not isinstance(order, list) or len(order) != len(regions) or not all(isinstance(value, int) and value > 0 for value in order):
@@ -172,7 +175,8 @@ def read_labels(dataset: Mapping[str, Any]) -> Labels:
     classes = ["background", *(f"label {value}" for value in range(1, max(order) + 1))]
     for value, name in zip(order, regions, strict=True):
         classes[value] = name
-    return Labels(classes, regions, tuple(order))
+    inside = {int(part) for value in named.values() for part in (value if isinstance(value, list) else [value])}
+    return Labels(classes, regions, tuple(order), tuple(sorted(inside - {0})))
 
 
 def _resolved(configurations: Mapping[str, Any], name: str, below: tuple[str, ...] = ()) -> dict[str, Any]:

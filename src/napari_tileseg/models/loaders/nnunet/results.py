@@ -20,7 +20,7 @@ from napari_tileseg.models.archive import Archive, is_zip, parse_json, printable
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Choice", "Results", "Trained", "choose", "detect", "files"]
+__all__ = ["Choice", "Results", "Trained", "choose", "detect", "files", "find_stage"]
 
 _PREFERRED = ("3d_fullres", "3d_cascade_fullres", "2d", "3d_lowres")
 """Which configuration is taken where several are there and none is named."""
@@ -190,6 +190,47 @@ def choose(
             how = "Give the folder of one." if name == "dataset" else f"Choose one: ?{name}={several[0]}."
             raise ModelError(f"Models of several {name}{'s' * (name != 'plans')} are here: {', '.join(several)}. {how}")
     return _chosen(found[0], folds or results.only_fold, checkpoint)
+
+
+def find_stage(results: Results, choice: Choice, configuration: str) -> tuple[Results, Choice]:
+    """Find the first stage of a cascade: in the same results, or in the folder beside that of the second stage.
+
+    Its folds and its checkpoint are those of the second stage, where it has them.
+
+    Parameters
+    ----------
+    results : Results
+    choice : Choice
+        The second stage.
+    configuration : str
+        The first one's.
+
+    Raises
+    ------
+    ModelError
+        If it is not there; the sentence says what belongs where.
+    """
+    second = choice.trained
+
+    def fits(trained: Trained) -> bool:
+        return (trained.configuration, trained.trainer, trained.plans) == (configuration, second.trainer, second.plans)
+
+    place, found = results, next((trained for trained in results.trained if fits(trained)), None)
+    if found is None and results.root.is_dir() and not second.folder:
+        place = Results(results.root.absolute().parent)
+        found = next((trained for trained in place.trained if fits(trained) and trained.dataset == second.dataset), None)
+    if found is None:
+        name = "__".join((second.trainer, second.plans, configuration)).lstrip("_")
+        raise ModelError(
+            f"{second.configuration} is the second stage of a cascade and sees the labels of {configuration}, which is not here. "
+            f'Put the folder "{printable(name)}" beside that of {second.configuration}, or choose another configuration.'
+        )
+    for folds, checkpoint in ((",".join(choice.folds), choice.checkpoint), ("", choice.checkpoint)):
+        try:
+            return place, _chosen(found, folds, checkpoint)
+        except ModelError:
+            continue
+    return place, _chosen(found, "", "")
 
 
 def _chosen(trained: Trained, folds: str, checkpoint: str) -> Choice:

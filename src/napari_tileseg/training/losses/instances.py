@@ -1,4 +1,4 @@
-"""Losses: each is a module called with raw scores and a batch."""
+"""``InstanceLoss`` and ``CrossEntropyDice``: losses of the bundled recipes, called with raw scores and a batch."""
 
 from __future__ import annotations
 

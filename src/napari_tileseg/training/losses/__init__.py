@@ -1,0 +1,86 @@
+"""``get_loss``: losses by name; each is a module called as ``loss(logits, target)``."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from napari_tileseg.errors import OptionsError
+from napari_tileseg.training.losses.adversarial import AdversarialLoss
+from napari_tileseg.training.losses.distance import Distance
+from napari_tileseg.training.losses.entropy import Combo, CrossEntropy, Focal
+from napari_tileseg.training.losses.instances import CrossEntropyDice, InstanceLoss, soft_dice
+from napari_tileseg.training.losses.loss import Loss, WeightedSum
+from napari_tileseg.training.losses.lovasz import LovaszHinge, LovaszSoftmax
+from napari_tileseg.training.losses.overlap import Dice, FocalTversky, Jaccard, LogCoshDice, Tversky
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["LOSSES", "AdversarialLoss", "CrossEntropyDice", "InstanceLoss", "Loss", "get_loss", "soft_dice"]
+
+
+def _entropy_and_dice(
+    *,
+    ce_weight: float = 1.0,
+    dice_weight: float = 1.0,
+    ignore_index: int | None = None,
+    multi_label: bool | None = None,
+    class_weights: Any = None,
+    **dice: Any,
+) -> Loss:
+    parts = [(ce_weight, CrossEntropy(class_weights=class_weights)), (dice_weight, Dice(**dice))]
+    return WeightedSum(parts, ignore_index=ignore_index, multi_label=multi_label)
+
+
+LOSSES: dict[str, Callable[..., Loss]] = {
+    "ce": CrossEntropy,
+    "bce": CrossEntropy,
+    "dice": Dice,
+    "dice_squared": partial(Dice, squared=True, smooth=1e-5),
+    "ce_dice": _entropy_and_dice,
+    "bce_dice": _entropy_and_dice,
+    "iou": Jaccard,
+    "focal": Focal,
+    "tversky": Tversky,
+    "focal_tversky": FocalTversky,
+    "lovasz_hinge": LovaszHinge,
+    "lovasz_softmax": LovaszSoftmax,
+    "lovasz_sigmoid": LovaszSoftmax,
+    "combo": Combo,
+    "log_cosh_dice": LogCoshDice,
+    "brau_hybrid": partial(_entropy_and_dice, ce_weight=0.4, dice_weight=0.6, squared=True, smooth=1e-5),
+    "boundary": partial(Distance, kind="boundary"),
+    "hausdorff": partial(Distance, kind="hausdorff"),
+    "log_hausdorff": partial(Distance, kind="log_hausdorff"),
+}
+"""How each loss is made; whether it compares classes or masks follows from scores and labels."""
+
+
+def get_loss(name: str, **arguments: Any) -> Loss:
+    """Make a loss.
+
+    Parameters
+    ----------
+    name : str
+        A key of `LOSSES`.
+    **arguments
+        Its own, and for all ``ignore_index``, ``multi_label`` and ``class_weights``.
+
+    Returns
+    -------
+    Loss
+        Called with raw scores (B, C, *spatial) and class numbers (B, *spatial) or (B, 1, *spatial), or masks in the shape of the scores.
+
+    Raises
+    ------
+    OptionsError
+        If there is no such loss, or it does not take the arguments.
+    """
+    if name not in LOSSES:
+        raise OptionsError(f'There is no loss "{name}". Use one of {", ".join(LOSSES)}.')
+    try:
+        return LOSSES[name](**arguments)
+    except TypeError as error:
+        given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+        raise OptionsError(f'The loss "{name}" cannot be made with {given}: {error}') from error

@@ -1,0 +1,274 @@
+"""The Refine dock: labels are corrected, each step undoable."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Labels
+from napari.settings import get_settings
+from qtpy.QtCore import QSize
+from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
+
+from napari_tileseg.errors import TileSegError
+from napari_tileseg.widgets.bridge import Bridge
+from napari_tileseg.widgets.deeds import show_keys
+from napari_tileseg.widgets.keys import dock_shortcut
+from napari_tileseg.widgets.late import Late
+from napari_tileseg.widgets.layers import image_layers
+from napari_tileseg.widgets.parts import MainButton, MessageBox, Note, ProgressBar, Scroll
+from napari_tileseg.widgets.parts.scroll import page
+from napari_tileseg.widgets.refine import saving
+from napari_tileseg.widgets.refine.folds import FOLDS
+from napari_tileseg.widgets.refine.form import RefineForm
+from napari_tileseg.widgets.refine.session import refine_session_of
+from napari_tileseg.widgets.refine.states import view
+from napari_tileseg.widgets.refine.subject import labels_layers
+from napari_tileseg.widgets.refine.tools import KEYS, TOOLS
+from napari_tileseg.widgets.session import real_viewer
+from napari_tileseg.widgets.states import Action, Message
+from napari_tileseg.widgets.style import icon_color, sheet
+from napari_tileseg.widgets.watch import LayerWatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import napari
+    from qtpy.QtGui import QShowEvent
+
+    from napari_tileseg.widgets.refine.work import Work
+
+__all__ = ["RefineWidget"]
+
+
+class RefineWidget(QWidget):
+    """Layers, tools, folds, message, Save, and a line about what was done.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:  # napari looks for exactly this annotation to inject the viewer
+        super().__init__()
+        self.setObjectName("tileseg")
+        self.viewer = viewer = real_viewer(viewer)
+        self.session = refine_session_of(viewer)
+        self.form = RefineForm()
+        self.folds = [make(self.session) for make in FOLDS]
+        self.progress = ProgressBar()
+        self.message = MessageBox()
+        self.button = MainButton("Save...")
+        self.note = Note()
+        self.note.setAccessibleName("Edits")
+        self._bridge = Bridge(self)
+        self._watch = LayerWatch(viewer, self)
+        self._lay_out()
+        self._connect()
+        self._restyle()
+        self.session.docks.add(self)
+        self._on_layers()
+        self._on_active()
+        self.session.keeper.look_once()
+        self._draw()
+
+    # -- building --------------------------------------------------------------------------------------------------
+
+    def _lay_out(self) -> None:
+        content = QWidget()
+        content.setObjectName("plain")
+        inside = QVBoxLayout(content)
+        inside.setContentsMargins(0, 0, 0, 0)
+        inside.setSpacing(4)
+        for widget in (self.form, *self.folds):
+            inside.addWidget(widget)
+        self.scroller = Scroll(page(content))
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addWidget(self.scroller)
+        below = QVBoxLayout()
+        below.setContentsMargins(6, 0, 6, 4)
+        below.setSpacing(4)
+        for widget in (self.progress, self.message, self.button, self.note):
+            below.addWidget(widget)
+        below.addStretch(1)
+        layout.addLayout(below, 1)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+        order = self.form.widgets_in_order()
+        for fold in self.folds:
+            order += fold.widgets_in_order() if hasattr(fold, "widgets_in_order") else [fold.header]
+        for before, after in pairwise([*order, self.button]):
+            QWidget.setTabOrder(before, after)
+
+    def _connect(self) -> None:
+        self.form.layers_chosen.connect(self._on_chosen_by_hand)
+        self.form.tool_pressed.connect(self.session.toggle)
+        self.form.tool_pressed.connect(lambda _: self._draw())
+        self.form.changed.connect(self._on_form)
+        self.message.chosen.connect(self.act)
+        self.button.clicked.connect(self.press)
+        self.session.changed.connect(self._draw)
+        self.session.chosen.connect(self._on_chosen)
+        self._watch.listed.connect(self._on_layers)
+        self.viewer.layers.selection.events.active.connect(self._on_active)
+        self.viewer.events.theme.connect(self._restyle)
+        get_settings().appearance.events.font_size.connect(self._restyle)
+        for fold in self.folds:
+            fold.toggled.connect(self.updateGeometry)
+        for tool in TOOLS:
+            if tool.key:
+                dock_shortcut(self, tool.key, partial(self.session.toggle, tool.name))
+        for keys in ("Ctrl+Return", "Ctrl+Enter"):
+            dock_shortcut(self, keys, self.press)
+        dock_shortcut(self, "Ctrl+Z", self.session.undo)
+        dock_shortcut(self, "Ctrl+Shift+Z", self.session.redo)
+        dock_shortcut(self, "?", self.show_keys)
+        self._escape = dock_shortcut(self, "Esc", self.session.escape)
+
+    # -- layers ----------------------------------------------------------------------------------------------------
+
+    def _on_layers(self) -> None:
+        """List the layers, and go on with others where those that were worked on are gone."""
+        labels = labels_layers(self.viewer.layers)
+        chosen = self.session.labels
+        image = self.session.image
+        if chosen not in labels or (image is not None and image not in self.viewer.layers):
+            self.session.choose(chosen if chosen in labels else self._guess(labels))
+        elif chosen is not None and image is None:
+            self.session.choose(chosen)  # an image may have come that suits it
+        self.session.rename()
+        self._fill()
+
+    def _guess(self, labels: list[Labels]) -> Labels | None:
+        active = self.viewer.layers.selection.active
+        return active if isinstance(active, Labels) and active in labels else next(iter(labels), None)
+
+    def _on_active(self, event: Any = None) -> None:
+        active = self.viewer.layers.selection.active
+        if isinstance(active, Labels) and active is not self.session.labels:
+            self.session.choose(active)
+
+    def _on_chosen_by_hand(self) -> None:
+        labels, image = self.form.labels.value, self.form.image.value
+        other = labels is not self.session.labels
+        self.session.choose(labels, None if other else image)
+
+    def _on_chosen(self) -> None:
+        self._fill()
+        image = self.session.image
+        if image is not None:
+            low, high = (float(limit) for limit in image.contrast_limits) if not image.rgb else (0.0, 255.0)
+            self.form.set_tolerance((high - low) / 10)
+        self._on_form()
+
+    def _fill(self) -> None:
+        images = image_layers(self.viewer.layers)
+        self.form.offer(labels_layers(self.viewer.layers), images, self.session.labels, self.session.image)
+
+    def _on_form(self) -> None:
+        self.session.set_act_on(self.form.act_on.value)
+        self.session.deeds.tolerance = self.form.tolerance.value()
+        self.session.deeds.split_by = self.form.split_by.value
+
+    # -- deeds -----------------------------------------------------------------------------------------------------
+
+    def press(self) -> None:
+        """Do what the big button says."""
+        if self.session.busy:
+            self.session.cancel()
+        elif self.session.labels is not None:
+            self.save()
+
+    def act(self, action: Action) -> None:
+        """Do what a link asks for."""
+        deeds: dict[Action, Callable[[], object]] = {
+            Action.SEGMENT: self.open_segment,
+            Action.KEEP: self.session.keeper.keep,
+            Action.DISCARD: self.session.keeper.discard,
+            Action.EDIT: self.session.regions.open,
+            Action.PUT_BACK: self.session.regions.put_back,
+            Action.SAVE: self.save,
+        }
+        deed = deeds.get(action)
+        if deed is not None:
+            self.session.guarded(deed)
+
+    def open_segment(self) -> None:
+        """Open the Segment dock."""
+        from napari_tileseg.widgets.segment import dock_of
+
+        dock = dock_of(self.viewer)
+        around = dock.parentWidget()
+        if around is not None:
+            around.show()
+            around.raise_()
+
+    def save(self) -> None:
+        """Ask for a file and write the labels there, in another thread."""
+        labels, work = self.session.labels, self.session.work
+        if labels is None:
+            return
+        if self.session.regions.owns(labels):
+            self.session.guarded(self.session.regions.put_back)
+            labels, work = self.session.labels, self.session.work
+            if labels is None:
+                return
+        try:
+            volume = saving.volume_of(labels, self.session.segment)
+        except TileSegError as error:
+            self.session.tell(Message("error", str(error)))
+            return
+        path = saving.ask(self, volume, labels.name, large=bool(labels.multiscale))
+        if path is None:
+            return
+        self.session.tell(Message("info", f"Saving {path.name}"))
+        steps = work.moves if work is not None else 0
+        self._bridge.background(saving.writer_of(labels, volume, path), Late(self, "_on_saved", work, steps))
+
+    def _on_saved(self, work: Work | None, moves: int, answer: Any) -> None:
+        if isinstance(answer, TileSegError):
+            self.session.tell(Message("error", str(answer), (Action.SAVE,)))
+        elif isinstance(answer, Exception):
+            self.session.tell(Message("error", f"The labels could not be saved: {answer}. Choose another place.", (Action.SAVE,)))
+        else:
+            if work is not None and work.moves == moves:
+                self.session.keeper.saved(work)
+            self.session.tell(Message("done", f"Saved as {answer.name}."))
+
+    def show_keys(self) -> None:
+        """Show the keys of the dock."""
+        show_keys(self, KEYS)
+
+    # -- drawing ---------------------------------------------------------------------------------------------------
+
+    def _draw(self) -> None:
+        shown = view(self.session.state)
+        self.form.set_able(shown.tools)
+        self.form.show_tool(shown.tool)
+        self.progress.show_bar(shown.bar)
+        self.message.show_message(shown.message)
+        self.button.show_state(shown.button, enabled=shown.pressable, primary=shown.button != "Cancel")
+        self.note.setText(shown.note)
+        self.note.setVisible(bool(shown.note))
+        self._escape.setEnabled(bool(shown.tool or shown.bar is not None))
+
+    def _restyle(self, event: Any = None) -> None:
+        theme = str(self.viewer.theme)
+        self.setStyleSheet(sheet(theme))
+        for fold in self.folds:
+            fold.set_theme(theme)
+        self.message.set_theme(theme, icon_color(theme))
+        self.form.align()
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        if event is not None:
+            super().showEvent(event)
+        self.session.docks.watch(self)
+
+    def sizeHint(self) -> QSize:
+        return QSize(300, 700)
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(240, super().minimumSizeHint().height())

@@ -1,0 +1,171 @@
+"""What a labels layer tells of itself: along which axes its objects lie, how large its pixels are, why it cannot be corrected."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image, Labels
+
+from napari_tileseg.refine.canvas import Canvas
+from napari_tileseg.widgets.layers import layer_matrix
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari.layers import Layer
+    from numpy.typing import NDArray
+
+    from napari_tileseg.refine.index import Position
+
+__all__ = [
+    "canvas_of",
+    "class_of",
+    "has_classes",
+    "image_beside",
+    "labels_layers",
+    "pixels_of",
+    "position_of",
+    "scores_of",
+    "space_of",
+    "trouble_with",
+]
+
+_NO_SPACE = {"t": "time", "time": "time", "frame": "time", "c": "channel", "channel": "channel", "class": "channel"}
+"""What layers call axes over which no object extends."""
+
+_BY_PLANES = "→ model Y X."
+"""Words of the provenance (`AxisMap.sentence`) where a model has seen planes only."""
+
+
+def labels_layers(layers: Sequence[Layer]) -> list[Labels]:
+    """Return the labels layers, the topmost first."""
+    return [layer for layer in reversed(list(layers)) if isinstance(layer, Labels)]
+
+
+def space_of(layer: Labels) -> tuple[int, ...]:
+    """Return the axes over which objects extend: the last three that are neither time nor channel.
+
+    Where a model of planes found them, as the layer's provenance tells, each plane stands for itself.
+    """
+    names = [str(name).lower() for name in layer.axis_labels]
+    axes = [axis for axis, name in enumerate(names) if name not in _NO_SPACE]
+    if len(axes) < 2:
+        axes = list(range(layer.ndim))
+    told = str((layer.metadata.get("tileseg") or {}).get("axes", ""))
+    return tuple(axes[-2:] if _BY_PLANES in told else axes[-3:])
+
+
+def has_classes(layer: Labels) -> bool:
+    """Whether a label is a class: its table names one for each label, all different."""
+    try:
+        names = [str(name) for name in layer.features["class"]]
+    except (KeyError, TypeError, IndexError):
+        return False
+    return len(names) > 1 and len(set(names)) == len(names)
+
+
+def class_of(layer: Labels, label: int) -> str:
+    """Return the class of an object; empty if the layer's table knows of none."""
+    table = layer.features
+    if "class" not in table or "index" not in table:
+        return ""
+    found = table["class"][table["index"] == label]
+    return str(found.iloc[0]) if len(found) else ""
+
+
+def canvas_of(layer: Labels) -> Canvas:
+    """Return the layer's labels to work on.
+
+    Raises
+    ------
+    InputError
+        If objects cannot be looked for in them.
+    """
+    steps = np.linalg.norm(layer_matrix(layer)[:-1, :-1], axis=0)
+    space = space_of(layer)
+    units = {str(layer.units[axis]) for axis in space}
+    known = len(units) == 1 and all(math.isfinite(step) and step > 0 for step in steps)
+    spacing = tuple(float(step) for step in steps) if known else None
+    return Canvas(layer.data, spacing=spacing, space=space, unit=units.pop() if known else "", classes=has_classes(layer))
+
+
+def position_of(canvas: Canvas, point: Sequence[float]) -> Position:
+    """Return where the view is along the axes over which no object extends.
+
+    Parameters
+    ----------
+    canvas : Canvas
+    point : sequence of float
+        The place that is looked at, in pixels of the labels.
+    """
+    return tuple(min(max(round(float(point[axis])), 0), canvas.shape[axis] - 1) for axis in canvas.outer)
+
+
+def trouble_with(layer: Labels) -> str:
+    """Say why a layer cannot be corrected; empty if it can."""
+    data = layer.data
+    if layer.multiscale:
+        return ""
+    if np.dtype(data.dtype).kind not in "iu":
+        return f"These labels are {data.dtype}; whole numbers can be corrected. Convert the layer (right-click, Convert data type)."
+    only_read = not hasattr(data, "__setitem__") or hasattr(data, "dask") or getattr(data, "read_only", False)
+    if only_read or getattr(getattr(data, "flags", None), "writeable", True) is False:
+        return "These labels can only be read. Duplicate the layer (right-click), and correct the copy."
+    if layer.ndim < 2:
+        return "Labels of one dimension cannot be corrected. Choose others."
+    if not layer.editable:
+        return "These labels are locked while a run writes them. They can be corrected when it is done or cancelled."
+    return ""
+
+
+def image_beside(labels: Labels, layers: Sequence[Layer]) -> Image | None:
+    """Return the image that labels most likely belong to: of their shape, of the name that theirs begins with, the nearest below."""
+    images = [layer for layer in layers if isinstance(layer, Image) and pixels_of(layer, labels) is not None]
+    named = [layer for layer in images if labels.name.startswith(layer.name)]
+    below = [layer for layer in images if layers.index(layer) < layers.index(labels)]
+    return next(iter([*sorted(named, key=lambda layer: -len(layer.name)), *reversed(below), *images]), None)
+
+
+def pixels_of(image: Image, labels: Labels) -> Any:
+    """Return the image's array where it lies pixel by pixel under the labels; None where it does not.
+
+    Colours stay along a last axis; of channels along a first one the first is taken.
+    """
+    data = image.data[0] if image.multiscale else image.data
+    shape = tuple(labels.data[0].shape if labels.multiscale else labels.data.shape)
+    if tuple(data.shape[: len(shape)]) == shape and (image.rgb or len(data.shape) == len(shape)):
+        return data
+    if len(data.shape) == len(shape) + 1 and tuple(data.shape[1:]) == shape and not image.rgb:
+        return data[0]
+    return None
+
+
+def scores_of(labels: Labels, layers: Sequence[Layer]) -> Any:
+    """Return how sure the model was that something is there, as an array of the labels' shape; None where no scores were kept."""
+    for layer in layers:
+        if not isinstance(layer, Image) or layer.name != f"{labels.name}_scores" or layer.multiscale:
+            continue
+        shape = tuple(layer.data.shape)
+        if shape[1:] == tuple(labels.data.shape):
+            names = [str(name) for name in layer.metadata.get("classes", ())]
+            return _Foreground(layer.data, 1 if names[:1] == ["background"] and shape[0] > 1 else 0)
+    return None
+
+
+class _Foreground:
+    """The score of the likeliest class that is no background, computed where it is read."""
+
+    def __init__(self, scores: Any, first: int) -> None:
+        self._scores = scores
+        self._first = first
+        self.shape = tuple(scores.shape[1:])
+        self.dtype = np.dtype(scores.dtype)
+        self.ndim = len(self.shape)
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        key = key if isinstance(key, tuple) else (key,)
+        part = np.asarray(self._scores[(slice(self._first, None if self._first else 1), *key)])
+        likeliest: NDArray[Any] = part.max(axis=0)
+        return likeliest
