@@ -25,7 +25,7 @@ FLOORS = (
     ("errors", "folders", "locks", "units"),
     ("models", "volume", "job"),
     ("engine", "io", "measure", "refine"),
-    ("image", "provenance", "results", "segmentation"),
+    ("image", "objects", "provenance", "results", "segmentation"),
     ("estimation", "execution", "replay", "unfinished", "verification"),
     ("pipeline", "division"),
     ("training", "batch"),

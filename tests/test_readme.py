@@ -152,9 +152,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_table_of_formats_is_the_registry() -> None:
-    rows = re.findall(r"(?m)^\| ([^|]+) \| ((?:`\.[^`]+` ?)+) \| (yes|no) \|$", README.read_text(encoding="utf-8"))
-    told = [(title, tuple(re.findall("`([^`]+)`", suffixes)), saves == "yes") for title, suffixes, saves in rows]
-    assert told == [(item.title, item.suffixes, bool(item.writer)) for item in BUILTIN]
+    rows = re.findall(r"(?m)^\| ([^|]+) \| ((?:`\.[^`]+` ?)+) \| (yes|no) \| (yes|no) \|$", README.read_text(encoding="utf-8"))
+    told = [(title, tuple(re.findall("`([^`]+)`", suffixes)), opens == "yes", saves == "yes") for title, suffixes, opens, saves in rows]
+    assert told == [(item.title, item.suffixes, bool(item.reader), bool(item.writer)) for item in BUILTIN]
 
 
 def test_table_of_models_is_current() -> None:
