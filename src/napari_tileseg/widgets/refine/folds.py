@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_tileseg.widgets.refine.cleanup import CleanUp
+from napari_tileseg.widgets.refine.objects import Objects
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,4 +21,4 @@ if TYPE_CHECKING:
 
 __all__ = ["FOLDS"]
 
-FOLDS: tuple[Callable[[RefineSession], Fold], ...] = (CleanUp,)
+FOLDS: tuple[Callable[[RefineSession], Fold], ...] = (CleanUp, Objects)
