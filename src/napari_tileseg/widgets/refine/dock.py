@@ -117,6 +117,8 @@ class RefineWidget(QWidget):
         get_settings().appearance.events.font_size.connect(self._restyle)
         for fold in self.folds:
             fold.toggled.connect(self.updateGeometry)
+            for key, deed in getattr(fold, "shortcuts", ()):
+                dock_shortcut(self, key, deed)
         for tool in TOOLS:
             if tool.key:
                 dock_shortcut(self, tool.key, partial(self.session.toggle, tool.name))

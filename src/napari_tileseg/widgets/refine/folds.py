@@ -3,7 +3,7 @@
 A fold is a `Fold` that is made with the session. It listens to the session's signals ``chosen`` (other labels), ``edited`` (a step),
 ``looked`` (the objects are known) and ``changed`` (any of the state); it changes labels with ``session.do`` (an edit at hand),
 ``session.attempt`` (something quick) or ``session.run`` (in another thread); it binds keys with ``session.bind``. It may have
-``widgets_in_order()`` (how Tab goes through it) and ``align(width)``.
+``widgets_in_order()`` (how Tab goes through it), ``align(width)``, and ``shortcuts`` (keys in the dock, as Qt spells them).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from napari_tileseg.widgets.refine.cleanup import CleanUp
 from napari_tileseg.widgets.refine.objects import Objects
+from napari_tileseg.widgets.refine.review import Review
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,4 +22,4 @@ if TYPE_CHECKING:
 
 __all__ = ["FOLDS"]
 
-FOLDS: tuple[Callable[[RefineSession], Fold], ...] = (CleanUp, Objects)
+FOLDS: tuple[Callable[[RefineSession], Fold], ...] = (CleanUp, Review, Objects)

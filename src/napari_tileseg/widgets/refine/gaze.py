@@ -39,7 +39,7 @@ def look_at(viewer: napari.viewer.Viewer, layer: Labels, canvas: Canvas, label: 
     box : Box
         Around the object, one slice for each axis of the labels.
     zoom : bool
-        Whether to come near as well.
+        Whether to come near as well; without, nothing moves where the object is in view.
     """
     dims, offset = viewer.dims, viewer.dims.ndim - layer.ndim
     shown = [axis - offset for axis in dims.displayed if axis >= offset]
@@ -52,7 +52,8 @@ def look_at(viewer: napari.viewer.Viewer, layer: Labels, canvas: Canvas, label: 
     centre = [float(value) for value in camera.center]
     for place, axis in enumerate(reversed(shown), 1):
         centre[-place] = float(world[axis])
-    camera.center = tuple(centre)
+    if zoom or not _in_view(viewer, camera, world, shown):
+        camera.center = tuple(centre)
     if zoom:
         _come_near(viewer, layer, camera, box, shown)
 
@@ -71,10 +72,23 @@ def middle(canvas: Canvas, label: int, box: Box, shown: list[int]) -> tuple[floa
     return tuple(point)
 
 
-def _come_near(viewer: Any, layer: Labels, camera: Any, box: Box, shown: list[int]) -> None:
+def _in_view(viewer: Any, camera: Any, world: Any, shown: list[int]) -> bool:
+    """Whether a place is on the canvas."""
+    size = _canvas_size(viewer)
+    if size is None or len(shown) != 2:
+        return False
+    middle = np.asarray(camera.center[-2:], dtype=np.float64)
+    return bool((np.abs(world[shown] - middle) < np.asarray(size) / 2 / float(camera.zoom)).all())
+
+
+def _canvas_size(viewer: Any) -> Any:
+    """Return rows and columns of the canvas."""
     size = getattr(getattr(viewer, "canvas", None), "size", None)
-    if size is None:
-        size = getattr(viewer, "_canvas_size", None)  # before napari 0.9
+    return size if size is not None else getattr(viewer, "_canvas_size", None)  # before napari 0.9
+
+
+def _come_near(viewer: Any, layer: Labels, camera: Any, box: Box, shown: list[int]) -> None:
+    size = _canvas_size(viewer)
     if size is None or not shown:
         return
     low = np.asarray(layer.data_to_world([part.start - 0.5 for part in box]), dtype=np.float64)

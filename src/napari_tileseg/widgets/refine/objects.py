@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +68,7 @@ class Objects(Fold):
         self.view.heading.connect(self._on_heading)
         self.export.clicked.connect(self.ask)
         self.toggled.connect(self._on_toggled)
-        self.destroyed.connect(partial(session.sheets.want, "objects", False))
+        self.destroyed.connect(lambda *_: session.sheets.want("objects", False))
         session.sheets.changed.connect(self._on_sheet)
         session.sheets.shaped.connect(self._on_shaped)
         session.chosen.connect(self._on_chosen)

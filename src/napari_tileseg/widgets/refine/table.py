@@ -172,7 +172,7 @@ class ObjectTable(QAbstractTableModel):
             if role == Qt.ItemDataRole.DisplayRole:
                 return SCORE if name == f"mean {SCORE}" else name
             if role == Qt.ItemDataRole.TextAlignmentRole:
-                return int(self._side(name) | Qt.AlignmentFlag.AlignVCenter)
+                return int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)  # the arrow stands at the right
         return None
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
