@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari_tileseg.refine.canvas import Canvas
     from napari_tileseg.refine.delta import Change
 
-__all__ = ["Kept", "kept_scores"]
+__all__ = ["Kept", "class_number", "kept_scores"]
 
 _SLAB = 1 << 24
 """Values of scores that are decoded at once where nothing asks for more."""
@@ -177,7 +177,7 @@ def kept_scores(labels: Labels, layers: Sequence[Layer]) -> Kept | None:
     told = told if "model" in told else layer.metadata.get("tileseg") or {}
     options = told.get("options") or {}
     spec, trouble = _spec(told)
-    number = _number(labels, spec)
+    number = class_number(labels, spec)
     threshold, min_size = float(options.get("threshold", 0.5)), float(options.get("min_size", 0))
     return Kept(layer.data, spec, number, threshold, min_size, trouble)
 
@@ -200,8 +200,8 @@ def _spec(told: dict[str, Any]) -> tuple[ModelSpec | None, str]:
     return spec, ""
 
 
-def _number(labels: Labels, spec: ModelSpec | None) -> int:
-    """Return the class whose mask labels are."""
+def class_number(labels: Labels, spec: ModelSpec | None) -> int:
+    """Return the number of the class whose mask labels are; 0 where they are no mask of one."""
     if spec is None or spec.output != "sigmoid":
         return 0
     try:

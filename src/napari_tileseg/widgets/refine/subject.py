@@ -42,7 +42,7 @@ _BY_PLANES = "→ model Y X."
 
 def labels_layers(layers: Sequence[Layer]) -> list[Labels]:
     """Return the labels layers, the topmost first."""
-    return [layer for layer in reversed(list(layers)) if isinstance(layer, Labels)]
+    return [layer for layer in reversed(list(layers)) if isinstance(layer, Labels) and not layer.metadata.get("tileseg_preview")]
 
 
 def space_of(layer: Labels) -> tuple[int, ...]:
