@@ -84,6 +84,7 @@ class Action(Enum):
     BACK = "Do not import"
     RESUME = "Go on"
     SEGMENT = "Open Segment"
+    AGAIN_SCORES = "Run again"
     KEEP = "Keep"
     DISCARD = "Discard"
 
