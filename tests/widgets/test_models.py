@@ -39,8 +39,8 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's"
 def ready(models: Callable[..., ModelsDesk], commands: Commands) -> Callable[..., ModelsDesk]:
     """Return a function that shows a dock with three models in it."""
 
-    def make(**more: Any) -> ModelsDesk:
-        commands.say("models list", *THREE)
+    def make(*listed: Any, **more: Any) -> ModelsDesk:
+        commands.say("models list", *(listed or THREE))
         here = models(show=True, **more)
         here.until(lambda: here.titles)
         return here
@@ -162,6 +162,46 @@ def test_what_a_model_does_not_say_is_asked_once(ready: Callable[..., ModelsDesk
     ]
     assert here.dock.row.ref == "net", "it is selected"
     assert not here.dock.asking.isVisible()
+
+
+def test_what_a_model_does_not_say_is_said_later(ready: Callable[..., ModelsDesk], commands: Commands) -> None:
+    card = model("quiet", unknown=["classes", "normalization", "spacing"], normalization={"kind": "none"})
+    here = ready(*THREE, card)
+    here.choose("quiet")
+    assert here.card["Finds"].endswith("(not said, assumed)")
+    here.follow(Action.SAY)
+    assert here.dock.button.text() == "Remember"
+    assert here.dock.asking.isVisible()
+    here.follow(Action.LATER)
+    assert here.session.question is None
+    assert here.dock.card.isVisible()
+    here.follow(Action.SAY)
+    inputs: Any = here.dock.asking.inputs
+    inputs["classes"].setText("")
+    inputs["normalization"].choose("zscore")
+    commands.say("models answer", {"event": "error", "error": "ModelError", "message": "It returns 3 scores."}, status=1)
+    here.click()
+    here.until(lambda: here.dock.asking.problem.shown is not None)
+    inputs["classes"].setText("background, a, b")
+    commands.say("models answer", {"event": "answered", "name": "quiet", "unknown": ["spacing"]})
+    commands.say("models list", *THREE, model("quiet", unknown=["spacing"]))
+    here.click()
+    here.until(lambda: here.text == "What was said of quiet is remembered. Still assumed: spacing.")
+    assert commands.last("answer")[2:-1] == ["quiet", "--classes", "background,a,b", "--normalization", "zscore"]
+    here.until(lambda: "assumed" not in here.card["Finds"])
+    assert here.dock.row.ref == "quiet"
+
+
+def test_what_has_just_come_is_asked_about(ready: Callable[..., ModelsDesk], commands: Commands) -> None:
+    here = ready()
+    commands.say("models download", {"event": "downloaded", "name": "new", "unknown": ["classes"]})
+    commands.say("models list", 3, *THREE, model("new", unknown=["classes"]))
+    commands.say("models show new", model("new", unknown=["classes"]))
+    here.session.bring(["https://example.org/new.onnx"])
+    here.until(lambda: here.text == "new is here now. Assumed: classes.")
+    here.click(here.dock.message.links.buttons[Action.SAY])  # before the list has come to it
+    here.until(lambda: here.session.question is not None)
+    assert (here.session.question.ref, here.session.question.here) == ("new", True)
 
 
 def test_several_files_come_one_after_the_other_and_one_can_be_left(

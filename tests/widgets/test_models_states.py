@@ -18,6 +18,7 @@ from napari_tileseg.widgets.models.rows import COLUMNS, Row, cell, glyph, hub_ro
 from napari_tileseg.widgets.models.states import Kind, Refusal, Work, ending, press, refused, view
 from napari_tileseg.widgets.states import Action
 
+OPEN = local_row(model("open", unknown=["classes", "licence"]))
 HERE = local_row(model("cells", title="Cells"))
 ROWS = (
     None,
@@ -128,6 +129,20 @@ def test_every_normalisation_has_words(rule: dict[str, Any]) -> None:
 
 
 # Questions
+
+
+def test_what_is_not_said_can_be_said_later() -> None:
+    assert Action.SAY in view(OPEN, Work()).row_links
+    assert Action.SAY not in view(HERE, Work()).row_links
+    assert Action.SAY not in view(OPEN, Work("checking", "x", "x")).row_links
+    asked = view(OPEN, Work(), asking=True, here=True)
+    assert (asked.button, asked.links) == ("Remember", (Action.LATER,))
+    for kind in ("importing", "downloading"):
+        assert ending(Work(kind, "x", "x"), {"name": "net", "unknown": ["classes"]}).links == (Action.SAY,)  # type: ignore[arg-type]
+        assert ending(Work(kind, "x", "x"), {"name": "net", "unknown": ["arguments"]}).links == ()  # type: ignore[arg-type]
+    assert ending(Work("answering", "x", "x"), {"name": "net", "unknown": ["licence"]}).text == (
+        "What was said of net is remembered. Still assumed: licence."
+    )
 
 
 def test_only_what_is_not_said_is_asked() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -13,11 +14,12 @@ from uuid import uuid4
 
 from napari_tileseg.errors import ModelError, OutputError, TrustError
 from napari_tileseg.folders import model_folder
+from napari_tileseg.models.answers import accepted, answered, remember
 from napari_tileseg.models.archive import printable
 from napari_tileseg.models.checksum import checksum
-from napari_tileseg.models.loaders.describe import complete, left_unknown, safe_name
+from napari_tileseg.models.loaders.describe import safe_name
 from napari_tileseg.models.loaders.registry import OWN, Place
-from napari_tileseg.models.package import SPEC_FILE, parse_spec
+from napari_tileseg.models.package import SPEC_FILE, write_spec
 from napari_tileseg.models.registry import BUNDLED, find_spec, locate, spec_of
 
 if TYPE_CHECKING:
@@ -27,7 +29,17 @@ if TYPE_CHECKING:
     from napari_tileseg.models.loaders.registry import Loader
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["Checked", "Standing", "export_model", "import_model", "remove_model", "running_files", "standing", "verify_model"]
+__all__ = [
+    "Checked",
+    "Standing",
+    "answer_model",
+    "export_model",
+    "import_model",
+    "remove_model",
+    "running_files",
+    "standing",
+    "verify_model",
+]
 
 _SOURCE = "source"
 """Folder inside a package that holds an imported model's files."""
@@ -64,7 +76,7 @@ class Checked:
     scores: tuple[int, ...]
 
 
-def import_model(ref: str, answers: Mapping[str, Any] | None = None, *, name: str = "", link: bool = False) -> Path:
+def import_model(ref: str, answers: Mapping[str, Any] | None = None, *, accept: bool = False, name: str = "", link: bool = False) -> Path:
     """Bring a model into the user's folder, with what the user says of it, so that its name suffices from then on.
 
     Weights whose network has a name are written in our own format; of anything else the files themselves are kept, with a card.
@@ -75,6 +87,8 @@ def import_model(ref: str, answers: Mapping[str, Any] | None = None, *, name: st
         Path of a model, or ``scheme:PATH``.
     answers : mapping, optional
         Fields of the card that its source does not say, or says wrongly.
+    accept : bool
+        Take what is assumed of the others for said.
     name : str
         Under which it is kept; the model's own by default.
     link : bool
@@ -96,7 +110,8 @@ def import_model(ref: str, answers: Mapping[str, Any] | None = None, *, name: st
     """
     place = locate(ref)
     answers = dict(answers or {})
-    spec = _answered(_spec(place, answers), answers)
+    card = _spec(place, answers)
+    spec = answered(card, accepted(card, answers) if accept else answers)
     label = safe_name(name or spec.name)
     spec = spec.model_copy(update={"name": label})
     target = model_folder() / label
@@ -116,6 +131,51 @@ def import_model(ref: str, answers: Mapping[str, Any] | None = None, *, name: st
         shutil.rmtree(target, ignore_errors=True)
         raise
     return target
+
+
+def answer_model(ref: str, answers: Mapping[str, Any], *, accept: bool = False) -> ModelSpec:
+    """Remember what the user says of a model that is here already: in its package, or by the checksum of its files.
+
+    One empty tile goes through before anything is remembered, so that a wrong answer shows now.
+
+    Parameters
+    ----------
+    ref : str
+        Name or path of a model.
+    answers : mapping
+        Fields of the card that its source does not say, or says wrongly.
+    accept : bool
+        Take what is assumed of the others for said.
+
+    Returns
+    -------
+    ModelSpec
+        As it is from now on.
+
+    Raises
+    ------
+    ModelError
+        If what was said contradicts the model, or it is built in.
+    OutputError
+        If it cannot be written down.
+    """
+    import torch
+
+    if ref.startswith("ensemble:"):
+        raise ModelError("An ensemble is not one model. Say it of its members one by one.")
+    place = locate(ref)
+    if place.path.parent == BUNDLED:
+        raise ModelError(f"{printable(place.path.name)} comes with the program and says everything, so nothing can be said of it.")
+    before = spec_of(place)
+    said = accepted(before, answers) if accept else dict(answers)
+    spec = answered(before, said)
+    with contextlib.suppress(TrustError):  # it may be trusted later
+        _one_tile(place.loader.call("load", place.path, spec, "cpu", **_told(place)), spec, torch)
+    if _where(place) == "own" and place.loader is OWN and place.path.is_dir():
+        write_spec(place.path, spec)
+    else:
+        remember(place, before, said)
+    return spec
 
 
 def remove_model(ref: str) -> Path:
@@ -242,20 +302,6 @@ def _spec(place: Place, answers: dict[str, Any]) -> ModelSpec:
         options = {"architecture": answers["architecture"], "arguments": json.dumps(answers.get("arguments", {}))}
         return spec_of(Place(place.loader, place.path, {**place.options, **options}))
     return spec_of(place)
-
-
-def _answered(spec: ModelSpec, answers: dict[str, Any]) -> ModelSpec:
-    """Return a card with what the user says; those fields are known from then on."""
-    known = {name: value for name, value in answers.items() if value is not None}
-    values = spec.model_dump(mode="json")
-    if "axes" in known and known["axes"] != spec.axes and "window" not in known:
-        values["window"] = [values["window"][-1]] * (len(known["axes"]) - 1)
-        values["spacing"] = values["output_offset"] = values["mirror_axes"] = None
-    if "classes" in known and "colors" not in known:
-        values["colors"] = []
-    values |= {**known, **complete(spec, known)}
-    values["unknown"] = left_unknown(spec, known)
-    return parse_spec(values, "What was said of the model")
 
 
 def _write_weights(place: Place, spec: ModelSpec, target: Path) -> bool:

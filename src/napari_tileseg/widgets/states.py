@@ -82,6 +82,8 @@ class Action(Enum):
     CARD = "Whole card"
     REFRESH = "Refresh"
     BACK = "Do not import"
+    SAY = "Say it"
+    LATER = "Not now"
     RESUME = "Go on"
     SEGMENT = "Open Segment"
     AGAIN_SCORES = "Run again"

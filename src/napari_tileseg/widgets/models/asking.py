@@ -1,4 +1,4 @@
-"""What the source of a model does not say, asked once before it is imported: a small form, and the words that follow from it."""
+"""What the source of a model does not say, asked once: a small form, and the words that follow from it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _SCALES = (
 
 @dataclass(frozen=True)
 class Question:
-    """What must be asked of a model before it is imported.
+    """What is to be asked of a model, before it is imported or afterwards.
 
     Parameters
     ----------
@@ -81,6 +81,8 @@ class Question:
         What its card assumes.
     problem : str
         Why the last answers cannot be used.
+    here : bool
+        Whether the model is here already.
     """
 
     ref: str
@@ -88,13 +90,14 @@ class Question:
     fields: tuple[str, ...]
     assumed: Mapping[str, Any] = field(default_factory=dict, compare=False)
     problem: str = ""
+    here: bool = False
 
 
-def question_for(ref: str, name: str, card: Mapping[str, Any]) -> Question | None:
-    """Return what must be asked of a model; None if its source says all."""
+def question_for(ref: str, name: str, card: Mapping[str, Any], *, here: bool = False) -> Question | None:
+    """Return what is to be asked of a model; None if its source says all."""
     unknown = set(card.get("unknown") or ())
     asked = tuple(item for item in ASKED if item in unknown)
-    return Question(ref, name, asked, card) if asked else None
+    return Question(ref, name, asked, card, here=here) if asked else None
 
 
 def answer_words(question: Question, answers: Mapping[str, str]) -> list[str]:

@@ -233,6 +233,8 @@ class ModelsWidget(QWidget):
             Action.IMPORT: self._ask_what,
             Action.REFRESH: lambda: session.shelf.show(session.shelf.hub, refresh=True),
             Action.BACK: session.leave,
+            Action.LATER: session.leave,
+            Action.SAY: self._say,
             Action.RESUME: session.resume,
             Action.TRUST: lambda: session.ask_trust(self),
         }
@@ -248,6 +250,13 @@ class ModelsWidget(QWidget):
                 Action.REVOKE: lambda: session.revoke(row.ref, row.title),
             }
             for_row[action]()
+
+    def _say(self) -> None:
+        """Ask what the selected model does not say, or the one that has just come."""
+        if self._wanted:
+            self.session.look_again(self._wanted)
+        elif self.row is not None:
+            self.session.say(self.row)
 
     def _ask_what(self) -> None:
         """Ask whether files or a folder are to be imported."""
@@ -296,7 +305,7 @@ class ModelsWidget(QWidget):
     def _draw(self) -> None:
         row, session = self.row, self.session
         question = session.question
-        shown = view(row, session.work, asking=question is not None)
+        shown = view(row, session.work, asking=question is not None, here=question is not None and question.here)
         self.button.show_state(shown.button, enabled=shown.enabled, primary=shown.primary)
         self.progress.show_bar(shown.bar)
         self.message.show_message(self._told or self._empty())

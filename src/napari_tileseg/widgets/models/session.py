@@ -146,7 +146,7 @@ class ModelsSession(QObject):
         self.changed.emit()
 
     def answer(self, answers: Mapping[str, str]) -> None:
-        """Import the model that was asked about."""
+        """Import the model that was asked about, or remember what was said of it."""
         if self.question is None or self.work.active:
             return
         if self.question.fields == ("address",):
@@ -157,11 +157,39 @@ class ModelsSession(QObject):
                 return
             self.question = None
             self.bring([address])
+        elif self.question.here:
+            words = answer_words(self.question, answers)
+            if words:
+                ref, name = self.question.ref, self.question.name
+                self._start("answering", ref, ["models", "answer", ref, *words, "--json"], self._on_answered, name=name)
+            else:
+                self.question = replace(self.question, problem="Nothing is said yet. Fill a field, or choose Not now.")
+                self.changed.emit()
         else:
             self._import(self.question.ref, answer_words(self.question, answers))
 
+    def say(self, row: Row) -> None:
+        """Ask what a model that is here does not say."""
+        question = question_for(row.ref, row.title, row.facts, here=True)
+        if question is not None and self.question is None and not self.work.active:
+            self._ask(question)
+
+    def look_again(self, ref: str) -> None:
+        """Read the card of a model that is here, and ask what it does not say."""
+        if self.question is None:
+            self._start("looking", ref, ["models", "show", ref, "--json"], self._on_looked_again)
+
+    def _on_looked_again(self, ended: Ended) -> None:
+        ref, name = self.work.ref, self.work.name
+        if not self._ended_badly(ended):
+            self._rest()
+            question = question_for(ref, name, ended.answer, here=True)
+            if question is not None:
+                self._ask(question)
+            self.changed.emit()
+
     def leave(self) -> None:
-        """Import the model that was asked about not at all."""
+        """Leave the question without an answer: import nothing, remember nothing."""
         self.question = None
         self._next()
 
@@ -175,15 +203,23 @@ class ModelsSession(QObject):
         error = None if ended.cancelled else ended.error
         if error is not None and _TAKEN in str(error["message"]):
             self._ask_name()
-            return
+        elif not self._ask_anew(ended) and not self._ended_badly(ended):
+            self._arrived(ended)
+
+    def _on_answered(self, ended: Ended) -> None:
+        if not self._ask_anew(ended):
+            self._on_altered(ended)
+
+    def _ask_anew(self, ended: Ended) -> bool:
+        """Show why answers were refused; False if they were not, and the question is answered."""
+        error = None if ended.cancelled else ended.error
         if self.question is not None and error is not None and refused(error) is None:
             self.question = replace(self.question, problem=str(error["message"]))
             self._rest()
             self.changed.emit()
-            return
+            return True
         self.question = None if not ended.cancelled else self.question
-        if not self._ended_badly(ended):
-            self._arrived(ended)
+        return False
 
     def _ask_name(self) -> None:
         """Ask for another name: the model's own is taken."""

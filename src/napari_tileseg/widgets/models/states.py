@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_tileseg.models.archive import printable
+from napari_tileseg.widgets.models.asking import ASKED, question_for
 from napari_tileseg.widgets.models.rows import size_words
 from napari_tileseg.widgets.states import Action, Bar, Message
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Refusal", "View", "Work", "ending", "press", "refused", "seconds_words", "view"]
 
 Press = Literal["use", "download", "trust", "import", "cancel", "nothing"]
-Kind = Literal["", "looking", "importing", "checking", "downloading", "exporting", "finding", "removing", "revoking"]
+Kind = Literal["", "looking", "importing", "checking", "downloading", "exporting", "finding", "removing", "revoking", "answering"]
 
 _SLOW: tuple[Kind, ...] = ("removing", "revoking")
 """What is over at once and cannot be cancelled half-way."""
@@ -107,7 +108,7 @@ def press(row: Row | None, work: Work, *, asking: bool = False) -> Press:
     return "use" if row.name else "download"
 
 
-def view(row: Row | None, work: Work, *, asking: bool = False) -> View:
+def view(row: Row | None, work: Work, *, asking: bool = False, here: bool = False) -> View:
     """Put the state into words.
 
     Parameters
@@ -116,21 +117,24 @@ def view(row: Row | None, work: Work, *, asking: bool = False) -> View:
         The selected model.
     work : Work
     asking : bool
-        Whether the dock asks what a model that is to be imported does not say.
+        Whether the dock asks what a model does not say.
+    here : bool
+        Whether that model is here already.
     """
     deed = press(row, work, asking=asking)
-    words = {"use": "Use in Segment", "trust": "Trust...", "import": "Import", "cancel": "Cancel", "nothing": "Use in Segment"}
+    words = {"use": "Use in Segment", "trust": "Trust...", "cancel": "Cancel", "nothing": "Use in Segment"}
+    words["import"] = "Remember" if here else "Import"
     size = f" ({size_words(row.size)})" if row is not None and row.size is not None else ""
     words["download"] = f"Download{size}"
     if work.active and deed == "nothing":
         words["nothing"] = "Cancelling..." if work.cancelling else "Cancel"
-    row_links, links = _links(row, work, asking=asking)
+    row_links, links = _links(row, work, asking=asking, here=here)
     return View(words[deed], deed != "nothing", deed not in ("cancel", "nothing"), row_links, links, _bar(work))
 
 
-def _links(row: Row | None, work: Work, *, asking: bool) -> tuple[tuple[Action, ...], tuple[Action, ...]]:
+def _links(row: Row | None, work: Work, *, asking: bool, here: bool) -> tuple[tuple[Action, ...], tuple[Action, ...]]:
     if asking:
-        return (), (Action.BACK,) if not work.active else ()
+        return (), (Action.LATER if here else Action.BACK,) if not work.active else ()
     if row is None:
         return (), (Action.IMPORT,)
     if row.entry is not None:
@@ -139,6 +143,7 @@ def _links(row: Row | None, work: Work, *, asking: bool) -> tuple[tuple[Action, 
         return (Action.CARD,), (Action.IMPORT,)
     usable = not row.damaged and row.trust != "needed"
     own: tuple[Action, ...] = (Action.TRY, Action.CARD) if usable else (Action.CARD,)
+    own += (Action.SAY,) if question_for(row.ref, row.title, row.facts) else ()
     own += (Action.REVOKE,) if row.trust == "trusted" else ()
     deeds = () if row.damaged else (Action.VERIFY, Action.GIVE_ON)
     return own, (Action.IMPORT, *deeds, *((Action.DELETE,) if row.removable else ()))
@@ -164,6 +169,7 @@ def _bar(work: Work) -> Bar | None:
         "finding": f"Finding out what {work.name} would run",
         "removing": f"Removing {work.name}",
         "revoking": f"Taking trust back from {work.name}",
+        "answering": f"Trying {work.name} with what was said",
     }
     return Bar(words[work.kind] + later)
 
@@ -194,7 +200,12 @@ def ending(work: Work, answer: Mapping[str, Any]) -> Message:
             notes += [f"Assumed: {', '.join(str(item) for item in assumed)}."] if assumed else []
             trust = bool(reason) and "Trust it only" in str(reason)
             notes += ["It needs trust before it can run."] if trust else [str(reason)] if reason else []
-            return Message("warning" if trust or "failed" in tests else "done", " ".join([f"{name} is here now.", *notes]))
+            links = (Action.SAY,) if set(ASKED) & set(assumed) else ()
+            return Message("warning" if trust or "failed" in tests else "done", " ".join([f"{name} is here now.", *notes]), links)
+        case "answering":
+            left = answer.get("unknown") or ()
+            still = f" Still assumed: {', '.join(str(item) for item in left)}." if left else ""
+            return Message("done", f"What was said of {name} is remembered.{still}")
         case "checking" | "finding":
             loaded, tile = seconds_words(answer.get("seconds_to_load")), seconds_words(answer.get("seconds_for_tile"))
             tests = _tests(answer.get("tests") or ())

@@ -13,6 +13,7 @@ from napari_tileseg.models.archive import printable
 from napari_tileseg.models.checksum import checksum
 from napari_tileseg.models.loaders.nnunet.checkpoint import read_header
 from napari_tileseg.models.loaders.nnunet.plans import Labels, Plans, read_labels
+from napari_tileseg.models.loaders.nnunet.primus import NAMES, network_of
 from napari_tileseg.models.loaders.nnunet.results import Choice, Results, choose, find_stage
 from napari_tileseg.models.resampling import Interpolation, Resampling
 from napari_tileseg.models.spec import ModelSpec, Normalization, PreviousStage
@@ -100,7 +101,7 @@ def describe(plans: Plans, labels: Labels, choice: Choice, header: Mapping[str, 
     trainer = str(header.get("trainer_name") or choice.trained.trainer)
     dataset = plans.name or choice.trained.dataset
     many = f"fold{'s' * (len(choice.folds) > 1)} {', '.join(choice.folds)}"
-    _, arguments = plans.network
+    dotted, arguments = network_of(plans, trainer)
     unknown = ["licence", "attribution", "citation"]
     spacing = _by_letter(axes, plans["spacing"]) if plans.reader in _LENGTHS else None
     return ModelSpec(
@@ -117,6 +118,7 @@ def describe(plans: Plans, labels: Labels, choice: Choice, header: Mapping[str, 
         crop="nonzero",
         window=_by_letter(axes, plans["patch_size"]),
         multiple_of=_by_letter(axes, _multiples(plans["patch_size"], arguments.get("strides"))),
+        fixed_window=dotted in NAMES,
         overlap=0.5,
         steps="even",
         blending="nnunet",
