@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from napari_tileseg.engine.events import Event, Planned, Progress, SlabDone
 from napari_tileseg.errors import Cancelled, ModelError
 from napari_tileseg.estimation import estimate
 from napari_tileseg.models.ensemble import combine
+from napari_tileseg.models.imports import export_model, import_model
 from napari_tileseg.models.predictor import load_model
 from napari_tileseg.models.registry import find_spec
 
@@ -141,3 +143,34 @@ def test_which_stages_belong_together(tmp_path: Path) -> None:
         find_spec(f"nnunet:{tmp_path / DATASET.name}")
     shutil.copytree(DATASET / FIRST, tmp_path / DATASET.name / FIRST)
     assert find_spec(f"nnunet:{tmp_path / DATASET.name}").previous is not None
+
+
+def zipped(target: Path) -> Path:
+    """Write both stages as nnU-Net exports them."""
+    with zipfile.ZipFile(target, "w") as archive:
+        for file in sorted(DATASET.rglob("*")):
+            if file.is_file():
+                archive.write(file, file.relative_to(DATASET.parent).as_posix())
+    return target
+
+
+@pytest.mark.parametrize("source", ["second stage", "fold", "dataset", "zip"])
+def test_a_cascade_is_given_on_whole(source: str, tall: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TILESEG_MODELS", str(tmp_path / "own"))
+    monkeypatch.setenv("TILESEG_CACHE", str(tmp_path / "cache"))
+    place = {"second stage": DATASET / SECOND, "fold": DATASET / SECOND / "fold_0", "dataset": DATASET}.get(source)
+    path = place or zipped(tmp_path / "export.zip")
+    ref = f"nnunet:{path}?configuration=3d_cascade_fullres" if source in ("dataset", "zip") else str(path)
+    options = SegmentOptions(device="cpu", tta=False)
+    expected = np.asarray(segment(tall, ref, options=options).labels)
+    package = import_model(ref, name="both")
+    given = export_model("both", tmp_path / "given.tileseg.zip")
+    shutil.rmtree(package)
+    monkeypatch.setenv("TILESEG_MODELS", str(tmp_path / "other computer"))
+    monkeypatch.setenv("TILESEG_CACHE", str(tmp_path / "other cache"))
+    import_model(str(given), name="there")
+    for model in (str(given), "there"):
+        np.testing.assert_array_equal(segment(tall, model, options=options).labels, expected)
+    if source != "zip":
+        copied = {file.parent.parent.name for file in (tmp_path / "other computer" / "there").rglob("*.pth")}
+        assert copied == {FIRST, SECOND}
