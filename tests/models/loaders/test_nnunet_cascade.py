@@ -7,6 +7,7 @@ import shutil
 import zipfile
 from typing import TYPE_CHECKING, Any
 
+import nnunet_regions
 import numpy as np
 import pytest
 from nnunet_cases import EQUAL, HERE, SAMPLE, edited, image_of
@@ -72,6 +73,18 @@ def test_labels_of_both_stages_are_nnunets(
     # Two stages round twice: where nnU-Net differs from itself with sums in single precision, it may differ from us.
     assert np.count_nonzero(result.labels != expected) <= max(1 + len(places), (1 - EQUAL) * expected.size)
     assert np.mean(result.labels == expected) >= 0.9997
+
+
+@pytest.mark.parametrize("case", nnunet_regions.CASES, ids=lambda case: str(case["name"]))
+def test_the_second_stage_sees_the_labels_of_regions(case: dict[str, Any], sample: NDArray[np.uint16], tmp_path: Path) -> None:
+    with np.load(HERE / "regions_cascade.npz") as stored:
+        expected, wide = stored[case["name"]], stored[f"{case['name']}, float32"]
+    spec = find_spec(f"nnunet:{nnunet_regions.write(tmp_path)}?configuration=3d_cascade_fullres")
+    assert (spec.output, spec.inputs, spec.previous.labels if spec.previous else ()) == ("regions", 3, (1, 2))
+    model = load_model(f"nnunet:{tmp_path / nnunet_regions.NAME}?configuration=3d_cascade_fullres", device="cpu")
+    found = np.asarray(segment(image_of(case, sample), model, options=CPU).labels)
+    assert np.count_nonzero(found != wide) <= 1
+    assert np.mean(found == expected) >= EQUAL
 
 
 @pytest.fixture(scope="module")
