@@ -345,7 +345,10 @@ def _wrap(place: Place, spec: ModelSpec, target: Path, *, link: bool) -> None:
 
         loader, options = find_loader(spec.loader), dict(spec.source_options)
         path = source(path, spec)
-    files = loader.members(path)
+    if loader.pack and not link:
+        path, files, options = loader.call("pack", path, **options)
+    else:
+        files = loader.members(path)
     root = path if path.is_dir() else path.parent
     inside = "" if path.is_dir() else f"/{path.name}"
     update = {

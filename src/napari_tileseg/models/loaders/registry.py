@@ -74,6 +74,9 @@ class Loader:
         `load` as keyword arguments, as they were typed.
     runs_code : bool
         Whether such a file can run code when it is opened, so that `load` asks for trust.
+    pack : str
+        ``pack(path, **options) -> (folder or file, its files, options)``: what a copy of the model must hold that a path and options
+        mean, and which options mean it there. Empty: `files`, with the same options.
     code : str
         ``code(path) -> iterable of Path``: the files of this very model that `load` asks trust for. Empty: all of them.
     """
@@ -91,6 +94,7 @@ class Loader:
     options: tuple[str, ...] = ()
     runs_code: bool = False
     code: str = ""
+    pack: str = ""
 
     def call(self, which: str, *args: Any, **options: Any) -> Any:
         """Call one of the functions.
@@ -172,6 +176,7 @@ NNUNET = Loader(
     f"{_HERE}.nnunet.network:load",
     extra="nnunet",
     files=f"{_HERE}.nnunet.results:files",
+    pack=f"{_HERE}.nnunet.card:pack",
     options=("configuration", "folds", "checkpoint", "trainer", "plans"),
 )
 """Results folders and exports of nnU-Net v2."""

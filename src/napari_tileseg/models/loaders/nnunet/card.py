@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["describe", "letters", "read_spec"]
+__all__ = ["describe", "letters", "pack", "read_spec"]
 
 _SAME = 1e-8
 """Least standard deviation that nnU-Net divides by."""
@@ -85,6 +85,41 @@ def _card(results: Results, choice: Choice, path: Path) -> ModelSpec:
         reason = printable(str(error)) or type(error).__name__
         raise ModelError(f"The plans of {choice.trained.dataset} are not what nnU-Net writes ({reason}). Get the model again.") from None
     return spec.model_copy(update={"weights_sha256": checksum(files, path)})
+
+
+def pack(path: Path, **options: str) -> tuple[Path, list[Path], dict[str, str]]:
+    """Return what a copy of the model that a path and options mean must hold: its folds, and both stages of a cascade.
+
+    Returns
+    -------
+    root : Path
+        The zip; or the folder that all files are in.
+    files : list of Path
+    options : dict of str to str
+        Which mean the same model in a folder with these files alone.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model.
+    """
+    results = Results(path)
+    if not path.is_dir():
+        return path, [path], options
+    choice = choose(results, **options)
+    stages = [(results, choice)]
+    if (before := read_spec(path, **options).previous) is not None:
+        stages.append(find_stage(results, choice, str(before.model.training["configuration"])))
+        options = {**options, "configuration": choice.trained.configuration}
+    elif not choice.trained.folder:  # a copy has no folder whose name says these
+        options = {name: value for name, value in options.items() if name not in ("configuration", "trainer", "plans")}
+    root = stages[-1][0].root.absolute()  # of a stage whose first one lies beside it: the folder of both
+    files = [
+        place.root.absolute() / name
+        for place, stage in stages
+        for name in (*(stage.trained.path(name) for name in ("plans.json", "dataset.json")), *stage.checkpoints)
+    ]
+    return root, files, options
 
 
 def letters(plans: Plans) -> str:
