@@ -20,7 +20,7 @@ from napari_tileseg.widgets.again import order_again, provenance_of
 from napari_tileseg.widgets.bridge import supervisor
 from napari_tileseg.widgets.choices import default_channels, pick_model
 from napari_tileseg.widgets.layers import facts_of, topmost_shapes, volume_from_layer
-from napari_tileseg.widgets.parts import Combo, Fields, Fold, Note
+from napari_tileseg.widgets.parts import Combo, Fields, Fold
 from napari_tileseg.widgets.parts.fields import tame
 from napari_tileseg.widgets.refine.kept import class_number
 from napari_tileseg.widgets.regions import canvas_of, rectangles, visible_part
@@ -107,18 +107,16 @@ class Again(Fold):
         self.overlap.setToolTip("Share of a tile seen twice; the more, the better the sides of tiles.")
         self.average = Combo("Average over", "Look at the image turned as well: slower, and often better.")
         self.average.fill(AVERAGE)
-        self.note = Note()
-        self.note.setAccessibleName("What Here again needs")
         self.button = QPushButton("Run here")
         self.button.setAccessibleName("Run here")
         self.button.setToolTip("Segment there, with the image around it, and blend the result in as one step that can be undone.")
         fields.add("Where", self.where)
-        self._slices = [fields.add("Slices", self.first, QLabel("to"), self.last), self.first, self.last]
+        until = QLabel("to")
+        self._slices = [fields.add("Slices", self.first, until, self.last), self.first, until, self.last]
         fields.add("Model", self.model)
         fields.add("Threshold", self.threshold)
         fields.add("Overlap", self.overlap)
         fields.add("Average", self.average)
-        fields.add_wide(self.note)
         around = QWidget()
         around.setObjectName("plain")
         row = QHBoxLayout(around)
@@ -267,10 +265,14 @@ class Again(Fold):
     def _region(self, axis_map: AxisMap) -> tuple[tuple[int, int], ...]:
         viewer, labels = self._session.viewer, self._session.labels
         assert viewer is not None and labels is not None  # `_start` has looked
-        if self.where.value == "rectangles":
-            return rectangles(topmost_shapes(viewer.layers, viewer.layers.selection.active), labels, axis_map)[0]
-        dims = viewer.dims
-        return visible_part(labels, axis_map, dims.displayed, dims.current_step, dims.ndim, canvas_of(viewer))
+        rectangle, dims = self.where.value == "rectangles", viewer.dims
+        try:
+            if rectangle:
+                return rectangles(topmost_shapes(viewer.layers, viewer.layers.selection.active), labels, axis_map)[0]
+            return visible_part(labels, axis_map, dims.displayed, dims.current_step, dims.ndim, canvas_of(viewer))
+        except OptionsError as error:
+            other = "Visible part" if rectangle else "Rectangles"
+            raise OptionsError(str(error).replace("Whole image", f"{other} at Where")) from error
 
 
 class _Outcome:

@@ -313,6 +313,8 @@ class RefineSession(QObject):
         if self.labels is not None and labels:
             self.selection = tuple(labels)
             self.labels.selected_label = labels[0]
+            if self.viewer is not None and self.labels in self.viewer.layers:
+                self.viewer.layers.selection.active = self.labels  # where the keys work
 
     def _on_label(self, event: Any = None) -> None:
         if self.labels is not None and int(self.labels.selected_label) not in self.selection[:1]:

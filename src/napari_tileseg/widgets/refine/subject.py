@@ -124,6 +124,7 @@ def trouble_with(layer: Labels) -> str:
 def image_beside(labels: Labels, layers: Sequence[Layer]) -> Image | None:
     """Return the image that labels most likely belong to: of their shape, of the name that theirs begins with, the nearest below."""
     images = [layer for layer in layers if isinstance(layer, Image) and pixels_of(layer, labels) is not None]
+    images = [layer for layer in images if "tileseg" not in layer.metadata] or images  # scores and maps are no images
     named = [layer for layer in images if labels.name.startswith(layer.name)]
     below = [layer for layer in images if layers.index(layer) < layers.index(labels)]
     return next(iter([*sorted(named, key=lambda layer: -len(layer.name)), *reversed(below), *images]), None)
