@@ -30,6 +30,9 @@ NETWORKS: dict[str, str] = {
     "gan_discriminator": "napari_tileseg.models.nets.gan:GANDiscriminator",
     "dcgan_generator": "napari_tileseg.models.nets.gan:DCGANGenerator",
     "dcgan_discriminator": "napari_tileseg.models.nets.gan:DCGANDiscriminator",
+    "anomaly_autoencoder": "napari_tileseg.models.nets.anomaly:AnomalyMap",
+    "f_anogan": "napari_tileseg.models.nets.anomaly:FAnoGAN",
+    "paired_generator": "napari_tileseg.models.nets.anomaly:PairedGenerator",
     "monai.DiNTS": "napari_tileseg.models.nets.monai_nets:dints",
     "monai.VISTA3D": "napari_tileseg.models.nets.monai_nets:vista3d",
 }
