@@ -18,9 +18,11 @@ _ORIGINS = {
     "TileSegError": "errors",
     "Volume": "volume",
     "build_network": "models.nets",
+    "embed": "training.unsupervised.embed",
     "estimate": "pipeline",
     "evaluate": "training.evaluate",
     "from_module": "models.predictor",
+    "generate": "training.unsupervised.generate",
     "get_loss": "training.losses",
     "list_models": "models.registry",
     "load_model": "models.predictor",
@@ -41,9 +43,11 @@ __all__ = [
     "Volume",
     "__version__",
     "build_network",
+    "embed",
     "estimate",
     "evaluate",
     "from_module",
+    "generate",
     "get_loss",
     "list_models",
     "load_model",
@@ -69,6 +73,8 @@ if TYPE_CHECKING:
     from napari_tileseg.segmentation import Segmentation
     from napari_tileseg.training.evaluate import evaluate
     from napari_tileseg.training.losses import get_loss
+    from napari_tileseg.training.unsupervised.embed import embed
+    from napari_tileseg.training.unsupervised.generate import generate
     from napari_tileseg.volume import Volume
 
 
