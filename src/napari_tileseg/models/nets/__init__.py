@@ -34,6 +34,9 @@ NETWORKS: dict[str, str] = {
     "dcgan_generator": "napari_tileseg.models.nets.gan:DCGANGenerator",
     "dcgan_discriminator": "napari_tileseg.models.nets.gan:DCGANDiscriminator",
     "stardist_unet": "napari_tileseg.models.nets.stardist_unet:StarDistUNet",
+    "anomaly_autoencoder": "napari_tileseg.models.nets.anomaly:AnomalyMap",
+    "f_anogan": "napari_tileseg.models.nets.anomaly:FAnoGAN",
+    "paired_generator": "napari_tileseg.models.nets.anomaly:PairedGenerator",
     "monai.DiNTS": "napari_tileseg.models.nets.monai_nets:dints",
     "monai.VISTA3D": "napari_tileseg.models.nets.monai_nets:vista3d",
 }
