@@ -39,7 +39,10 @@ NOT_RUN = {
 }
 """Commands of the documentation that are not run here, and why."""
 
-RUN_ELSEWHERE = {"SLURMCluster(": "tests/batch/test_slurm.py, with stand-ins for SLURM's commands"}
+RUN_ELSEWHERE = {
+    "SLURMCluster(": "tests/batch/test_slurm.py, with stand-ins for SLURM's commands",
+    "train(config, [(image": "tests/training/test_train.py, for fewer epochs",
+}
 """What marks the Python of the documentation that is not run here, and where it is."""
 
 
