@@ -183,7 +183,7 @@ def questions(studio: Studio) -> None:
     studio.pause(0.5)
     studio.shoot("ambiguous")
     dock.act(Action.TIME)
-    dock.form.options.window_edit.setText("250")
+    dock.form.options.set_window("250")
     dock.form.options.changed.emit()
     studio.pause(0.5)
     studio.shoot("refused")

@@ -131,6 +131,17 @@ def test_going_back_to_where_it_was_is_no_step(refine: Callable[..., Any]) -> No
     assert here.layer.visible
 
 
+def test_seeds_are_marked_beside_scores_which_have_an_axis_more(refine: Callable[..., Any]) -> None:
+    here = refine()
+    here.viewer.add_image(np.zeros((3, 60, 80), np.float32), name="scores")
+    here.add(blobs())
+    here.tool("split")
+    here.click(29, 8)
+    assert here.session.marks.layer.data.shape == (2, 2, 2)
+    here.click(29, 40)
+    assert here.data[29, 8] != here.data[29, 40]
+
+
 @pytest.mark.slow
 def test_small_objects_go(refine: Callable[..., Any]) -> None:
     here = refine()
