@@ -5,7 +5,7 @@ Run it where there is a screen, or under a virtual one::
     xvfb-run -a -s "-screen 0 1366x768x24" python scripts/screenshots.py
 
 The pictures go to ``docs/images``: the dock in every state and theme, and the whole window as ``segment.png`` (the README's),
-``volume.png``, ``batch.png``, ``refine.png`` and ``models.png``. ``--out`` and ``--only`` choose otherwise.
+``volume.png``, ``batch.png``, ``refine.png``, ``refine_review.png`` and ``models.png``. ``--out`` and ``--only`` choose otherwise.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def questions(studio: Studio) -> None:
     studio.pause(0.5)
     studio.shoot("ambiguous")
     dock.act(Action.TIME)
-    dock.form.options.window_edit.setText("250")
+    dock.form.options.set_window("250")
     dock.form.options.changed.emit()
     studio.pause(0.5)
     studio.shoot("refused")
@@ -283,9 +283,11 @@ def refine(studio: Studio) -> None:
     viewer = studio.viewer
     studio.clear()
     viewer.open_sample("napari-tileseg", "nuclei-fluorescence")
+    studio.dock.form.keep_scores.setChecked(True)
     studio.wait(lambda: "tiles of" in studio.dock.box.label.text())
     studio.click()
     studio.wait(lambda: studio.phase(Phase.DONE))
+    studio.dock.form.keep_scores.setChecked(False)
     dock = RefineWidget(viewer)
     viewer.window.add_dock_widget(dock, name="Refine (TileSeg)", area="right", tabify=True)
     viewer.reset_view()
@@ -293,7 +295,7 @@ def refine(studio: Studio) -> None:
     labels = dock.session.work.canvas.index.ids().tolist()
     for label in labels[3:6]:
         dock.session.attempt(lambda label=label: remove(dock.session.work.canvas, label))
-    cleanup = dock.folds[0]
+    cleanup = next(fold for fold in dock.folds if fold.title == "Clean up")
     cleanup.open()
     cleanup.amount.setValue(cleanup.amount.value() * 4)
     dock.session.take_up("split")
@@ -305,6 +307,18 @@ def refine(studio: Studio) -> None:
     studio.wait(lambda: dock.session.state.kept is not None)
     studio.pause(0.5)
     studio.save("refine", whole=True)
+    dock.session.put_away()
+    cleanup.open(False)
+    review, objects = (next(fold for fold in dock.folds if fold.title == title) for title in ("Review", "Objects"))
+    review.open()
+    studio.wait(lambda: dock.session.sheets.sheet is not None)
+    for word in ("accepted", "accepted", "fix", "accepted", "rejected"):
+        if review.current is None:
+            review.go_on()
+        review.say_of(word)
+    objects.open()
+    studio.pause(1.0)
+    studio.save("refine_review", whole=True)
 
 
 def main() -> None:

@@ -72,6 +72,7 @@ def previews(here: Any) -> list[Any]:
     return [layer for layer in here.viewer.layers if is_preview(layer)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "shape", "axes"),
     [("small-objects", (60, 70), "YX"), ("small-masks", (60, 70), "YX"), ("small-objects", (3, 40, 48), "ZYX")],
@@ -107,6 +108,7 @@ def test_the_threshold_gives_what_the_model_would_have_given(
     np.testing.assert_array_equal(here.data > 0, wanted > 0)
 
 
+@pytest.mark.slow
 def test_classes_at_the_odds_of_a_threshold(refine: Callable[..., Any]) -> None:
     here = refine()
     found = made(here, "small-classes", noise((40, 50)), "YX")
@@ -129,6 +131,18 @@ def test_going_back_to_where_it_was_is_no_step(refine: Callable[..., Any]) -> No
     assert here.layer.visible
 
 
+def test_seeds_are_marked_beside_scores_which_have_an_axis_more(refine: Callable[..., Any]) -> None:
+    here = refine()
+    here.viewer.add_image(np.zeros((3, 60, 80), np.float32), name="scores")
+    here.add(blobs())
+    here.tool("split")
+    here.click(29, 8)
+    assert here.session.marks.layer.data.shape == (2, 2, 2)
+    here.click(29, 40)
+    assert here.data[29, 8] != here.data[29, 40]
+
+
+@pytest.mark.slow
 def test_small_objects_go(refine: Callable[..., Any]) -> None:
     here = refine()
     made(here, "small-objects", noise((60, 70)), "YX")
@@ -142,6 +156,7 @@ def test_small_objects_go(refine: Callable[..., Any]) -> None:
     assert left[left > 0].min() >= np.median(sizes) + 1
 
 
+@pytest.mark.slow
 def test_without_scores_it_offers_to_run_again(refine: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     here = refine()
     image = noise((40, 50))
@@ -161,6 +176,7 @@ def test_without_scores_it_offers_to_run_again(refine: Callable[..., Any], monke
     assert "do not say how they were made" in here.text
 
 
+@pytest.mark.slow
 def test_scores_of_another_run_are_not_taken(refine: Callable[..., Any]) -> None:
     here = refine()
     made(here, "small-objects", noise((40, 50)), "YX")
@@ -169,6 +185,7 @@ def test_scores_of_another_run_are_not_taken(refine: Callable[..., Any]) -> None
     assert kept_scores(here.layer, here.viewer.layers) is not None
 
 
+@pytest.mark.slow
 def test_closing_the_fold_ends_the_look(refine: Callable[..., Any]) -> None:
     here = refine()
     made(here, "small-objects", noise((40, 50)), "YX")
@@ -213,6 +230,7 @@ def _wiped(canvas: Any) -> Any:
     return remove(canvas, Scope())
 
 
+@pytest.mark.slow
 def test_what_stands_in_the_way_is_said(refine: Callable[..., Any]) -> None:
     here = refine()
     made(here, "small-classes", noise((40, 50)), "YX")
@@ -230,6 +248,7 @@ def test_what_stands_in_the_way_is_said(refine: Callable[..., Any]) -> None:
     assert "No image" in here.text
 
 
+@pytest.mark.slow
 def test_the_button_among_the_tools_opens_the_fold(refine: Callable[..., Any]) -> None:
     here = refine()
     here.add(blobs())

@@ -44,6 +44,7 @@ def cells(found: Any, name: str) -> list[str]:
     return [found.table.data(found.table.index(row, column)) for row in range(found.table.rowCount())]
 
 
+@pytest.mark.slow
 def test_the_table_tells_sizes_places_and_intensities_in_the_units_of_the_image(refine: Callable[..., Any]) -> None:
     here = refine()
     labels = blobs()
@@ -60,6 +61,7 @@ def test_the_table_tells_sizes_places_and_intensities_in_the_units_of_the_image(
     assert objects.header.text() == "Objects: 4"
 
 
+@pytest.mark.slow
 def test_shapes_are_measured_where_they_are_seen(refine: Callable[..., Any]) -> None:
     here = refine(show=True)
     here.add(blobs())
@@ -71,6 +73,7 @@ def test_shapes_are_measured_where_they_are_seen(refine: Callable[..., Any]) -> 
     assert float(cells(objects, "solidity")[3]) < 1
 
 
+@pytest.mark.slow
 def test_a_click_on_a_heading_orders_the_rows(refine: Callable[..., Any]) -> None:
     here = refine()
     here.add(blobs())
@@ -102,6 +105,7 @@ def test_rows_and_the_layer_select_each_other(refine: Callable[..., Any]) -> Non
     assert here.session.selection == (), "the label that was picked in the layer counts"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(60, 80), (3, 60, 80)])
 def test_only_what_changed_is_measured_again(refine: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]) -> None:
     here = refine()
@@ -129,6 +133,7 @@ def test_only_what_changed_is_measured_again(refine: Callable[..., Any], monkeyp
     assert cells(objects, "label")[-1] == "7", "napari's own brush is noticed"
 
 
+@pytest.mark.slow
 def test_the_table_shows_the_time_point_in_view(refine: Callable[..., Any]) -> None:
     here = refine()
     movie = np.stack([blobs(), np.where(blobs() > 2, blobs(), 0)])
@@ -143,6 +148,7 @@ def test_the_table_shows_the_time_point_in_view(refine: Callable[..., Any]) -> N
     assert cells(objects, "label") == ["3", "4"]
 
 
+@pytest.mark.slow
 def test_export_writes_all_time_points_with_marks(refine: Callable[..., Any], tmp_path: Path) -> None:
     here = refine()
     movie = np.stack([blobs(), np.where(blobs() > 2, blobs(), 0)])
@@ -165,6 +171,7 @@ def test_export_writes_all_time_points_with_marks(refine: Callable[..., Any], tm
     assert float(rows[3]["solidity"]) < 1
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_objects_do_not_hold_the_window_up(refine: Callable[..., Any]) -> None:
     here = refine()
     labels = np.zeros((1600, 1600), np.int32)
@@ -212,6 +219,7 @@ def test_next_goes_through_the_order_and_past_what_is_checked(refine: Callable[.
     assert layer.metadata["tileseg"]["checked"] == {"accepted": 1, "rejected": 1}
 
 
+@pytest.mark.slow
 def test_the_view_comes_near_to_the_object(refine: Callable[..., Any]) -> None:
     here = refine(show=True)
     volume = np.zeros((20, 60, 80), np.uint16)
@@ -239,6 +247,7 @@ def test_the_slice_that_shows_most_of_an_object_is_looked_at() -> None:
     assert middle(canvas, 1, canvas.index.box(1), [1, 2])[0] == 2
 
 
+@pytest.mark.slow
 def test_the_same_mark_again_takes_it_back_and_fix_is_kept(refine: Callable[..., Any]) -> None:
     here = refine()
     layer = here.add(blobs())
@@ -256,6 +265,7 @@ def test_the_same_mark_again_takes_it_back_and_fix_is_kept(refine: Callable[...,
     assert checks(layer) == {}
 
 
+@pytest.mark.slow
 def test_rejected_objects_are_removed_in_one_step(refine: Callable[..., Any]) -> None:
     here = refine()
     layer = here.add(blobs())
@@ -269,6 +279,7 @@ def test_rejected_objects_are_removed_in_one_step(refine: Callable[..., Any]) ->
     assert set(np.unique(here.data)) == {0, 1, 2, 3, 4}
 
 
+@pytest.mark.slow
 def test_orders_by_disagreement_and_by_odd_shapes(refine: Callable[..., Any]) -> None:
     here = refine()
     other = blobs()
@@ -288,6 +299,7 @@ def test_orders_by_disagreement_and_by_odd_shapes(refine: Callable[..., Any]) ->
     assert "No scores were kept" in review.note.text()
 
 
+@pytest.mark.slow
 def test_the_map_of_uncertainty_gives_an_order(refine: Callable[..., Any]) -> None:
     here = refine()
     unsure = np.zeros((60, 80), np.float32)
@@ -300,6 +312,7 @@ def test_the_map_of_uncertainty_gives_an_order(refine: Callable[..., Any]) -> No
     assert review._ranks[:2] == [3, 1]
 
 
+@pytest.mark.slow
 def test_marks_stand_in_the_layers_table_beside_what_is_there(refine: Callable[..., Any]) -> None:
     here = refine()
     layer = here.add(blobs(), features={"index": [0, 1, 2], "class": ["background", "cell", "cell"]})
@@ -315,6 +328,7 @@ def test_marks_stand_in_the_layers_table_beside_what_is_there(refine: Callable[.
     assert cells(objects, "check") == ["", "rejected", "", "fix"]
 
 
+@pytest.mark.slow
 def test_without_labels_the_folds_say_nothing_and_their_keys_do_nothing(refine: Callable[..., Any]) -> None:
     here = refine()
     for title in ("Review", "Objects"):

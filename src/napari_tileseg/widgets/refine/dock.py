@@ -25,7 +25,7 @@ from napari_tileseg.widgets.refine.form import RefineForm
 from napari_tileseg.widgets.refine.preview import is_preview
 from napari_tileseg.widgets.refine.session import refine_session_of
 from napari_tileseg.widgets.refine.states import view
-from napari_tileseg.widgets.refine.subject import labels_layers
+from napari_tileseg.widgets.refine.subject import image_beside, labels_layers
 from napari_tileseg.widgets.refine.tools import KEYS, TOOLS
 from napari_tileseg.widgets.session import real_viewer
 from napari_tileseg.widgets.states import Action, Message
@@ -142,8 +142,8 @@ class RefineWidget(QWidget):
         image = self.session.image
         if chosen not in labels or (image is not None and image not in self.viewer.layers):
             self.session.choose(chosen if chosen in labels else self._guess(labels))
-        elif chosen is not None and image is None:
-            self.session.choose(chosen)  # an image may have come that suits it
+        elif chosen is not None and image is None and image_beside(chosen, self.viewer.layers) is not None:
+            self.session.choose(chosen)  # an image has come that suits it
         self.session.rename()
         self._fill()
 

@@ -115,7 +115,7 @@ class RefineForm(QWidget):
     def _arrange(self) -> None:
         """Put fewer buttons into a row where the font is too large for four."""
         buttons = self.grid.findChildren(QPushButton)
-        widest = max(button.fontMetrics().horizontalAdvance(button.text()) for button in buttons) + 6
+        widest = max(button.fontMetrics().horizontalAdvance(button.text()) for button in buttons) + 4
         columns = next((count for count in (_COLUMNS, 3) if (self.width() + 4) // count - 4 >= widest), 2)
         if columns == self._columns:
             return

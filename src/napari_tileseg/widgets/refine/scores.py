@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from napari_tileseg.widgets.parts import Fields, Fold, Note
 from napari_tileseg.widgets.parts.fields import tame
 from napari_tileseg.widgets.parts.message import Links
 from napari_tileseg.widgets.refine.kept import Kept, kept_scores
-from napari_tileseg.widgets.refine.preview import Preview
+from napari_tileseg.widgets.refine.preview import Preview, is_preview
+from napari_tileseg.widgets.regions import canvas_of, seen
 from napari_tileseg.widgets.states import Action, Message
 
 if TYPE_CHECKING:
@@ -38,7 +40,11 @@ _PAUSE = 600
 """Milliseconds after the last change by key or wheel until it is done."""
 
 _VISIBLE = 1 << 22
-"""Most pixels that are decoded while a slider moves; of more, those in the middle of the view are."""
+"""Most pixels that are decoded while a slider moves; of more, those in view, or in its middle, are."""
+
+_FEWEST = 1 << 16
+_SLOW, _QUICK = 0.08, 0.02
+"""Seconds that decoding may take while a slider moves: beyond, fewer pixels are decoded the next time; below, more."""
 
 
 class _Slide(QWidget):
@@ -100,6 +106,7 @@ class Scores(Fold):
         self._pixel = 1.0
         self._settled = (0.5, 0.0)
         self._deciding = False
+        self._most = _VISIBLE
         self._done: list[tuple[tuple[float, float], tuple[float, float]]] = []
         self._undone: list[tuple[tuple[float, float], tuple[float, float]]] = []
         self._layer: Any = None
@@ -185,7 +192,7 @@ class Scores(Fold):
         self._look()
 
     def _on_layers(self, event: Any = None) -> None:
-        if self.preview.layer is None and (event is None or event.value is not self._layer):
+        if event is None or not is_preview(event.value):
             self._look()
 
     def _look(self) -> None:
@@ -225,6 +232,7 @@ class Scores(Fold):
         self._put((kept.threshold, kept.min_size))
         self._settled = self.values
         self._done, self._undone = [], []
+        self._most = _VISIBLE if kept.kind != "instances" else _VISIBLE // 16  # objects take longer than classes
 
     def _on_state(self) -> None:
         able = self._session.work is not None and not self._session.busy
@@ -284,13 +292,26 @@ class Scores(Fold):
         for axis, size in enumerate(canvas.shape):
             at = min(max(round(float(here[axis])), 0), size - 1)
             box.append(slice(0, size) if axis in shown else slice(at, at + 1))
-        for axis in sorted(shown, key=lambda axis: -canvas.shape[axis]):
-            rest = math.prod(box[other].stop - box[other].start for other in shown if other != axis)
-            most = max(_VISIBLE // max(rest, 1), 1)
-            if box[axis].stop - box[axis].start > most and rest * (box[axis].stop - box[axis].start) > _VISIBLE:
-                start = min(max(round(float(here[axis])) - most // 2, 0), canvas.shape[axis] - most)
-                box[axis] = slice(start, start + most)
+        if math.prod(part.stop - part.start for part in box) > self._most:
+            self._narrow(box, shown)
         return tuple(box)
+
+    def _narrow(self, box: list[slice], shown: list[int]) -> None:
+        """Leave what is on the canvas, and of that the middle if it is still too much."""
+        viewer, layer = self._session.viewer, self._session.labels
+        assert viewer is not None and layer is not None  # somebody slides
+        view = canvas_of(viewer)
+        if view is not None:
+            first, last = seen(layer, viewer.dims.displayed, view)
+            if all(last[axis] >= first[axis] for axis in shown):
+                for axis in shown:
+                    box[axis] = slice(int(first[axis]), int(last[axis]) + 1)
+        share = (self._most / math.prod(part.stop - part.start for part in box)) ** (1 / max(len(shown), 1))
+        for axis in shown if share < 1 else ():
+            size = box[axis].stop - box[axis].start
+            side = max(int(size * share), 1)
+            start = box[axis].start + (size - side) // 2
+            box[axis] = slice(start, start + side)
 
     def _show(self) -> None:
         """Decode what is in view, and show it."""
@@ -303,12 +324,18 @@ class Scores(Fold):
         block = kept.block(box)
         thin = tuple(axis for axis, part in enumerate(box) if part.stop - part.start == 1 and len(box) > 2)
         cut = any(axis in work.canvas.space for axis in thin)
+        began = time.perf_counter()
         try:
             found = kept.decode(block.squeeze(tuple(axis + 1 for axis in thin)), threshold, 0.0 if cut else size)
         except TileSegError as error:
             self.note.setText(str(error))
             self.note.show()
             return
+        took = time.perf_counter() - began
+        if took > _SLOW:
+            self._most = max(int(found.size * _SLOW / 2 / took), _FEWEST)
+        elif took < _QUICK:
+            self._most = min(self._most * 2, _VISIBLE)
         values = np.expand_dims(found, thin) if thin else found
         self.preview.show(layer, values, [part.start for part in box])
 
