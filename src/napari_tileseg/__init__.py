@@ -16,6 +16,7 @@ _ORIGINS = {
     "Segmentation": "segmentation",
     "SegmentOptions": "job",
     "TileSegError": "errors",
+    "TrainConfig": "training.config",
     "Volume": "volume",
     "build_network": "models.nets",
     "embed": "training.unsupervised.embed",
@@ -30,6 +31,7 @@ _ORIGINS = {
     "run_batch": "batch.run",
     "save_segmentation": "pipeline",
     "segment": "pipeline",
+    "train": "training.train",
     "watch_batch": "batch.watch",
 }
 """Module of each public name."""
@@ -40,6 +42,7 @@ __all__ = [
     "SegmentOptions",
     "Segmentation",
     "TileSegError",
+    "TrainConfig",
     "Volume",
     "__version__",
     "build_network",
@@ -55,6 +58,7 @@ __all__ = [
     "run_batch",
     "save_segmentation",
     "segment",
+    "train",
     "watch_batch",
 ]
 
@@ -71,8 +75,10 @@ if TYPE_CHECKING:
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.pipeline import estimate, save_segmentation, segment
     from napari_tileseg.segmentation import Segmentation
+    from napari_tileseg.training.config import TrainConfig
     from napari_tileseg.training.evaluate import evaluate
     from napari_tileseg.training.losses import get_loss
+    from napari_tileseg.training.train import train
     from napari_tileseg.training.unsupervised.embed import embed
     from napari_tileseg.training.unsupervised.generate import generate
     from napari_tileseg.volume import Volume

@@ -11,13 +11,18 @@ import numpy as np
 
 from napari_tileseg.batch import events as batch_events
 from napari_tileseg.engine.events import Event, from_dict
+from napari_tileseg.training import events as training_events
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari_tileseg.batch.events import BatchEvent
+    from napari_tileseg.training.events import TrainEvent
 
 __all__ = [
     "Begin",
     "BeginBatch",
+    "BeginTraining",
     "Block",
     "BlockError",
     "CancelledRun",
@@ -74,9 +79,9 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Evented:
-    """The engine, or a batch, reported something."""
+    """The engine, a batch or a training reported something."""
 
-    event: Event | BatchEvent
+    event: Event | BatchEvent | TrainEvent
 
 
 @dataclass(frozen=True)
@@ -242,13 +247,37 @@ class BeginBatch:
 
 
 @dataclass(frozen=True)
+class BeginTraining:
+    """Parent to child: train this; what an earlier one has left is gone on with.
+
+    Parameters
+    ----------
+    config : dict
+        A ``TrainConfig`` as JSON, its paths absolute.
+    resume : bool
+    overwrite : bool
+        Whether a model that stands there is replaced.
+    paused : bool
+        Whether it begins with a pause.
+    backend : str
+        Module with ``train`` to use instead of the program's own; for tests.
+    """
+
+    config: dict[str, Any]
+    resume: bool = True
+    overwrite: bool = False
+    paused: bool = False
+    backend: str = ""
+
+
+@dataclass(frozen=True)
 class Stop:
     """Parent to child: stop the run after the current tile."""
 
 
 @dataclass(frozen=True)
 class Pause:
-    """Parent to child: wait before the next tile of the batch, or go on where `paused` is False."""
+    """Parent to child: wait before the next tile of the batch, or after the step of the training, or go on where `paused` is False."""
 
     paused: bool = True
 
@@ -284,7 +313,7 @@ _KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         *(Queued, Loading, Loaded, Evented, Done, CancelledRun, Failed, Died),
-        *(Ready, Read, Begin, BeginBatch, Stop, Pause, Block, BlockError),
+        *(Ready, Read, Begin, BeginBatch, BeginTraining, Stop, Pause, Block, BlockError),
     )
 }
 
@@ -310,11 +339,16 @@ def from_line(line: bytes) -> Envelope:
         record = json.loads(line)
         kind, run, content = _KINDS[record["message"]], int(record["run"]), record["content"]
         if kind is Evented:
-            read = batch_events.from_dict if content["event"]["event"] in batch_events.KINDS else from_dict
-            return Envelope(Evented(read(content["event"])), run)
+            return Envelope(Evented(_reader(content["event"]["event"])(content["event"])), run)
         return Envelope(kind(**{name: _frozen(value) for name, value in content.items()}), run)
     except Exception as error:
         raise ValueError(f"no message: {line[:200]!r}") from error
+
+
+def _reader(kind: str) -> Callable[[dict[str, Any]], Any]:
+    if kind in batch_events.KINDS:
+        return batch_events.from_dict
+    return training_events.from_dict if kind in training_events.KINDS else from_dict
 
 
 def _frozen(value: Any) -> Any:

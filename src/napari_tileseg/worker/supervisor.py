@@ -39,6 +39,7 @@ from napari_tileseg.worker.obituary import cause_of_death, obituary
 from napari_tileseg.worker.process import ModelProcess
 from napari_tileseg.worker.run import Run, Store
 from napari_tileseg.worker.scratch import Scratch, free_bytes
+from napari_tileseg.worker.training_run import TrainingRun, rooted_config
 from napari_tileseg.worker.turn import OVER, Turn
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.batch.job import BatchJob
     from napari_tileseg.job import Job
+    from napari_tileseg.training.config import TrainConfig
     from napari_tileseg.volume import Volume
 
 __all__ = ["CANCEL_SECONDS", "PROGRESS_SECONDS", "Supervisor"]
@@ -194,6 +196,45 @@ class Supervisor:
             retry_failed=retry_failed,
             workers=workers,
             cluster=cluster,
+        )
+        self._queue(run)
+        return run
+
+    def start_training(
+        self, config: TrainConfig, *, on_message: Callable[[Message], None], resume: bool = True, overwrite: bool = False
+    ) -> TrainingRun:
+        """Put a training into the queue; one with this output folder that was interrupted goes on where it was.
+
+        Parameters
+        ----------
+        config : TrainConfig
+            Its images are files: layers without one are saved first.
+        on_message : callable
+            As for `start`; the events of the training come in it too.
+        resume : bool
+            Whether to go on with what an interrupted one has left.
+        overwrite : bool
+            Whether to replace a model that stands there.
+
+        Returns
+        -------
+        TrainingRun
+
+        Raises
+        ------
+        RunError
+            If the program is being closed.
+        """
+        if self._closed:
+            raise RunError("The program is being closed, so no training can start.")
+        self._python = self._python or find_python()
+        run = TrainingRun(
+            next(self._numbers),
+            rooted_config(config),
+            on_message=on_message,
+            on_cancel=self._cancel,
+            resume=resume,
+            overwrite=overwrite,
         )
         self._queue(run)
         return run
@@ -356,9 +397,9 @@ class Supervisor:
                 with self._lock:
                     self._loaded = body if process is self._process else None
                 self._tell(run, body)
-            case Loading() if isinstance(run, BatchRun):
+            case Loading() if isinstance(run, BatchRun | TrainingRun):
                 with self._lock:
-                    self._loaded = None  # a batch loads its models itself, and the one of the last run has made room for them
+                    self._loaded = None  # these load models themselves, and the one of the last run has made room for them
                 self._tell(run, body)
             case Evented(Progress()):
                 run.note(body)
