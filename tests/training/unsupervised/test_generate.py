@@ -149,3 +149,34 @@ def test_pairs_are_read_from_folders(tmp_path: Path, make_volumes: Any) -> None:
     Image.fromarray(np.zeros((5, 5), np.uint8)).save(tmp_path / "masks" / "1_mask.png")
     with pytest.raises(InputError, match="They must be equal"):
         train_unsupervised(config, overwrite=True)
+
+
+def test_training_from_the_command_line(tmp_path: Path, make_volumes: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "images").mkdir()
+    for number, volume in enumerate(make_volumes(2)):
+        Image.fromarray(volume.data).save(tmp_path / "images" / f"{number}.png")
+    (tmp_path / "train.toml").write_text('images = "images"\nnetwork = "vae"\nbatch = 4\nsteps = 2\ndevice = "cpu"\n')
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["train", *arguments])
+        return (int(ended.value.code or 0), *capsys.readouterr())
+
+    config = str(tmp_path / "train.toml")
+    status, out, _ = run(config, "-o", str(tmp_path / "mine"))
+    assert status == 0
+    assert "2 images, 1 of them held out" in out
+    assert 'The model is in "' in out
+    assert json.loads((tmp_path / "mine" / "model.json").read_text())["name"] == "mine"
+    assert "at" in run(config, "-o", str(tmp_path / "mine"))[2], "it is there already"
+    options = ["--images", str(tmp_path / "images"), "--arch", "gan", "--batch", "4", "--device", "cpu", "--seed", "2"]
+    status, out, _ = run(*options, "--window", "20,16", "--set", "steps=2", "-o", str(tmp_path / "other"), "--json")
+    assert status == 0
+    records = [json.loads(line) for line in out.splitlines()]
+    assert [record["event"] for record in records] == ["training started", *["step", "checkpoint"] * 2, "training ended"]
+    assert json.loads((tmp_path / "other" / "model.json").read_text())["window"] == [20, 16]
+    status, out, _ = run(*options, "--dry-run")
+    assert "tile = [28, 28]" in out
+    status, _, err = run(*options, "--epochs", "3")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "steps=2000" in err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from napari_tileseg.folders import model_folder
 from napari_tileseg.job import sentence
 from napari_tileseg.models.sides import next_side
 
-__all__ = ["ADVERSARIAL", "UNSUPERVISED", "UnsupervisedConfig"]
+__all__ = ["ADVERSARIAL", "UNSUPERVISED", "UnsupervisedConfig", "read_toml"]
 
 ADVERSARIAL = {"gan": "gan", "lsgan": "gan", "dcgan": "dcgan"}
 """Networks that learn against a discriminator: the layers of each."""
@@ -22,6 +23,22 @@ UNSUPERVISED = frozenset({"autoencoder", "conv_autoencoder", "vae", *ADVERSARIAL
 
 _LEAST = {"autoencoder": 8, "conv_autoencoder": 16, "vae": 8, "gan": 8, "lsgan": 8, "dcgan": 16}
 _RATES = {"autoencoder": 1e-3, "conv_autoencoder": 1e-3, "vae": 1e-3, "gan": 3e-4, "lsgan": 3e-4, "dcgan": 3e-4}
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a TOML file holds.
+
+    Raises
+    ------
+    OptionsError
+        If it cannot be read.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OptionsError(f'"{path}" cannot be read: {error.strerror or error}. Give a TOML file.') from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise OptionsError(f'"{path.name}" is no TOML file: {error}.') from None
 
 
 class UnsupervisedConfig(BaseModel):
@@ -108,6 +125,27 @@ class UnsupervisedConfig(BaseModel):
             if not first["loc"]:
                 raise OptionsError(f"This cannot be trained: {str(first['msg']).removeprefix('Value error, ')}.") from None
             raise OptionsError(sentence(error)) from None
+
+    @classmethod
+    def read(cls, path: Path, **changes: Any) -> UnsupervisedConfig:
+        """Read a TOML file; paths in it are relative to its folder.
+
+        Parameters
+        ----------
+        path : Path
+        **changes
+            Fields that count instead of the file's.
+
+        Raises
+        ------
+        OptionsError
+            If the file cannot be read, or is no configuration.
+        """
+        values = read_toml(path)
+        for field in ("images", "labels", "output"):
+            if isinstance(values.get(field), str) and values[field]:
+                values[field] = str(path.parent / Path(values[field]).expanduser())
+        return cls.parse(**values | changes)
 
     @property
     def adversarial(self) -> bool:
