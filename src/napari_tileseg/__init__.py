@@ -16,6 +16,7 @@ _ORIGINS = {
     "Segmentation": "segmentation",
     "SegmentOptions": "job",
     "TileSegError": "errors",
+    "TrainConfig": "training.config",
     "Volume": "volume",
     "build_network": "models.nets",
     "estimate": "pipeline",
@@ -28,6 +29,7 @@ _ORIGINS = {
     "run_batch": "batch.run",
     "save_segmentation": "pipeline",
     "segment": "pipeline",
+    "train": "training.train",
     "watch_batch": "batch.watch",
 }
 """Module of each public name."""
@@ -38,6 +40,7 @@ __all__ = [
     "SegmentOptions",
     "Segmentation",
     "TileSegError",
+    "TrainConfig",
     "Volume",
     "__version__",
     "build_network",
@@ -51,6 +54,7 @@ __all__ = [
     "run_batch",
     "save_segmentation",
     "segment",
+    "train",
     "watch_batch",
 ]
 
@@ -67,8 +71,10 @@ if TYPE_CHECKING:
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.pipeline import estimate, save_segmentation, segment
     from napari_tileseg.segmentation import Segmentation
+    from napari_tileseg.training.config import TrainConfig
     from napari_tileseg.training.evaluate import evaluate
     from napari_tileseg.training.losses import get_loss
+    from napari_tileseg.training.train import train
     from napari_tileseg.volume import Volume
 
 

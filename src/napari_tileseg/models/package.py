@@ -201,7 +201,15 @@ def build_for(spec: ModelSpec, found: Mapping[str, tuple[int, ...]]) -> nn.Modul
     return build_network(spec.architecture, **spec.arguments)
 
 
-def write_package(path: Path | str, spec: ModelSpec, state: Mapping[str, Tensor], *, half: bool = False, card: str = "") -> ModelSpec:
+def write_package(
+    path: Path | str,
+    spec: ModelSpec,
+    state: Mapping[str, Tensor],
+    *,
+    half: bool = False,
+    card: str = "",
+    extras: Mapping[str, bytes] | None = None,
+) -> ModelSpec:
     """Write a model; what stood there before is replaced only when everything is written.
 
     Parameters
@@ -216,6 +224,8 @@ def write_package(path: Path | str, spec: ModelSpec, state: Mapping[str, Tensor]
         Store filters as float16: half the size. Biases and normalisation, which may leave its range, stay as they are.
     card : str
         Text of ``CARD.md``.
+    extras : mapping of str to bytes, optional
+        Further files by name, such as curves.
 
     Returns
     -------
@@ -242,6 +252,7 @@ def write_package(path: Path | str, spec: ModelSpec, state: Mapping[str, Tensor]
     files = {SPEC_FILE: (spec.model_dump_json(indent=2) + "\n").encode(), WEIGHTS_FILE: weights}
     if card:
         files[CARD_FILE] = card.encode()
+    files |= dict(extras or {})
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -45,6 +45,8 @@ class Augmentation:
         Turn by a random multiple of 90 degrees in the plane (2D only).
     flips : tuple of bool
         Axes that may be mirrored.
+    stain : float
+        Largest relative change of the amount of each stain, for the red, green and blue of stained tissue on white ground.
     clip : (float, float)
         Limits of the result, as in the model's normalisation.
     """
@@ -70,6 +72,7 @@ class Augmentation:
     inversion_share: float = 0.0
     grey_share: float = 0.0
     permute_share: float = 0.0
+    stain: float = 0.0
     clip: tuple[float, float] = (-5.0, 5.0)
 
 
@@ -138,7 +141,7 @@ def cut(
     zoom: float = 1.0,
     field: Tensor | None = None,
 ) -> Crop:
-    """Sample a crop from an example: linear for image and maps, nearest for labels, zero outside.
+    """Sample a crop from an example: linear for image and maps, nearest for labels; outside, zero and the example's own label.
 
     Parameters
     ----------
@@ -169,7 +172,8 @@ def cut(
     smooth = torch.from_numpy(stacked.astype(np.float32))
     labels = torch.from_numpy(example.labels[window].astype(np.float32))
     warped = F.grid_sample(smooth[None], grid, mode="bilinear", padding_mode="zeros", align_corners=True)[0]
-    nearest = F.grid_sample(labels[None, None], grid, mode="nearest", padding_mode="zeros", align_corners=True)[0, 0]
+    labels = labels - example.outside
+    nearest = F.grid_sample(labels[None, None], grid, mode="nearest", padding_mode="zeros", align_corners=True)[0, 0] + example.outside
     count = len(example.image)
     return Crop(warped[:count], nearest.round().long(), warped[count:], zoom)
 
@@ -187,6 +191,8 @@ def recolor(image: Tensor, augmentation: Augmentation, generator: np.random.Gene
         image = image.mean(dim=0, keepdim=True)
     if len(image) == 3 and generator.random() < a.permute_share:
         image = image[torch.from_numpy(generator.permutation(3))]
+    if a.stain and len(image) == 3:
+        image = _restain(image, a.stain, generator)
     if a.blur and generator.random() < a.blur_share:
         sigma = generator.uniform(0.4, a.blur)
         image = torch.from_numpy(ndimage.gaussian_filter(image.numpy(), (0, *(sigma,) * (image.ndim - 1)), truncate=2.5))
@@ -209,3 +215,18 @@ def recolor(image: Tensor, augmentation: Augmentation, generator: np.random.Gene
     if generator.random() < a.inversion_share:
         image = 1 - image
     return image.clamp(*a.clip)
+
+
+_STAINS = np.array([[0.650, 0.704, 0.286], [0.072, 0.990, 0.105], [0.268, 0.570, 0.776]])
+"""How much red, green and blue haematoxylin, eosin and DAB take away (Ruifrok and Johnston, Anal. Quant. Cytol. Histol. 23, 2001)."""
+
+
+def _restain(image: Tensor, strength: float, generator: np.random.Generator) -> Tensor:
+    """Change the amounts of stain in an image whose white is 1 and whose black is 0."""
+    basis = _STAINS / np.linalg.norm(_STAINS, axis=1, keepdims=True)
+    factors = np.diag(1 + strength * generator.uniform(-1, 1, 3))
+    # Amounts are taken apart, changed, and put together again: one matrix for the optical densities.
+    matrix = torch.from_numpy((np.linalg.inv(basis) @ factors @ basis).astype(np.float32))
+    density = -torch.log(image.clamp(1 / 255, 1.0))
+    restained = torch.exp(-torch.einsum("c...,cd->d...", density, matrix))
+    return torch.where(image > 1, image, restained)

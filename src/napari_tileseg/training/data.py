@@ -12,7 +12,7 @@ from napari_tileseg.engine.normalize import measure, normalize
 from napari_tileseg.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -54,6 +54,10 @@ class Example:
         Objects or classes, 0 is background.
     maps : ndarray of float16, shape (M, *spatial)
         Further targets that are interpolated along with the image.
+    places : mapping of int to ndarray of int, shape (n, D), optional
+        Where pixels of each class are, or of objects at 1: enough to draw from. Found in the labels for each crop if None.
+    outside : int
+        The label of what a crop sees beyond the image.
     """
 
     name: str
@@ -61,6 +65,8 @@ class Example:
     image: NDArray[np.float16]
     labels: NDArray[np.int32]
     maps: NDArray[np.float16]
+    places: Mapping[int, NDArray[np.int32]] | None = None
+    outside: int = 0
 
 
 def list_pairs(folder: Path | str, part: str) -> list[Pair]:

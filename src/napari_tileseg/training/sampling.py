@@ -32,12 +32,15 @@ class Batch:
     labels : Tensor of int64, shape (B, *size)
     maps : Tensor of float32, shape (B, M, *size)
     zoom : Tensor of float32, shape (B,)
+    names : tuple of str
+        Which examples the crops are of.
     """
 
     image: Tensor
     labels: Tensor
     maps: Tensor
     zoom: Tensor
+    names: tuple[str, ...] = ()
 
 
 class Sampler:
@@ -88,30 +91,50 @@ class Sampler:
     def batch(self, number: int) -> Batch:
         """Draw batch `number`."""
         generator = np.random.default_rng([self.seed, number])
-        crops = [self._crop(generator) for _ in range(self.batch_size)]
+        drawn = [self._crop(generator) for _ in range(self.batch_size)]
+        crops = [crop for _, crop in drawn]
         images = [crop.image.expand(self.channels, *crop.image.shape[1:]) for crop in crops]
         return Batch(
             torch.stack(images),
             torch.stack([crop.labels for crop in crops]),
             torch.stack([crop.maps for crop in crops]),
             torch.tensor([crop.zoom for crop in crops], dtype=torch.float32),
+            tuple(name for name, _ in drawn),
         )
 
-    def _crop(self, generator: np.random.Generator) -> Crop:
+    def _crop(self, generator: np.random.Generator) -> tuple[str, Crop]:
         example = self.examples[generator.choice(len(self.examples), p=self._probabilities)]
         matrix, zoom = random_matrix(self.augmentation, generator)
         centre = self._centre(example, matrix, generator)
         crop = cut(example, matrix, centre, self.augmentation.size, zoom, random_field(self.augmentation, generator))
-        return replace(crop, image=recolor(crop.image, self.augmentation, generator))
+        return example.name, replace(crop, image=recolor(crop.image, self.augmentation, generator))
 
     def _centre(self, example: Example, matrix: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
         shape = np.asarray(example.labels.shape)
-        highest = int(example.labels.max())
         target = generator.uniform(0, shape)
-        if highest and generator.random() < self.centred:
+        highest = int(example.labels.max()) if example.places is None else 0
+        if example.places is not None:
+            target = self._drawn(example.places, target, generator)
+        elif highest and generator.random() < self.centred:
             pixels = np.flatnonzero(example.labels == generator.integers(1, highest + 1))
             if len(pixels):
                 target = np.array(np.unravel_index(generator.choice(pixels), example.labels.shape), dtype=float)
+        return self._inside(target, shape, matrix)
+
+    def _drawn(
+        self, places: Mapping[int, NDArray[np.int32]], target: NDArray[np.float64], generator: np.random.Generator
+    ) -> NDArray[np.float64]:
+        """Draw a class, and a pixel of it; where background is listed too, only listed pixels are known at all."""
+        objects = [value for value in places if value]
+        if objects and generator.random() < self.centred:
+            chosen = places[objects[generator.integers(len(objects))]]
+        elif 0 in places:
+            chosen = places[list(places)[generator.integers(len(places))]]
+        else:
+            return target
+        return chosen[generator.integers(len(chosen))].astype(float)
+
+    def _inside(self, target: NDArray[np.float64], shape: NDArray[np.int64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         # Inside the image as far as the crop allows: nothing is learnt from the void around it.
         reach = np.abs(matrix) @ ((np.asarray(self.augmentation.size) - 1) / 2)
         middle = (shape - 1) / 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from napari_tileseg.errors import ModelError
@@ -10,7 +11,7 @@ from napari_tileseg.errors import ModelError
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["NETWORKS", "build_network"]
+__all__ = ["NETWORKS", "accepted_arguments", "build_network"]
 
 NETWORKS: dict[str, str] = {
     "cellpose_sam": "napari_tileseg.models.nets.cellpose_sam:CellposeSAM",
@@ -70,6 +71,17 @@ def build_network(name: str, **arguments: Any) -> nn.Module:
 
     keep_full_scores(module)
     return module
+
+
+def accepted_arguments(name: str) -> frozenset[str]:
+    """Return the names of the arguments that a network takes.
+
+    Raises
+    ------
+    ModelError
+        If there is no such network.
+    """
+    return frozenset(signature(_find(name)).parameters)
 
 
 def _find(name: str) -> Any:

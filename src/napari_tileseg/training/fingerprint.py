@@ -1,0 +1,218 @@
+"""``Facts``: what one look at an image and its labels tells; everything a training is planned by."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import ndimage
+
+from napari_tileseg.errors import TileSegError
+from napari_tileseg.image import check_dtype
+from napari_tileseg.training.items import open_image, open_labels
+from napari_tileseg.units import micrometers
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_tileseg.training.items import Item
+    from napari_tileseg.volume import Volume
+
+__all__ = ["Facts", "divide", "look_at", "number_of_values", "state_of", "whole_numbers"]
+
+_MOST_VALUES = 4096
+"""Of more values than this only these many are counted: they are objects."""
+
+_LARGEST_GAP = 0.25
+"""Share of an image's side that may be left out between two regions, so that no object lies in both."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of an item.
+
+    Parameters
+    ----------
+    item : Item
+    problem : str
+        Why it cannot be used, without its name; empty if it can.
+    axes : str
+        Of the image.
+    shape : tuple of int
+        Of the image.
+    channels : int
+    channel_names : tuple of str
+    spacing : dict of str to float
+        Micrometres along each axis of space; empty if unknown.
+    dtype : str
+    low, high : float
+        Least and greatest intensity.
+    values : dict of int to int
+        Pixels of each value in the labels.
+    names : tuple of str
+        What the labels' file calls its classes.
+    components : int
+        Connected pieces of the values, counted in the first plane or volume where there are few values.
+    medical : bool
+        Whether the format is one of medicine.
+    depth_known : bool
+        Whether Z is Z because the file says so.
+    digest : str
+        Of the image's values.
+    state : tuple
+        Sizes and dates of the files.
+    """
+
+    item: Item
+    problem: str = ""
+    axes: str = ""
+    shape: tuple[int, ...] = ()
+    channels: int = 1
+    channel_names: tuple[str, ...] = ()
+    spacing: dict[str, float] = field(default_factory=dict)
+    dtype: str = ""
+    low: float = 0.0
+    high: float = 1.0
+    values: dict[int, int] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+    components: int = 0
+    medical: bool = False
+    depth_known: bool = True
+    digest: str = ""
+    state: tuple[Any, ...] = ()
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return dict(zip(self.axes, self.shape, strict=True))
+
+
+def look_at(item: Item, axes: str | None = None) -> Facts:
+    """Read an item once, and say what it is, or why it cannot be used."""
+    try:
+        image = open_image(item, axes)
+        check_dtype(image)
+        labels = open_labels(item, image.axes)
+        spatial = tuple(size for axis, size in image.sizes.items() if axis != "C")
+        if labels.shape != spatial:
+            return Facts(item, f"the labels have the shape {labels.shape}, the image {spatial}")
+        if (here := _micrometers(image)) and (there := _micrometers(labels)):
+            if not np.allclose([here[axis] for axis in here], [there.get(axis, 0) for axis in here], rtol=0.01):
+                return Facts(item, f"the pixel size of the labels is {_text(there)}, that of the image {_text(here)}")
+        numbers = whole_numbers(np.asarray(labels.data))
+        if numbers is None:
+            return Facts(item, f"the labels are {labels.dtype} with fractions; they must be whole numbers. Are they scores, or the image?")
+    except (TileSegError, OSError) as error:
+        return Facts(item, str(error).rstrip("."))
+    pixels = np.asarray(image.data)
+    found, counts = np.unique(numbers, return_counts=True)
+    finite = pixels[np.isfinite(pixels)] if pixels.dtype.kind == "f" else pixels
+    return Facts(
+        item,
+        axes=image.axes,
+        shape=image.shape,
+        channels=image.sizes.get("C", 1),
+        channel_names=image.channel_names,
+        spacing=_micrometers(image),
+        dtype=str(image.dtype),
+        low=float(finite.min()) if finite.size else 0.0,
+        high=float(finite.max()) if finite.size else 0.0,
+        values={int(value): int(count) for value, count in list(zip(found, counts, strict=True))[:_MOST_VALUES]},
+        names=tuple(str(name) for name in labels.metadata.get("classes") or ()),
+        components=_components(numbers) if len(found) <= 64 else len(found),
+        medical=str(image.metadata.get("format", "")).lower() in ("nifti", "nrrd", "metaimage", "dicom", "analyze"),
+        depth_known="Z" in image.axes and "Z" not in str(image.metadata.get("guessed_axes", "")),
+        digest=hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=12).hexdigest(),
+        state=state_of(item),
+    )
+
+
+def state_of(item: Item) -> tuple[Any, ...]:
+    """Return sizes and dates of an item's files; empty where it has none, or they are gone."""
+    found: list[Any] = []
+    for path in (item.image, item.labels):
+        if isinstance(path, Path):
+            try:
+                told = path.stat()
+            except OSError:
+                return ()
+            found += [told.st_size, told.st_mtime_ns]
+    return tuple(found)
+
+
+def whole_numbers(labels: NDArray[Any]) -> NDArray[Any] | None:
+    """Return labels as whole numbers; None where they have fractions. NIfTI labels are often stored as floating point numbers."""
+    if labels.dtype.kind == "b":
+        return labels.astype(np.uint8)
+    if labels.dtype.kind == "f":
+        if not np.isfinite(labels).all() or (labels != np.rint(labels)).any():
+            return None
+        return labels.astype(np.int64)
+    return labels if labels.dtype.kind in "iu" else None
+
+
+def divide(facts: Facts, share: float, *, instances: bool) -> tuple[Item, Item, bool] | None:
+    """Divide an item along its longest axis of space so that as little as can be lies on both sides.
+
+    Returns
+    -------
+    train, val : Item
+    clean : bool
+        Whether no object lies in both; what lies on the line is left out as far as that takes a quarter of the image.
+        None instead where the image is too small.
+    """
+    spatial = [axis for axis in facts.axes if axis in "ZYX"]
+    axis = max(spatial, key=lambda letter: facts.sizes[letter])
+    length = facts.sizes[axis]
+    if length < 16:
+        return None
+    volume = open_labels(facts.item, facts.axes)
+    numbers = whole_numbers(np.asarray(volume.data))
+    if numbers is None:
+        return None
+    place = volume.axes.index(axis)
+    objects = np.asarray(numbers if instances else ndimage.label(numbers > 0)[0])
+    across = np.moveaxis(objects, place, 0).reshape(length, -1)
+    line = round(length * (1 - share))
+    reach = max(1, length // 10)
+    lines = range(max(4, line - reach), min(length - 4, line + reach) + 1)
+    crossing = {cut: set(np.unique(across[cut - 1])) & set(np.unique(across[cut])) - {0} for cut in lines}
+    best = min(lines, key=lambda cut: (len(crossing[cut]), abs(cut - line)))
+    low = high = best
+    if crossing[best]:
+        rows = np.flatnonzero(np.isin(across, list(crossing[best])).any(axis=1))
+        low, high = int(rows[0]), int(rows[-1]) + 1
+        if high - low > _LARGEST_GAP * length or low < 4 or length - high < 4:
+            low = high = best
+    clean = not crossing[best] or low < high
+    whole = {letter: (0, facts.sizes[letter]) for letter in spatial}
+    boxes = [tuple((whole | {axis: span})[letter] for letter in spatial) for span in ((0, low), (high, length))]
+    item = facts.item
+    return replace(item, box=boxes[0]), replace(item, name=f"{item.name} (validation part)", box=boxes[1]), clean
+
+
+def _components(numbers: NDArray[Any]) -> int:
+    plane = numbers if numbers.ndim < 4 else numbers[0]
+    return sum(int(ndimage.label(plane == value)[1]) for value in np.unique(plane) if value)
+
+
+def _micrometers(volume: Volume) -> dict[str, float]:
+    lengths = {axis: micrometers(volume.unit[axis]) for axis in volume.spatial_axes}
+    if any(length is None for length in lengths.values()):
+        return {}
+    return {axis: volume.spacing[axis] * float(length or 0) for axis, length in lengths.items()}
+
+
+def _text(spacing: dict[str, float]) -> str:
+    return " x ".join(f"{size:.4g}" for size in spacing.values()) + " µm"
+
+
+def number_of_values(facts: list[Facts]) -> Counter[int]:
+    """Add up the pixels of each value over all items."""
+    total: Counter[int] = Counter()
+    for fact in facts:
+        total.update(fact.values)
+    return total

@@ -1,0 +1,58 @@
+"""``Objective``: any loss, called with raw scores and a batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from napari_tileseg.training.losses import InstanceLoss, get_loss
+from napari_tileseg.training.plan import INSTANCE_LOSS
+from napari_tileseg.training.prepare import IGNORED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from napari_tileseg.training.sampling import Batch
+
+__all__ = ["Objective", "crop_to"]
+
+
+class Objective(nn.Module):
+    """A loss of classes, or that of objects; what the network does not return at the border, or nobody has labelled, does not count.
+
+    Parameters
+    ----------
+    name : str
+        A name that `get_loss` takes, or `INSTANCE_LOSS`.
+    arguments : mapping
+        Its own.
+    """
+
+    def __init__(self, name: str, arguments: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.instances = name == INSTANCE_LOSS
+        self.loss = InstanceLoss(**arguments) if self.instances else get_loss(name, **{"ignore_index": IGNORED, **arguments})
+
+    def forward(self, scores: Tensor, batch: Batch) -> Tensor:
+        """Compare raw scores (B, K, *spatial) with a batch that is as large, or larger at all borders."""
+        labels, maps = crop_to(batch.labels, scores), crop_to(batch.maps, scores)
+        labels, maps, zoom = (tensor.to(scores.device, non_blocking=True) for tensor in (labels, maps, batch.zoom))
+        value: Tensor
+        if self.instances:
+            value = self.loss(scores, replace(batch, labels=labels, maps=maps, zoom=zoom))
+        else:
+            value = self.loss(scores, labels)
+        return value
+
+
+def crop_to(tensor: Tensor, scores: Tensor) -> Tensor:
+    """Return the middle of a tensor, as large in space as the scores."""
+    spatial = scores.shape[2:]
+    leading = tensor.ndim - len(spatial)
+    for axis, size in enumerate(spatial, start=leading):
+        if tensor.shape[axis] != size:
+            tensor = tensor.narrow(axis, (tensor.shape[axis] - size) // 2, size)
+    return tensor

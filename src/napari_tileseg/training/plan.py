@@ -1,0 +1,335 @@
+"""``Plan``: everything that a training needs to know, derived from the data where the config leaves it open."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from napari_tileseg.errors import ModelError, OptionsError
+from napari_tileseg.models.nets import accepted_arguments
+from napari_tileseg.models.nets.tiling import tiling
+from napari_tileseg.models.registry import find_spec
+from napari_tileseg.models.resampling import Resampling
+from napari_tileseg.models.sides import next_side, previous_side
+from napari_tileseg.models.spec import ModelSpec, Normalization
+from napari_tileseg.training.augment import Augmentation
+from napari_tileseg.training.losses import LOSSES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_tileseg.training.config import Strengths, TrainConfig
+    from napari_tileseg.training.report import Report
+
+__all__ = ["INSTANCE_LOSS", "Plan", "make_plan"]
+
+INSTANCE_LOSS = "instances"
+"""Name of the loss that goes with objects."""
+
+_SIDE = {2: 256, 3: 64}
+_BATCH = {2: 8, 3: 2}
+_STEPS = (10, 250)
+_UNKNOWN_MULTIPLE = {2: 32, 3: 16}
+_LEAST_DEPTH = 8
+_WITHOUT_LABELS = ("autoencoder", "conv_autoencoder", "vae", "gan", "dcgan")
+_DECODER = {"foreground_bias": 0.2, "border_weight": 0.25, "depth": 0.3, "min_size": 10.0, "min_score": 0.7, "min_height": 0.3}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is going to be trained and how.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        The model as it will be, without weights.
+    size : tuple of int
+        A crop.
+    batch : int
+    epoch_steps : int
+    loss : str
+    learning_rate : float
+    augmentation : Augmentation
+    """
+
+    spec: ModelSpec
+    size: tuple[int, ...]
+    batch: int
+    epoch_steps: int
+    loss: str
+    learning_rate: float
+    augmentation: Augmentation
+
+    def settings(self) -> dict[str, Any]:
+        """Return what was chosen, ready for JSON."""
+        spec = self.spec
+        spacing = None if spec.spacing is None else " x ".join(f"{size:.4g}" for size in spec.spacing) + f" {spec.spacing_unit}"
+        return {
+            "network": spec.architecture,
+            "arguments": spec.arguments,
+            "axes": spec.axes,
+            "window": list(self.size),
+            "batch": self.batch,
+            "epoch_steps": self.epoch_steps,
+            "loss": self.loss,
+            "learning_rate": self.learning_rate,
+            "normalization": spec.normalization.model_dump(mode="json", exclude_defaults=True) or {"kind": "none"},
+            "spacing": spacing,
+            "classes": spec.classes,
+            "task": "instances" if spec.output == "instances" else "classes",
+            "augmentation": asdict(self.augmentation),
+        }
+
+
+def make_plan(config: TrainConfig, report: Report, name: str) -> Plan:
+    """Settle what the config leaves open.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    report : Report
+        Of its data.
+    name : str
+        Of the model.
+
+    Raises
+    ------
+    OptionsError, ModelError
+        If what was asked for does not go together, or with the data.
+    """
+    start = find_spec(config.start) if config.start else None
+    if start is not None:
+        _check_start(start, config)
+    dims = _dimensions(config, report, start)
+    try:
+        spec = _spec(config, report, name, dims, start)
+    except ValidationError as error:
+        reason = str(error.errors(include_url=False)[0]["msg"]).removeprefix("Value error, ")
+        raise OptionsError(f"The model cannot be made so: {reason}. Choose another window or network.") from None
+    if config.loss != "auto" and spec.output != "instances" and config.loss not in LOSSES:
+        raise OptionsError(f'There is no loss "{config.loss}". Use one of {", ".join(LOSSES)}.')
+    if spec.output == "instances" and config.loss not in ("auto", INSTANCE_LOSS):
+        raise OptionsError(f'The loss "{config.loss}" is for classes. Objects have their own: leave it at auto.')
+    size, lost = spec.window, spec.output_offset or (0,) * dims
+    batch = config.batch or max(1, min(_BATCH[dims], round(_BATCH[dims] * _SIDE[dims] ** dims / math.prod(size))))
+    given = math.prod(length - 2 * less for length, less in zip(size, lost, strict=True))
+    pixels = sum(math.prod(_spatial(report, item, "ZYX")) for item in report.train)
+    steps = math.ceil(pixels / (given * batch * config.accumulation))
+    rate = config.learning_rate or {"adamw": 1e-3, "sgd": 1e-2}[config.optimizer] * (0.3 if start is not None else 1)
+    return Plan(
+        spec,
+        size,
+        batch,
+        config.epoch_steps or min(max(steps, _STEPS[0]), _STEPS[1]),
+        config.loss if config.loss != "auto" else INSTANCE_LOSS if spec.output == "instances" else "ce_dice",
+        rate,
+        _augmentation(config.augmentation, size, spec),
+    )
+
+
+def _check_start(start: ModelSpec, config: TrainConfig) -> None:
+    if not start.architecture or start.previous is not None or start.output not in ("softmax", "instances"):
+        raise ModelError(f"{start.label} cannot be trained further: it brings no network that is known here. Start from another model.")
+    if start.resampling != Resampling() or start.orientation or start.crop != "none" or start.normalization.kind in ("steps", "channels"):
+        raise ModelError(f"{start.label} prepares its images in a way that training does not know. Start from another model.")
+    if "network" in config.model_fields_set and config.network != start.architecture:
+        raise OptionsError(f"{start.label} has the network {start.architecture}. Leave the network out, or start from nothing.")
+
+
+def _dimensions(config: TrainConfig, report: Report, start: ModelSpec | None) -> int:
+    facts = report.facts[0]
+    deep = "Z" in facts.axes
+    if start is not None:
+        dims = start.spatial_ndim
+    elif config.dimensions != "auto":
+        dims = int(config.dimensions)
+    elif config.window is not None:
+        dims = len(config.window)
+    elif isinstance(config.arguments.get("spatial_dims"), int):
+        dims = config.arguments["spatial_dims"]
+    elif "spatial_dims" not in accepted_arguments(config.network) and not config.network.startswith("monai."):
+        dims = 2
+    else:
+        depths = [fact.sizes.get("Z", 1) for fact in report.facts]
+        dims = 3 if deep and all(fact.depth_known for fact in report.facts) and median(depths) >= _LEAST_DEPTH else 2
+    if dims == 3 and not deep:
+        raise OptionsError(
+            f"The images have the axes {facts.axes}, so they cannot be learnt as volumes. Name the depth axis Z, or choose 2."
+        )
+    return dims
+
+
+def _spec(config: TrainConfig, report: Report, name: str, dims: int, start: ModelSpec | None) -> ModelSpec:
+    axes = "CYX" if dims == 2 else "CZYX"
+    instances = report.task == "instances"
+    heads = ["foreground", "border", "distance"] if instances else []
+    outputs = len(heads) or len(report.classes)
+    told: dict[str, Any] = {
+        "name": name,
+        "title": "",
+        "description": "",
+        "version": "1",
+        "classes": list(report.classes),
+        "colors": [],
+        "output": "instances" if instances else "softmax",
+        "heads": heads,
+        "decoder": "watershed" if instances else "",
+        "decoder_parameters": dict(_DECODER) if instances else {},
+        "mirror_axes": "".join(
+            axis
+            for axis in axes[1:]
+            if (config.augmentation.flips if axis != "Z" else config.augmentation.flips_z) and config.augmentation.flips
+        ),
+        "overlap": 0.25 if dims == 2 else 0.5,
+    }
+    if start is not None:
+        return _continued(config, start, told, outputs)
+    network = config.network
+    if network.startswith(_WITHOUT_LABELS):
+        raise OptionsError(
+            f'The network "{network}" learns from images alone. Choose one for segmentation, such as residual_unet or unet2015.'
+        )
+    facts = report.facts[0]
+    arguments = _arguments(config, report, network, dims, outputs)
+    rules = tiling(network, arguments) or {"multiple_of": _multiple(arguments, dims), "padding": "reflect"}
+    lost = rules.get("output_offset", (0,) * dims)
+    multiple, remainder = rules.get("multiple_of", 1), rules.get("remainder", 0)
+    window = _window(config, report, axes[1:], multiple, remainder, lost)
+    if "img_size" in accepted_arguments(network) and "img_size" not in arguments:
+        arguments["img_size"] = list(window)
+    names = list(facts.channel_names) if len(facts.channel_names) == facts.channels else facts.channels
+    if names == 3 and facts.dtype == "uint8":
+        names = ["red", "green", "blue"]
+    spacing, unit = _spacing(config, report, axes[1:])
+    return ModelSpec(
+        **told
+        | {key: value for key, value in rules.items() if key not in ("window", "multiple_of", "remainder", "overlap")}
+        | {"overlap": rules.get("overlap", told["overlap"])},
+        architecture=network,
+        arguments=arguments,
+        axes=axes,
+        channels=names,
+        normalization=config.normalization or _normalization(report),
+        spacing=spacing,
+        spacing_unit=unit,
+        window=window,
+        multiple_of=multiple,
+        remainder=remainder,
+    )
+
+
+def _continued(config: TrainConfig, start: ModelSpec, told: dict[str, Any], outputs: int) -> ModelSpec:
+    """Change the card of a model to what it is going to be."""
+    if config.window is not None:
+        told["window"] = config.window
+    if config.normalization is not None:
+        told["normalization"] = config.normalization
+    same = start.output == told["output"] and len(start.score_names) == outputs
+    if same and start.output == "instances":
+        told["decoder_parameters"] = start.decoder_parameters
+        told["heads"] = start.heads
+    values = start.model_dump() | told
+    values |= {"arguments": start.arguments | {"out_channels": outputs}, "training": {}, "weights_sha256": "", "unknown": []}
+    values |= {"licence": start.licence, "attribution": start.attribution, "loader": "", "source": "", "source_options": {}}
+    return ModelSpec.model_validate(values)
+
+
+def _arguments(config: TrainConfig, report: Report, network: str, dims: int, outputs: int) -> dict[str, Any]:
+    accepted = accepted_arguments(network)
+    arguments = dict(config.arguments)
+    if "spatial_dims" in accepted:
+        arguments.setdefault("spatial_dims", dims)
+    arguments |= {"in_channels": report.facts[0].channels, "out_channels": outputs}
+    if network == "residual_unet":
+        arguments.setdefault("channels", [32, 64, 96, 128] if dims == 2 else [32, 64, 96])
+        arguments.setdefault("stem_channels", 16)
+    if network in ("monai.UNet", "monai.AttentionUnet"):
+        arguments.setdefault("channels", [16, 32, 64, 128])
+        arguments.setdefault("strides", [2] * (len(arguments["channels"]) - 1))
+    return arguments
+
+
+def _multiple(arguments: dict[str, Any], dims: int) -> int:
+    strides = arguments.get("strides")
+    if isinstance(strides, list) and all(isinstance(step, int) for step in strides):
+        return math.prod(strides)
+    return _UNKNOWN_MULTIPLE[dims]
+
+
+def _window(config: TrainConfig, report: Report, axes: str, multiple: int, remainder: int, lost: Sequence[int]) -> tuple[int, ...]:
+    dims = len(axes)
+    if config.window is not None:
+        if len(config.window) != dims:
+            raise OptionsError(f"The window {config.window} must have one number for each of the axes {axes}.")
+        return config.window
+    sizes = [_spatial(report, item, axes) for item in report.train]
+    typical = [max(1, int(median(side))) for side in zip(*sizes, strict=True)]
+    wanted = [min(side, 4 * _SIDE[dims]) for side in typical]
+    while math.prod(wanted) > _SIDE[dims] ** dims:
+        longest = max(range(dims), key=lambda axis: wanted[axis])
+        wanted[longest] = max(1, wanted[longest] - max(multiple, 8))
+    window = []
+    for side, whole, less in zip(wanted, typical, lost, strict=True):
+        # An image that is nearly a multiple is seen whole; a crop of a larger one is cut to a multiple.
+        take = next_side if side == whole or less else previous_side
+        window.append(take(side + 2 * less, multiple, remainder))
+    return tuple(window)
+
+
+def _spatial(report: Report, item: Any, axes: str) -> list[int]:
+    facts = report.of(item)
+    spatial = [axis for axis in facts.axes if axis in "ZYX"]
+    spans = dict(zip(spatial, item.box, strict=True)) if item.box else {}
+    return [spans[axis][1] - spans[axis][0] if axis in spans else facts.sizes[axis] for axis in axes if axis in facts.sizes]
+
+
+def _normalization(report: Report) -> Normalization:
+    facts = report.facts[0]
+    low = min(fact.low for fact in report.facts)
+    if facts.medical and low <= -500 and max(fact.high for fact in report.facts) > 300:
+        return Normalization(kind="range", low=-1000.0, high=1000.0, clip=(-0.1, 1.5))  # Hounsfield units mean the same in every image
+    if facts.medical:
+        return Normalization(kind="zscore", clip=(-4.0, 6.0))
+    return Normalization(kind="percentile", lower=1.0, upper=99.8, joint=facts.channels == 3, clip=(-0.2, 1.5))
+
+
+def _spacing(config: TrainConfig, report: Report, axes: str) -> tuple[tuple[float, ...] | None, str]:
+    if config.spacing is not None:
+        if len(config.spacing) != len(axes):
+            raise OptionsError(f"The pixel size {config.spacing} must have one number for each of the axes {axes}.")
+        return config.spacing, config.spacing_unit
+    known = [[fact.spacing[axis] for axis in axes] for fact in report.facts if fact.spacing]
+    if len(known) < len(report.facts):
+        return None, "micrometer"
+    middle = [median(values) for values in zip(*known, strict=True)]
+    if min(middle) >= 100:
+        return tuple(float(f"{size / 1000:.4g}") for size in middle), "millimeter"
+    return tuple(float(f"{size:.4g}") for size in middle), "micrometer"
+
+
+def _augmentation(strengths: Strengths, size: tuple[int, ...], spec: ModelSpec) -> Augmentation:
+    s, plane = strengths, len(size) == 2
+    zoom = math.exp(0.223 * s.scaling)
+    span = 1.0 if spec.normalization.kind in ("percentile", "range", "minmax") else 4.0  # of usual intensities
+    return Augmentation(
+        size=size,
+        zoom=(1 / zoom, zoom),
+        rotation=min(180.0, 180.0 * s.rotation) if plane else 15.0 * s.rotation,
+        rotation_share=0.3 * min(1.0, s.rotation) if plane else 0.5 * min(1.0, s.rotation),
+        elastic=1.5 * s.elastic,
+        elastic_share=0.4 if s.elastic else 0.0,
+        right_angles=s.right_angles and plane,
+        flips=tuple(s.flips and (axis != "Z" or s.flips_z) for axis in spec.spatial_axes),
+        gamma=0.3 * s.gamma,
+        contrast=0.2 * s.intensity,
+        brightness=0.05 * s.intensity * span,
+        noise=0.05 * s.noise * span,
+        blur=1.0 * s.blur,
+        blur_share=0.15 if s.blur else 0.0,
+        stain=0.2 * s.stain if len(spec.channels) == 3 else 0.0,
+        clip=spec.normalization.clip or (-10.0, 10.0),
+    )

@@ -1,0 +1,265 @@
+"""``Report``: what a folder of images and labels is like, and what is wrong with it, before anything is learnt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_tileseg.errors import Cancelled, InputError, OptionsError
+from napari_tileseg.training.fingerprint import divide, look_at, number_of_values
+from napari_tileseg.training.items import find_items, keep_apart
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from napari_tileseg.training.config import TrainConfig
+    from napari_tileseg.training.fingerprint import Facts
+    from napari_tileseg.training.items import Item
+
+__all__ = ["Report", "inspect"]
+
+_MOST_CLASSES = 64
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found.
+
+    Parameters
+    ----------
+    facts : tuple of Facts
+        Of the items that can be used.
+    train, val : tuple of Item
+    task : {"classes", "instances"}
+    values : tuple of int
+        The number in the labels of each class, the background first.
+    classes : tuple of str
+    lines : tuple of str
+        The facts, a sentence each.
+    warnings : tuple of str
+        What should be known; training goes on.
+    """
+
+    facts: tuple[Facts, ...]
+    train: tuple[Item, ...]
+    val: tuple[Item, ...]
+    task: str
+    values: tuple[int, ...]
+    classes: tuple[str, ...]
+    lines: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def of(self, item: Item) -> Facts:
+        """Return the facts of an item, or of the whole that it is a region of."""
+        return next(facts for facts in self.facts if facts.item.image is item.image and facts.item.labels is item.labels)
+
+
+def inspect(
+    config: TrainConfig,
+    data: Sequence[tuple[Any, Any]] | None = None,
+    *,
+    on_item: Callable[[int, int], None] = lambda done, total: None,
+    cancel: Callable[[], bool] = lambda: False,
+) -> Report:
+    """Look through everything once.
+
+    Parameters
+    ----------
+    config, data
+        As of `find_items`.
+    on_item : callable
+        Told how many of how many items were looked at.
+    cancel : callable
+        Asked before each.
+
+    Raises
+    ------
+    InputError
+        If nothing can be used, or nothing can be kept for validation.
+    OptionsError
+        If the labels do not go with what the config says of them.
+    Cancelled
+    """
+    found = find_items(config, data)
+    looked = []
+    for number, item in enumerate(found.items):
+        if cancel():
+            raise Cancelled("Stopped before the training began.")
+        on_item(number, len(found.items))
+        looked.append(look_at(item, config.axes))
+    warnings = [f"{_some(found.unmatched)}." for _ in found.unmatched[:1]]
+    warnings += [f'"{facts.item.name}" is left out: {facts.problem}.' for facts in looked if facts.problem]
+    facts = _alike([facts for facts in looked if not facts.problem], warnings)
+    if not facts:
+        problem = next((facts for facts in looked if facts.problem), None)
+        raise InputError("None of the images can be used" + (f'; "{problem.item.name}": {problem.problem}.' if problem else "."))
+    task = _task(facts, config)
+    values, classes = _classes(facts, config, task, warnings)
+    parts = _parts(facts, config, task, warnings)
+    train, val = keep_apart([fact.item for fact in facts], config, parts)
+    report = Report(tuple(facts), tuple(train), tuple(val), task, values, classes, (), ())
+    _leaks(report, warnings)
+    if config.val_share == 0 and not val:
+        warnings.append("Nothing is kept for validation, so nobody knows how good the model becomes; the last weights are taken.")
+    lines = _lines(report, config)
+    return Report(report.facts, report.train, report.val, task, values, classes, tuple(lines), tuple(warnings))
+
+
+def _alike(facts: list[Facts], warnings: list[str]) -> list[Facts]:
+    """Leave out images with other axes or channels than most have."""
+    if not facts:
+        return facts
+    kinds = [("".join(axis for axis in fact.axes if axis in "ZYX"), fact.channels) for fact in facts]
+    usual = max(dict.fromkeys(kinds), key=kinds.count)
+    kept = []
+    for fact, kind in zip(facts, kinds, strict=True):
+        if kind == usual:
+            kept.append(fact)
+        else:
+            what = f"its axes are {fact.axes}" if kind[0] != usual[0] else f"it has {kind[1]} channels"
+            others = f"most have {usual[0]}" if kind[0] != usual[0] else f"most have {usual[1]}"
+            warnings.append(f'"{fact.item.name}" is left out: {what}, {others}.')
+    return kept
+
+
+def _task(facts: list[Facts], config: TrainConfig) -> str:
+    if config.task != "auto":
+        return config.task
+    if config.values or len(config.classes) > 2 or config.unlabelled is not None:
+        return "classes"
+    counts = [len([value for value in fact.values if value]) for fact in facts]
+    if max(counts) > _MOST_CLASSES:
+        return "instances"
+    if len(facts[0].names) > 2:
+        return "classes"
+    # Objects: many values, each in one piece, and other numbers of them from image to image.
+    pieces = all(fact.components <= 1.2 * count + 1 for fact, count in zip(facts, counts, strict=True))
+    return "instances" if max(counts) > 6 and pieces and (len(facts) == 1 or len(set(counts)) > 1) else "classes"
+
+
+def _classes(facts: list[Facts], config: TrainConfig, task: str, warnings: list[str]) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    if task == "instances":
+        if len(config.classes) not in (0, 2):
+            raise OptionsError(f"{len(config.classes)} classes were given; objects have two: background and what they are.")
+        if all(not any(fact.values.keys() - {0}) for fact in facts):
+            raise InputError("There is no object in any of the labels.")
+        return (0, 1), config.classes or ("background", "object")
+    total = number_of_values(facts)
+    found = sorted(value for value in total if value != config.unlabelled)
+    if config.values:
+        values = config.values
+    elif config.classes and found and 0 <= found[0] and found[-1] < len(config.classes):
+        values = tuple(range(len(config.classes)))
+    elif found and len(found) <= _MOST_CLASSES:
+        values = tuple(found) if 0 in found or config.unlabelled is not None else (0, *found)
+    else:
+        raise InputError(
+            f"The labels hold {len(found)} values, which is too many for classes. If they are objects, set the task to instances."
+        )
+    beyond = [value for value in found if value not in values]
+    if beyond:
+        where = next(fact.item.name for fact in facts if any(value in fact.values for value in beyond))
+        raise InputError(
+            f'The labels hold {_numbers(beyond)} (in "{where}"), which is none of the values {_numbers(values)}. '
+            "Name it in values, or correct the labels."
+        )
+    if config.classes and len(config.classes) != len(values):
+        raise OptionsError(
+            f"{len(config.classes)} classes were given, but the labels hold the values {_numbers(values)}. "
+            "Give a name for each, the background first."
+        )
+    if len(values) < 2:
+        raise InputError("There is only one value in the labels, so there is nothing to tell apart.")
+    if values != tuple(range(len(values))):
+        told = ", ".join(f"{value} is class {number}" for number, value in enumerate(values))
+        warnings.append(f"The numbers in the labels have holes: {told}.")
+    names = config.classes or next((fact.names for fact in facts if len(fact.names) == len(values)), ())
+    names = names or ("background", *(("foreground",) if len(values) == 2 else (f"class {value}" for value in values[1:])))
+    for value, name in zip(values, names, strict=True):
+        if not total.get(value):
+            warnings.append(f'The class "{name}" is in none of the labels, so it is not learnt.')
+    return values, names
+
+
+def _parts(facts: list[Facts], config: TrainConfig, task: str, warnings: list[str]) -> list[tuple[Item, Item] | None]:
+    own = [fact for fact in facts if not fact.item.held_out]
+    by_region = config.split == "region" or (config.split == "auto" and len(own) == 1)
+    if not by_region or config.val_share == 0 or len(own) < len(facts):
+        return [None] * len(facts)
+    if len(own) == 1:
+        warnings.append("There is one image only: a region of it is kept for validation, and the score says little about other images.")
+    parts: list[tuple[Item, Item] | None] = []
+    for fact in facts:
+        divided = divide(fact, config.val_share, instances=task == "instances")
+        if divided is not None and not divided[2]:
+            warnings.append(f'Objects of "{fact.item.name}" lie in both regions, the learnt and the validated one; scores are too good.')
+        parts.append(None if divided is None else divided[:2])
+    return parts
+
+
+def _leaks(report: Report, warnings: list[str]) -> None:
+    places: dict[str, list[str]] = {}
+    for part, items in (("train", report.train), ("validation", report.val)):
+        for item in items:
+            if item.box is None:
+                places.setdefault(report.of(item).digest, []).append(f"{item.name} ({part})")
+    for names in places.values():
+        parts = {name.rsplit(" ", 1)[1] for name in names}
+        if len(parts) > 1:
+            warnings.append(f"The same image is learnt and validated: {_some(names)}. Its score is worthless.")
+        elif len(names) > 1:
+            warnings.append(f"The same image is there {len(names)} times: {_some(names)}.")
+
+
+def _lines(report: Report, config: TrainConfig) -> list[str]:
+    facts = report.facts
+    first = facts[0]
+    shapes = sorted({tuple(size for axis, size in fact.sizes.items() if axis != "C") for fact in facts})
+    extent = _shape(shapes[0]) if len(shapes) == 1 else f"{_shape(shapes[0])} to {_shape(shapes[-1])}"
+    lines = [
+        f"{len(report.train)} images to learn from, {len(report.val)} to validate on.",
+        f"Axes {first.axes}, {extent}, {first.channels} channel{'s' * (first.channels != 1)}, {first.dtype}, "
+        f"intensities {min(fact.low for fact in facts):g} to {max(fact.high for fact in facts):g}.",
+    ]
+    sizes = [list(fact.spacing.values()) for fact in facts if fact.spacing]
+    if len(sizes) == len(facts):
+        low, high = np.min(sizes, axis=0), np.max(sizes, axis=0)
+        text = " x ".join(f"{a:.3g}" if np.isclose(a, b, rtol=0.01) else f"{a:.3g}-{b:.3g}" for a, b in zip(low, high, strict=True))
+        lines.append(f"Pixel size {text} µm.")
+    else:
+        lines.append("Pixel size unknown." if not sizes else f"Pixel size known of {len(sizes)} of {len(facts)} images.")
+    if report.task == "instances":
+        numbers = [len(fact.values.keys() - {0}) for fact in facts]
+        lines.append(f"Objects: {sum(numbers)}, {min(numbers)} to {max(numbers)} in an image.")
+    else:
+        total = number_of_values(list(facts))
+        known = sum(count for value, count in total.items() if value != config.unlabelled)
+        shares = (f"{name} {_percent(total.get(value, 0) / known)}" for value, name in zip(report.values, report.classes, strict=True))
+        lines.append(f"Classes: {', '.join(shares)} of the labelled pixels.")
+        if config.unlabelled is not None:
+            lines.append(f"Labelled: {_percent(known / max(1, sum(total.values())))} of all pixels.")
+    empty = [fact.item.name for fact in facts if not any(value not in (0, config.unlabelled) for value in fact.values)]
+    if empty:
+        lines.append(f"Only background: {_some(empty)}.")
+    return lines
+
+
+def _some(names: Sequence[str]) -> str:
+    rest = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _numbers(values: Sequence[int]) -> str:
+    return _some([str(value) for value in values])
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"

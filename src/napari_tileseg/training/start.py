@@ -1,0 +1,64 @@
+"""``start_network``: the network that a training begins with, new or from a model, frozen as far as it is asked for."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_tileseg.errors import OptionsError
+from napari_tileseg.models.nets import build_network
+from napari_tileseg.models.nets.transfer import load_matching
+from napari_tileseg.models.predictor import load_model
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from napari_tileseg.models.spec import ModelSpec
+    from napari_tileseg.training.config import TrainConfig
+
+__all__ = ["freeze_encoder", "start_network"]
+
+_WAY_UP = re.compile(
+    r"^(\w+\.)?(up|right|decod|merge|fuse|head|out|final|conv_final|seg|transp|layers_up|concat_back|sccsa|norm_up|classifier)", re.I
+)
+"""Names of the parts that bring features back to full size and of those that score them, in the networks that are known here."""
+
+
+def start_network(config: TrainConfig, spec: ModelSpec) -> tuple[nn.Module, tuple[str, ...]]:
+    """Build the network; the same seed gives the same weights.
+
+    Returns
+    -------
+    network : torch module
+        On the CPU, float32.
+    notes : tuple of str
+        What the user should know: which weights are new.
+    """
+    torch.manual_seed(config.seed)
+    network = build_network(spec.architecture, **spec.arguments)
+    notes: tuple[str, ...] = ()
+    if config.start:
+        before = load_model(config.start, device="cpu")
+        fit = load_matching(network, before.module.state_dict())
+        if not fit.exact:
+            notes = (f"Not taken over from {before.spec.label}: {fit}.",)
+    if config.freeze == "encoder":
+        freeze_encoder(network)
+    return network.requires_grad_(True) if config.freeze == "none" else network, notes
+
+
+def freeze_encoder(network: nn.Module) -> None:
+    """Leave the way down as it is, and train the way up and the head.
+
+    Raises
+    ------
+    OptionsError
+        If the network's parts do not say which they are.
+    """
+    trained = [name for name, _ in network.named_parameters() if _WAY_UP.match(name)]
+    if not trained or len(trained) == len(list(network.parameters())):
+        raise OptionsError("The encoder of this network is not known, so it cannot be frozen. Freeze nothing, or choose another network.")
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name in set(trained))

@@ -1,0 +1,403 @@
+"""``train``: from images and labels to a model package; what a command line, a widget and a script call."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tileseg.errors import Cancelled, OptionsError, OutputError, RunError
+from napari_tileseg.folders import model_folder
+from napari_tileseg.io.output import put_in_place, refused
+from napari_tileseg.models.package import build_module, write_package
+from napari_tileseg.models.predictor import pick_device
+from napari_tileseg.training.card import write_card, write_curves
+from napari_tileseg.training.events import EpochEnded, Noted, StepEnded, TrainingEnded, TrainingStarted
+from napari_tileseg.training.fit import BatchSplit, Epoch, Finished, FitOptions, Step, fit, learning_rate
+from napari_tileseg.training.objective import Objective
+from napari_tileseg.training.plan import make_plan
+from napari_tileseg.training.prepare import prepare_items
+from napari_tileseg.training.report import inspect
+from napari_tileseg.training.sampling import Sampler
+from napari_tileseg.training.start import start_network
+from napari_tileseg.training.validate import Validation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor, nn
+
+    from napari_tileseg.models.spec import ModelSpec
+    from napari_tileseg.training.config import TrainConfig
+    from napari_tileseg.training.events import TrainEvent
+    from napari_tileseg.training.plan import Plan
+    from napari_tileseg.training.report import Report
+
+__all__ = ["place_of", "train", "work_folder"]
+
+_FREE = {"device", "memory_limit", "preview", "output", "patience"}
+"""Fields that may differ when a training goes on."""
+
+_REPORTS = 20
+"""Steps are told about this often in an epoch."""
+
+
+def train(
+    config: TrainConfig,
+    data: Sequence[tuple[Any, Any]] | None = None,
+    *,
+    on_event: Callable[[TrainEvent], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
+    paused: Callable[[], bool] | None = None,
+    resume: bool = True,
+    overwrite: bool = False,
+) -> ModelSpec:
+    """Train a model and write it.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    data : sequence of (image, labels), optional
+        Paths, volumes or arrays, instead of the config's folders.
+    on_event : callable, optional
+        Receives every event of `napari_tileseg.training.events`.
+    cancel : callable, optional
+        Asked after each step and each tile of a validation; true stops the training and keeps the best model so far.
+    paused : callable, optional
+        Asked after each step; the training waits while it is true.
+    resume : bool
+        Go on where an earlier call with this config was interrupted; False begins anew.
+    overwrite : bool
+        Replace a model that stands in the output folder.
+
+    Returns
+    -------
+    ModelSpec
+        As written, with its scores; the weights are those of the best epoch.
+
+    Raises
+    ------
+    InputError, OptionsError, ModelError, OutputError
+        Before anything is learnt, each with a sentence that says what to do. OutputError also where the disk is full.
+    Cancelled
+        If it was stopped before anything was learnt.
+    RunError, DeviceMemoryError
+        If the loss is no number any more, or a single crop is too large; the best model so far is written if there is one, and
+        ``error.kept`` says where.
+    """
+    return _Training(config, data, on_event or (lambda event: None), cancel or (lambda: False), paused or (lambda: False)).run(
+        resume=resume, overwrite=overwrite
+    )
+
+
+def place_of(config: TrainConfig) -> tuple[Path, str]:
+    """Return the folder of the model that a config makes, and the model's name.
+
+    Raises
+    ------
+    OptionsError
+        If neither was given.
+    """
+    if not config.output and not config.name:
+        raise OptionsError("Say where the model shall be saved, or give it a name (output, name).")
+    output = Path(config.output).expanduser() if config.output else model_folder() / config.name
+    name = config.name or output.name.removesuffix(".zip").removesuffix(".tileseg")
+    cleaned = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in name).strip("._-")
+    if not cleaned or (config.name and cleaned != config.name):
+        raise OptionsError(f'"{name}" is no name for a model. Letters, digits, ".", "_" and "-" are accepted.')
+    return output, cleaned
+
+
+def work_folder(output: Path) -> Path:
+    """Return the folder for what an unfinished training needs to go on."""
+    return output.with_name(f".{output.name}.training")
+
+
+class _Training:
+    """One call of `train`."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: Sequence[tuple[Any, Any]] | None,
+        tell: Callable[[TrainEvent], None],
+        cancel: Callable[[], bool],
+        paused: Callable[[], bool],
+    ) -> None:
+        self.config = config
+        self.data = data
+        self.tell = tell
+        self.cancel = cancel
+        self.paused = paused
+        self.output, self.name = place_of(config)
+        self.work = work_folder(self.output)
+        self.notes: dict[str, Any] = {"history": [], "best": None, "best_epoch": 0, "rows": {}}
+        self.report: Report
+        self.plan: Plan
+        self.state: dict[str, Tensor] | None = None
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.notes["history"]
+        return found
+
+    def run(self, *, resume: bool, overwrite: bool) -> ModelSpec:
+        config = self.config
+        unfinished = resume and (self.work / "checkpoint.pt").is_file()
+        if self.output.exists() and not overwrite and not unfinished:
+            raise OutputError(f'"{self.output}" is there already. Choose another name, or replace it (--overwrite on the command line).')
+        device = pick_device(config.device)
+        self.report = inspect(config, self.data, cancel=self.cancel)
+        self.plan = make_plan(config, self.report, self.name)
+        self._open(resume=resume)
+        network, remarks = start_network(config, self.plan.spec)
+        network = network.to(device)
+        examples = prepare_items(
+            self.report.train,
+            self.report,
+            self.plan.spec,
+            folder=self.work / "prepared",
+            unlabelled=config.unlabelled,
+            axes=config.axes,
+            memory_limit=config.memory_limit,
+            cancel=self.cancel,
+        )
+        sampler = Sampler(
+            examples,
+            self.plan.augmentation,
+            channels=len(self.plan.spec.channels),
+            batch=self.plan.batch * config.accumulation,
+            centred=config.foreground,
+            seed=config.seed,
+        )
+        validation = Validation(
+            self.report.val,
+            self.plan.spec,
+            values=self.report.values,
+            unlabelled=config.unlabelled,
+            axes=config.axes,
+            preview=config.preview,
+        )
+        settings = self.plan.settings()
+        self.tell(
+            TrainingStarted(len(self.report.train), len(self.report.val), self.report.lines, self.report.warnings, settings, config.epochs)
+        )
+        for remark in remarks:
+            self.tell(Noted(remark))
+        try:
+            return self._learn(network, sampler, validation, device)
+        except RunError as error:
+            if not isinstance(error, Cancelled) and self._best_there():
+                self._finish("failed", 0.0, keep=True)
+                error.kept = self.output
+            raise
+
+    def _learn(self, network: nn.Module, sampler: Sampler, validation: Validation, device: str) -> ModelSpec:
+        config, plan = self.config, self.plan
+        options = self._options(device)
+        model = copy.deepcopy(network)
+        reason, seconds = "done", 0.0
+        events = fit(
+            network,
+            Objective(plan.loss, config.loss_arguments),
+            sampler.batch,
+            options,
+            checkpoint=self.work / "checkpoint.pt",
+            resume=True,
+            cancel=self._stop,
+            report_every=max(1, plan.epoch_steps // _REPORTS),
+            notes=self.notes,
+        )
+        with contextlib.closing(events):  # type: ignore[type-var]  # it is a generator
+            for event in events:
+                match event:
+                    case Step(step, steps, loss, seconds):
+                        self.tell(StepEnded(step, steps, loss, learning_rate(step / steps, options), seconds, _left(seconds, step, steps)))
+                    case BatchSplit(_, size):
+                        self.tell(
+                            Noted(f"The device has no memory for the batch; {size} crops are learnt at once, and the result is the same.")
+                        )
+                    case Epoch():
+                        model.load_state_dict(event.state)
+                        if not self._validate(event, model, validation, device, options):
+                            reason = "stopped"
+                            break
+                        if self._waited_enough():
+                            reason = "early"
+                            break
+                    case Finished(_, seconds, state, cancelled):
+                        self.state = state
+                        reason = "stopped" if cancelled else "done"
+                if reason == "early":
+                    break
+        return self._finish(reason, seconds, keep=reason == "stopped")
+
+    def _options(self, device: str) -> FitOptions:
+        config, plan = self.config, self.plan
+        precision = config.precision
+        if precision == "auto":
+            precision = "bfloat16" if device.startswith("cuda") else "float32"
+        return FitOptions(
+            steps=config.epochs * plan.epoch_steps,
+            learning_rate=plan.learning_rate,
+            decay=config.weight_decay,
+            warmup=config.warmup,
+            clip=config.clip,
+            average=config.average,
+            checkpoint_every=config.epochs * plan.epoch_steps + 1,
+            precision=precision,
+            seed=config.seed,
+            optimizer=config.optimizer,
+            momentum=config.momentum,
+            schedule=config.schedule,
+            accumulation=config.accumulation,
+            epoch_steps=plan.epoch_steps,
+        )
+
+    def _stop(self) -> bool:
+        while self.paused() and not self.cancel():
+            time.sleep(0.05)
+        return self.cancel()
+
+    def _validate(self, event: Epoch, model: nn.Module, validation: Validation, device: str, options: FitOptions) -> bool:
+        """Score an epoch and keep its weights if it is the best; return False where somebody stopped that."""
+        number = len(self.history) + 1
+        scores: dict[str, float] = {}
+        shown = None
+        if validation.items:
+            try:
+                scores, shown = validation.run(model, device=device, cancel=self._stop, note=lambda text: self.tell(Noted(text)))
+            except Cancelled:
+                return False
+        score = validation.score(scores) if validation.items else None
+        best = self.notes["best"] is None or score is None or score > self.notes["best"]
+        rate = learning_rate(event.step / options.steps, options)
+        self.history.append({"epoch": number, "loss": event.loss, "rate": rate, "score": score, **scores})
+        if best:
+            self.notes |= {"best": score, "best_epoch": number, "rows": validation.rows}
+            write_package(self.work / "best", self.plan.spec, event.state)
+        self._write(self.work / "curves.csv", write_curves(self.history))
+        path = self._preview(shown)
+        left = _left(event.seconds, event.step, options.steps)
+        self.tell(
+            EpochEnded(
+                number,
+                self.config.epochs,
+                event.loss,
+                score,
+                scores,
+                best,
+                rate,
+                event.seconds,
+                left,
+                validation.preview if path else "",
+                path,
+            )
+        )
+        return True
+
+    def _preview(self, labels: Any) -> str:
+        if labels is None:
+            return ""
+        path = self.work / "preview.npy"
+        with put_in_place(path, overwrite=True) as temporary:
+            np.save(temporary, labels)
+        return str(path.absolute())
+
+    def _waited_enough(self) -> bool:
+        waited = len(self.history) - self.notes["best_epoch"]
+        return 0 < self.config.patience <= waited and self.notes["best"] is not None
+
+    def _best_there(self) -> bool:
+        return bool(self.notes["best_epoch"]) and (self.work / "best").is_dir()
+
+    def _finish(self, reason: str, seconds: float, *, keep: bool) -> ModelSpec:
+        """Write the model; what is needed to go on stays where `keep` says so."""
+        if self._best_there():
+            _, module = build_module(self.work / "best")
+            state = module.state_dict()
+        elif self.state is not None:
+            state = self.state
+        else:
+            raise Cancelled("Stopped before anything was learnt. The same call goes on from here.")
+        best = next((row for row in self.history if row["epoch"] == self.notes["best_epoch"]), {})
+        scores = {name: value for name, value in best.items() if name not in ("epoch", "loss", "rate", "score")}
+        config = self.config
+        facts: dict[str, Any] = {
+            "data": list(self.report.lines),
+            "notes": list(self.report.warnings),
+            "settings": self.plan.settings(),
+            "options": config.model_dump(
+                mode="json",
+                include={"epochs", "optimizer", "schedule", "warmup", "weight_decay", "clip", "average", "seed", "foreground", "freeze"},
+            ),
+            "started_from": start_name(config),
+            "ended": reason,
+            "epoch": self.notes["best_epoch"],
+            "epochs": len(self.history),
+            "score": self.notes["best"],
+            "scores": scores,
+            "curves": {name: [row.get(name) for row in self.history] for name in ("loss", "score")},
+            "images": [item.name for item in self.report.train],
+            "validation_images": [item.name for item in self.report.val],
+        }
+        spec = self.plan.spec.model_copy(update={"training": facts, "description": _described(self.plan.spec)})
+        card = write_card(spec, self.plan, self.report, self.history, self.notes["rows"])
+        extras = {"curves.csv": write_curves(self.history)} if self.history else {}
+        written = write_package(self.output, spec, state, card=card, extras=extras)
+        if not keep:
+            shutil.rmtree(self.work, ignore_errors=True)
+        self.tell(TrainingEnded(str(self.output), self.notes["best_epoch"], self.notes["best"], reason, seconds))
+        return written
+
+    def _open(self, *, resume: bool) -> None:
+        """Make the folder for what is needed to go on, or find that of an earlier call."""
+        told = {
+            "config": self.config.model_dump(mode="json", exclude=_FREE),
+            "images": hashlib.sha256(json.dumps([(fact.item.name, fact.digest) for fact in self.report.facts]).encode()).hexdigest(),
+        }
+        path = self.work / "training.json"
+        if not resume or not (self.work / "checkpoint.pt").is_file():
+            shutil.rmtree(self.work, ignore_errors=True)
+        if path.is_file():
+            known = json.loads(path.read_text(encoding="utf-8"))
+            differing = sorted(
+                name for name in told["config"] if known.get("config", {}).get(name) != json.loads(json.dumps(told["config"][name]))
+            )
+            if differing or known.get("images") != told["images"]:
+                what = f"other settings ({', '.join(differing)})" if differing else "other images"
+                raise OptionsError(
+                    f'"{self.output.name}" was begun with {what}. Use the same, begin anew (--no-resume), or choose another name.'
+                )
+            return
+        self._write(path, json.dumps(told).encode())
+
+    def _write(self, path: Path, content: bytes) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.name}.new")
+            temporary.write_bytes(content)
+            temporary.replace(path)
+        except OSError as error:
+            raise refused(path, error) from error
+
+
+def start_name(config: TrainConfig) -> str:
+    """Return the name of the model that was started from; a path would say too much of the user's folders."""
+    return Path(config.start).name if config.start else ""
+
+
+def _described(spec: ModelSpec) -> str:
+    what = "objects" if spec.output == "instances" else ", ".join(spec.foreground_classes)
+    return f"Finds {what}; trained here, on the images that its card describes."
+
+
+def _left(seconds: float, step: int, steps: int) -> float | None:
+    return seconds / step * (steps - step) if step else None

@@ -1,0 +1,156 @@
+"""``Validation``: scores of a network in training, through the same path that users' images take."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tileseg.errors import Cancelled, TileSegError
+from napari_tileseg.job import SegmentOptions
+from napari_tileseg.models.predictor import Predictor
+from napari_tileseg.pipeline import segment
+from napari_tileseg.training.evaluate import compare
+from napari_tileseg.training.fingerprint import whole_numbers
+from napari_tileseg.training.items import open_image, open_labels
+from napari_tileseg.training.prepare import IGNORED, to_classes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from napari_tileseg.models.spec import ModelSpec
+    from napari_tileseg.training.items import Item
+    from napari_tileseg.volume import Volume
+
+__all__ = ["Validation"]
+
+_KEPT = 1 << 30
+"""Bytes of validation images that stay in memory from epoch to epoch."""
+
+_METRICS = {"softmax": ("dice", "iou"), "instances": ("ap50", "pq", "dice")}
+
+
+class Validation:
+    """Images that are not learnt from, and what to compare on them.
+
+    Parameters
+    ----------
+    items : sequence of Item
+    spec : ModelSpec
+    values : sequence of int
+        The number in the labels of each class.
+    unlabelled : int, optional
+        Value of labels that do not count.
+    axes : str, optional
+        Of every image.
+    preview : str
+        Name of the image whose labels are kept; the first if empty.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        spec: ModelSpec,
+        *,
+        values: Sequence[int],
+        unlabelled: int | None = None,
+        axes: str | None = None,
+        preview: str = "",
+    ) -> None:
+        self.items = list(items)
+        self.spec = spec
+        self.values = values
+        self.unlabelled = unlabelled
+        self.axes = axes
+        self.preview = preview if any(item.name == preview for item in items) else items[0].name if items else ""
+        self.rows: dict[str, dict[str, float]] = {}
+        self._kept: dict[str, tuple[Volume, Volume]] = {}
+        self._room = _KEPT
+
+    def run(
+        self,
+        network: nn.Module,
+        *,
+        device: str,
+        cancel: Callable[[], bool] = lambda: False,
+        note: Callable[[str], None] = lambda text: None,
+    ) -> tuple[dict[str, float], NDArray[Any] | None]:
+        """Segment and compare all images; `rows` then holds the scores of each.
+
+        Parameters
+        ----------
+        network : torch module
+            Put into eval mode; its gradients are switched off.
+        device : str
+        cancel : callable
+        note : callable
+            Told of images that cannot be read any more, which are left out.
+
+        Returns
+        -------
+        scores : dict of str to float
+            Means over all images for which they are defined.
+        labels : ndarray or None
+            Those of the preview.
+        """
+        predictor = Predictor(network, self.spec, device)
+        self.rows, shown = {}, None
+        for item in self.items:
+            try:
+                image, truth = self._opened(item)
+                found = segment(image, predictor, options=SegmentOptions(device=device), cancel=cancel)
+                labels = np.asarray(found.labels)
+                shown = labels.copy() if item.name == self.preview else shown
+                self.rows[item.name] = self._compared(found.labels_volume().with_data(labels), truth)
+            except Cancelled:
+                raise
+            except TileSegError as error:
+                note(f'"{item.name}" is left out of this validation: {error}')
+        names = dict.fromkeys(name for row in self.rows.values() for name in row)
+        return {name: _mean([row.get(name, math.nan) for row in self.rows.values()]) for name in names}, shown
+
+    def score(self, scores: dict[str, float]) -> float | None:
+        """Return the one number by which epochs are compared; None where nothing was scored."""
+        first = _METRICS[self.spec.output][0]
+        mean = _mean([value for name, value in scores.items() if name.split(" ")[0] == first])
+        return None if math.isnan(mean) else mean
+
+    def _compared(self, found: Volume, truth: Volume) -> dict[str, float]:
+        instances = self.spec.output == "instances"
+        expected = np.asarray(truth.data)
+        if (expected == IGNORED).any():
+            # What nobody has labelled is background in both.
+            found = found.with_data(np.where(expected == IGNORED, 0, np.asarray(found.data)))
+            truth = truth.with_data(np.where(expected == IGNORED, 0, expected))
+        kind: Any = "objects" if instances else "classes"
+        names = () if instances else self.spec.classes
+        return compare(found, truth, metrics=_METRICS[self.spec.output], kind=kind, classes=names)[0]
+
+    def _opened(self, item: Item) -> tuple[Volume, Volume]:
+        if item.name in self._kept:
+            return self._kept[item.name]
+        image = open_image(item, self.axes)
+        labels = open_labels(item, image.axes)
+        numbers = np.asarray(whole_numbers(np.asarray(labels.data)))
+        if self.spec.output != "instances":
+            numbers = to_classes(numbers, self.values, self.unlabelled)
+        elif self.unlabelled is not None:
+            numbers = np.where(numbers == self.unlabelled, IGNORED, numbers.astype(np.int64))
+        place = image.drop("C")  # on the image's grid: labels often do not say where they lie
+        truth = replace(labels, data=numbers, axes=place[0], affine=place[1], units=place[2], metadata={}, levels=())
+        image = replace(image, data=np.asarray(image.data), levels=())
+        size = np.asarray(image.data).nbytes + numbers.nbytes
+        if size <= self._room:
+            self._room -= size
+            self._kept[item.name] = (image, truth)
+        return image, truth
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
