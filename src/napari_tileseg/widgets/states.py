@@ -84,6 +84,7 @@ class Action(Enum):
     BACK = "Do not import"
     RESUME = "Go on"
     SEGMENT = "Open Segment"
+    USE = "Use"
     KEEP = "Keep"
     DISCARD = "Discard"
 

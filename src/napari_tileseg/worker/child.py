@@ -25,10 +25,12 @@ from napari_tileseg.batch.job import BatchJob
 from napari_tileseg.engine.events import Progress, SlabDone
 from napari_tileseg.errors import Cancelled, TileSegError
 from napari_tileseg.job import Job
+from napari_tileseg.training.config import TrainConfig
 from napari_tileseg.volume import Volume
 from napari_tileseg.worker.messages import (
     Begin,
     BeginBatch,
+    BeginTrain,
     Block,
     BlockError,
     CancelledRun,
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.batch.events import BatchEvent
     from napari_tileseg.engine.events import Event
+    from napari_tileseg.training.events import TrainEvent
 
 __all__ = ["Service", "Sparing", "failure", "serve"]
 
@@ -99,7 +102,7 @@ class Service:
     def __init__(self, outgoing: BinaryIO) -> None:
         self._outgoing = outgoing
         self._sending = threading.Lock()
-        self._jobs: queue.SimpleQueue[tuple[int, Begin | BeginBatch]] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[int, Begin | BeginBatch | BeginTrain]] = queue.SimpleQueue()
         self._stopped: set[int] = set()
         self._paused: set[int] = set()
         self._reading: RemoteArray | None = None
@@ -131,11 +134,11 @@ class Service:
             self._reading = None
             gc.collect()  # tracebacks hold the maps of the result, and Windows deletes no mapped file
 
-    def run(self, number: int, begin: Begin | BeginBatch) -> None:
-        """Run one job, or a batch, and report how it ended."""
+    def run(self, number: int, begin: Begin | BeginBatch | BeginTrain) -> None:
+        """Run one job, a batch or a training, and report how it ended."""
         progress: Progress | BatchProgress = Progress(0, 0)
 
-        def tell(event: Event | BatchEvent) -> None:
+        def tell(event: Event | BatchEvent | TrainEvent) -> None:
             nonlocal progress
             if isinstance(event, Progress | BatchProgress):
                 progress = event
@@ -145,6 +148,8 @@ class Service:
         try:
             if isinstance(begin, BeginBatch):
                 ending = self._execute_batch(number, begin, Sparing(tell))
+            elif isinstance(begin, BeginTrain):
+                ending = self._execute_training(number, begin, tell)
             else:
                 ending = self._execute(number, begin, tell)
         except BaseException as error:
@@ -154,8 +159,8 @@ class Service:
     def _take(self, line: bytes) -> None:
         envelope = from_line(line)
         match envelope.body:
-            case Begin() | BeginBatch():
-                if isinstance(envelope.body, BeginBatch) and envelope.body.paused:
+            case Begin() | BeginBatch() | BeginTrain():
+                if not isinstance(envelope.body, Begin) and envelope.body.paused:
                     self._paused.add(envelope.run)
                 self._jobs.put((envelope.run, envelope.body))
             case Pause(paused):
@@ -207,6 +212,28 @@ class Service:
         )
         done, total = report.done, report.done + report.skipped + report.failed + report.waiting
         return CancelledRun(done, total) if report.cancelled else Done({}, {}, report.seconds)
+
+    def _execute_training(self, number: int, begin: BeginTrain, tell: Callable[[TrainEvent], None]) -> Done:
+        config = TrainConfig.model_validate(begin.config)
+        data = begin.data or None
+        if begin.dry:
+            from napari_tileseg.training.train import preview
+
+            tell(preview(config, data, cancel=lambda: number in self._stopped))
+            return Done({}, {}, 0.0)
+        self._model.forget()  # the training needs the memory
+        self.send(Loading(config.name), number)
+        began = time.monotonic()
+        _train_backend(begin.backend)(
+            config,
+            data,
+            on_event=tell,
+            cancel=lambda: number in self._stopped,
+            paused=lambda: number in self._paused,
+            resume=begin.resume,
+            views=Path(begin.views) if begin.views else None,
+        )
+        return Done({}, {}, time.monotonic() - began)
 
     def _volume(self, number: int, begin: Begin) -> Volume:
         array = RemoteArray(begin.shape, begin.dtype, ask=lambda read: self.send(read, number), cancelled=lambda: number in self._stopped)
@@ -333,6 +360,11 @@ def _backend(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
 def _batch_backend(name: str) -> Callable[..., Any]:
     run_batch: Callable[..., Any] = importlib.import_module(name or "napari_tileseg.batch.run").run_batch
     return run_batch
+
+
+def _train_backend(name: str) -> Callable[..., Any]:
+    train: Callable[..., Any] = importlib.import_module(name or "napari_tileseg.training.train").train
+    return train
 
 
 def _executor(job: BatchJob, begin: BeginBatch) -> Any:

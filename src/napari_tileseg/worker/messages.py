@@ -11,13 +11,16 @@ import numpy as np
 
 from napari_tileseg.batch import events as batch_events
 from napari_tileseg.engine.events import Event, from_dict
+from napari_tileseg.training import events as train_events
 
 if TYPE_CHECKING:
     from napari_tileseg.batch.events import BatchEvent
+    from napari_tileseg.training.events import TrainEvent
 
 __all__ = [
     "Begin",
     "BeginBatch",
+    "BeginTrain",
     "Block",
     "BlockError",
     "CancelledRun",
@@ -74,9 +77,9 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Evented:
-    """The engine, or a batch, reported something."""
+    """The engine, a batch or a training reported something."""
 
-    event: Event | BatchEvent
+    event: Event | BatchEvent | TrainEvent
 
 
 @dataclass(frozen=True)
@@ -242,6 +245,37 @@ class BeginBatch:
 
 
 @dataclass(frozen=True)
+class BeginTrain:
+    """Parent to child: train this model, or go on with it; or only say what there is to learn from.
+
+    Parameters
+    ----------
+    config : dict
+        A ``TrainConfig`` as JSON, its paths absolute.
+    data : tuple of (str, str)
+        Images and labels, instead of the config's folders; empty for those.
+    dry : bool
+        Whether nothing is learnt: one ``TrainingStarted`` tells what would be.
+    resume : bool
+        Whether to go on where an earlier call was interrupted.
+    views : str
+        Folder for the labels of validation images; empty if nobody wants to see them.
+    paused : bool
+        Whether it begins with a pause.
+    backend : str
+        Module with ``train`` to use instead of the program's own; for tests.
+    """
+
+    config: dict[str, Any]
+    data: tuple[tuple[str, str], ...] = ()
+    dry: bool = False
+    resume: bool = True
+    views: str = ""
+    paused: bool = False
+    backend: str = ""
+
+
+@dataclass(frozen=True)
 class Stop:
     """Parent to child: stop the run after the current tile."""
 
@@ -284,7 +318,7 @@ _KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         *(Queued, Loading, Loaded, Evented, Done, CancelledRun, Failed, Died),
-        *(Ready, Read, Begin, BeginBatch, Stop, Pause, Block, BlockError),
+        *(Ready, Read, Begin, BeginBatch, BeginTrain, Stop, Pause, Block, BlockError),
     )
 }
 
@@ -310,7 +344,8 @@ def from_line(line: bytes) -> Envelope:
         record = json.loads(line)
         kind, run, content = _KINDS[record["message"]], int(record["run"]), record["content"]
         if kind is Evented:
-            read = batch_events.from_dict if content["event"]["event"] in batch_events.KINDS else from_dict
+            kind_of = content["event"]["event"]
+            read = next((room.from_dict for room in (batch_events, train_events) if kind_of in room.KINDS), from_dict)
             return Envelope(Evented(read(content["event"])), run)
         return Envelope(kind(**{name: _frozen(value) for name, value in content.items()}), run)
     except Exception as error:

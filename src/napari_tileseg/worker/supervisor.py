@@ -39,14 +39,16 @@ from napari_tileseg.worker.obituary import cause_of_death, obituary
 from napari_tileseg.worker.process import ModelProcess
 from napari_tileseg.worker.run import Run, Store
 from napari_tileseg.worker.scratch import Scratch, free_bytes
+from napari_tileseg.worker.train_run import TrainRun
 from napari_tileseg.worker.turn import OVER, Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from napari_tileseg.batch.job import BatchJob
     from napari_tileseg.job import Job
+    from napari_tileseg.training.config import TrainConfig
     from napari_tileseg.volume import Volume
 
 __all__ = ["CANCEL_SECONDS", "PROGRESS_SECONDS", "Supervisor"]
@@ -198,6 +200,41 @@ class Supervisor:
         self._queue(run)
         return run
 
+    def start_training(
+        self,
+        config: TrainConfig,
+        data: Sequence[tuple[Path, Path]] = (),
+        *,
+        on_message: Callable[[Message], None],
+        dry: bool = False,
+        resume: bool = True,
+        views: Path | None = None,
+    ) -> TrainRun:
+        """Put a training into the queue; an interrupted one of this config goes on where it was.
+
+        Parameters
+        ----------
+        config : TrainConfig
+        data : sequence of (Path, Path)
+            Images and labels, instead of the config's folders.
+        on_message : callable
+            As for `start`; the events of the training come in it too.
+        dry, resume, views
+            As of `BeginTrain`.
+
+        Raises
+        ------
+        RunError
+            If the program is being closed.
+        """
+        if self._closed:
+            raise RunError("The program is being closed, so no training can start.")
+        self._python = self._python or find_python()
+        ways: dict[str, Any] = {"on_message": on_message, "on_cancel": self._cancel, "dry": dry, "resume": resume, "views": views}
+        run = TrainRun(next(self._numbers), config, data, **ways)
+        self._queue(run)
+        return run
+
     def _queue(self, run: Turn) -> None:
         with self._lock:
             self._waiting.append(run)
@@ -295,7 +332,7 @@ class Supervisor:
                 return
             run.state = "cancelling"
             if run is self._active:
-                self._overdue = time.monotonic() + CANCEL_SECONDS
+                self._overdue = time.monotonic() + (run.patience or CANCEL_SECONDS)
             elif run in self._waiting:
                 self._waiting.remove(run)
         if process is not None:
@@ -356,7 +393,7 @@ class Supervisor:
                 with self._lock:
                     self._loaded = body if process is self._process else None
                 self._tell(run, body)
-            case Loading() if isinstance(run, BatchRun):
+            case Loading() if isinstance(run, BatchRun | TrainRun):
                 with self._lock:
                     self._loaded = None  # a batch loads its models itself, and the one of the last run has made room for them
                 self._tell(run, body)

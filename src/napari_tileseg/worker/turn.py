@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_tileseg.volume import Volume
-    from napari_tileseg.worker.messages import Begin, BeginBatch
+    from napari_tileseg.worker.messages import Begin, BeginBatch, BeginTrain
     from napari_tileseg.worker.process import ModelProcess
 
 __all__ = ["OVER", "RunState", "Turn"]
@@ -45,9 +45,12 @@ class Turn(ABC):
         The place in the queue that its callback knows of.
     volume : Volume or None
         The image whose boxes the model's process asks for; None where it reads files by itself.
+    patience : float or None
+        Seconds after which one that was cancelled is ended with its process; None for the usual ones.
     """
 
     volume: Volume | None = None
+    patience: float | None = None
 
     def __init__(self, number: int, *, on_message: Callable[[Message], None], on_cancel: Callable[[Turn], None]) -> None:
         self.number = number
@@ -74,7 +77,7 @@ class Turn(ABC):
         """A sentence that says what is left if the process ends now."""
 
     @abstractmethod
-    def begin(self, backend: str) -> Begin | BeginBatch:
+    def begin(self, backend: str) -> Begin | BeginBatch | BeginTrain:
         """Return the message that starts it."""
 
     def cancel(self) -> None:

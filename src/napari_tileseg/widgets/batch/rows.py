@@ -12,9 +12,7 @@ from napari_tileseg.widgets.states import duration
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from napari_tileseg.batch.events import BatchEvent
     from napari_tileseg.batch.task import State
-    from napari_tileseg.engine.events import Event
 
 __all__ = ["SHOWN", "Glyph", "Row", "counted", "found_words", "glyph", "heard", "state_words"]
 
@@ -79,7 +77,7 @@ class Row:
     model: str = ""
 
 
-def heard(rows: Sequence[Row], event: BatchEvent | Event) -> int | None:
+def heard(rows: Sequence[Row], event: object) -> int | None:
     """Take an event into its row; return the row's number, or None if the event is about none."""
     if not isinstance(event, TaskStarted | TaskProgress | TaskEnded) or not 0 <= event.number < len(rows):
         return None

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from qtpy.QtGui import QIcon, QKeyEvent
 
-    from napari_tileseg.batch.events import BatchEvent
-    from napari_tileseg.engine.events import Event
 
 __all__ = ["FileTable", "FileView"]
 
@@ -77,7 +75,7 @@ class FileTable(QAbstractTableModel):
                 self.touch(number)
         self.flush()
 
-    def hear(self, event: BatchEvent | Event) -> None:
+    def hear(self, event: object) -> None:
         """Take an event in; it is seen after the next `flush`."""
         number = heard(self.rows, event)
         if number is not None:
