@@ -287,7 +287,6 @@ def train(
 ) -> Iterator[Callable[..., TrainDesk]]:
     """Return a function that opens a viewer with the Train dock; models go into a folder of the test."""
     monkeypatch.setattr(train_session, "_CALM", 0.0)
-    bridge.close_supervisor()  # the model's process takes the folder of models from its environment
     monkeypatch.setenv("TILESEG_MODELS", str(tmp_path / "models"))
 
     def make(*, show: bool = False, viewer: Any = None) -> TrainDesk:
@@ -297,8 +296,7 @@ def train(
         viewer.window.add_dock_widget(dock, name="Train (TileSeg)", area="right")
         return TrainDesk(viewer, qtbot, dock)
 
-    yield make
-    bridge.close_supervisor()
+    return make
 
 
 @pytest.fixture

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import tifffile
+from train_desk import scene
+
 from napari_tileseg.models.registry import list_models
 from napari_tileseg.widgets.segment import dock_of
 from napari_tileseg.widgets.states import Action, Phase
@@ -11,6 +15,7 @@ from napari_tileseg.widgets.train.pairs import OURS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 def test_from_open_layers_to_segment(train: Callable[..., Any]) -> None:
@@ -43,3 +48,57 @@ def test_from_open_layers_to_segment(train: Callable[..., Any]) -> None:
     here.click()
     assert here.phase is Phase.NONE
     assert here.form.name.text() == "my-model-2"
+
+
+def test_pause_stop_and_go_on(train: Callable[..., Any]) -> None:
+    here = train(show=True)
+    here.open_pairs(3)
+    here.until(lambda: len(here.form.pairs.rows) == 3)
+    here.make_small(epochs=400, steps=2)
+    here.start()
+    here.until(lambda: here.session.state.best_epoch >= 1)
+    here.click()
+    assert here.dock.button.text() == "Resume"
+    here.qtbot.wait(500)  # the step under way ends
+    done = here.session.state.done
+    here.qtbot.wait(500)
+    assert here.session.state.done == done, "nothing is learnt meanwhile"
+    here.click()
+    here.until(lambda: here.session.state.done > done)
+    here.click(here.dock.second)
+    here.finish(Phase.CANCELLED)
+    assert "is kept" in here.text
+    assert "my-model" in [spec.name for spec in list_models()]
+    epoch = here.session.curve.scores[-1][0]
+    here.click()
+    here.until(lambda: here.session.curve.scores[-1][0] > epoch)
+    here.click(here.dock.second)
+    here.finish(Phase.CANCELLED)
+    assert [point[0] for point in here.session.curve.scores] == list(range(1, len(here.session.curve.scores) + 1)), "it went on from there"
+
+
+def test_folders_and_what_does_not_go_together(train: Callable[..., Any], tmp_path: Path) -> None:
+    for kind, place in (("images", 0), ("labels", 1)):
+        (tmp_path / kind).mkdir()
+        for number in range(3):
+            array = scene(number)[place]
+            tifffile.imwrite(tmp_path / kind / f"cell_{number}.tif", array.astype(np.uint8) if place else array)
+    here = train(show=True)
+    here.form.source.choose("folder")
+    here.form.images.write(str(tmp_path / "images"))
+    here.form.labels.write(str(tmp_path / "nowhere"))
+    here.settle()
+    assert "nowhere" in here.problem
+    here.form.labels.write(str(tmp_path / "labels"))
+    here.make_small()
+    here.set(epochs="many")
+    here.settle()
+    assert "epochs" in here.problem
+    here.set(epochs="1")
+    here.until(lambda: here.dock.button.isEnabled())
+    assert here.problem == ""
+    here.start()
+    here.finish()
+    here.dock.results.picked.emit(here.dock.results.names[0])
+    here.until(lambda: len(here.layers) == 3)
+    assert [name.partition("_")[2][1:] for name in here.layers] == ["", "_labels", "_prediction"]

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_tileseg.folders import model_folder
 from napari_tileseg.training.events import EpochEnded, TrainingEnded
 from napari_tileseg.worker.messages import BeginTrain, Evented, Pause
 from napari_tileseg.worker.turn import OVER, Turn
@@ -108,9 +109,11 @@ class TrainRun(Turn):
 
 
 def _rooted(config: TrainConfig) -> TrainConfig:
-    """Return a config whose paths mean the same in every folder."""
+    """Return a config whose paths mean the same in every folder, and that names the folder of the model."""
     names = ("images", "labels", "val_images", "val_labels", "output")
     paths = {name: _full(getattr(config, name)) for name in names if getattr(config, name)}
+    if not config.output and config.name:
+        paths["output"] = _full(str(model_folder() / config.name))
     if config.start and Path(config.start).expanduser().exists():
         paths["start"] = _full(config.start)
     return config.model_copy(update=paths)

@@ -121,16 +121,13 @@ def _arguments(text: str) -> Any:
             return json.loads(text)
         except ValueError:
             return text
-    parts: list[str] = []
-    depth = 0
-    for letter in text + ",":
+    parts, depth = [""], 0
+    for letter in text:
         depth += (letter in "[{(") - (letter in ")}]")
-        if letter == "," and depth == 0 and (not parts or parts[-1] != ""):
+        if letter == "," and depth == 0:
             parts.append("")
-        elif parts:
-            parts[-1] += letter
         else:
-            parts = [letter]
+            parts[-1] += letter
     found: dict[str, Any] = {}
     for part in (part.strip() for part in parts):
         name, equals, value = part.partition("=")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QFileDialog, QLabel, QVBoxLayout, QWidget
 
 from napari_tileseg.training.config import TrainConfig
@@ -67,6 +67,8 @@ class TrainForm(QWidget):
         self.top, self.bottom = Fields(), Fields()
         self.top.add("Data", self.source)
         self.pairs_label = self.top.add("Pairs", self.pairs)
+        self.top.grid.setAlignment(self.pairs_label, Qt.AlignmentFlag.AlignTop)
+        self.pairs_label.setContentsMargins(0, 4, 0, 0)
         self.images_label = self.top.add("Images", self.images, self.browse_images)
         self.labels_label = self.top.add("Labels", self.labels, self.browse_labels)
         self.bottom.add("Start", self.start)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Labels
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_tileseg.errors import AxesError, InputError
@@ -104,7 +104,7 @@ class PairsField(QWidget):
         self.add_button.setToolTip("Add a pair")
         self.add_button.clicked.connect(self.add)
         self._layout.addWidget(self.nothing)
-        self._layout.addWidget(self.add_button)
+        self._layout.addWidget(self.add_button, 0, Qt.AlignmentFlag.AlignRight)
 
     def pairs(self) -> list[Pair]:
         """Return what the rows hold, each pair once."""

@@ -50,6 +50,7 @@ class ResultView(QTableWidget):
         assert header is not None and side is not None
         side.hide()
         header.setHighlightSections(False)
+        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         header.setSectionResizeMode(1, QHeaderView.ResizeMode.ResizeToContents)
         self.cellClicked.connect(self._on_row)
