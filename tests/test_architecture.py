@@ -214,6 +214,7 @@ PUBLIC = {
     "SegmentOptions",
     "Segmentation",
     "TileSegError",
+    "TrainConfig",
     "Volume",
     "__version__",
     "build_network",
@@ -227,6 +228,7 @@ PUBLIC = {
     "run_batch",
     "save_segmentation",
     "segment",
+    "train",
     "watch_batch",
 }
 """Written out a second time on purpose: a name is added or taken away by changing both places."""

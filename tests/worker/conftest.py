@@ -68,6 +68,9 @@ class Bench:
         recorder = Recorder()
         return self.supervisor.start(job, volume, on_message=recorder, previous=previous), recorder
 
+    def recorder(self) -> Recorder:
+        return Recorder()
+
     def start_batch(self, job: BatchJob, **more: Any) -> tuple[BatchRun, Recorder]:
         recorder = Recorder()
         return self.supervisor.start_batch(job, on_message=recorder, **more), recorder

@@ -49,6 +49,8 @@ class Augmentation:
         Largest relative change of the amount of each stain, for the red, green and blue of stained tissue on white ground.
     clip : (float, float)
         Limits of the result, as in the model's normalisation.
+    padding : {"zeros", "reflect"}
+        What a crop sees beyond its image.
     """
 
     size: tuple[int, ...]
@@ -74,6 +76,7 @@ class Augmentation:
     permute_share: float = 0.0
     stain: float = 0.0
     clip: tuple[float, float] = (-5.0, 5.0)
+    padding: str = "zeros"
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,8 @@ def cut(
     size: tuple[int, ...],
     zoom: float = 1.0,
     field: Tensor | None = None,
+    *,
+    padding: str = "zeros",
 ) -> Crop:
     """Sample a crop from an example: linear for image and maps, nearest for labels; outside, zero and the example's own label.
 
@@ -151,6 +156,8 @@ def cut(
         Position in the example, in pixels, that comes to lie at ``(size - 1) / 2``.
     field : Tensor of float32, shape (*size, D), optional
         Displacements that are added to the offsets in the crop, in pixels.
+    padding : {"zeros", "reflect"}
+        What the image is outside.
     """
     shape = np.asarray(example.labels.shape)
     furthest = (np.asarray(size) - 1) / 2
@@ -175,6 +182,9 @@ def cut(
     labels = labels - example.outside
     nearest = F.grid_sample(labels[None, None], grid, mode="nearest", padding_mode="zeros", align_corners=True)[0, 0] + example.outside
     count = len(example.image)
+    if padding == "reflect":
+        mirrored = F.grid_sample(smooth[None, :count], grid, mode="bilinear", padding_mode="reflection", align_corners=True)[0]
+        return Crop(mirrored, nearest.round().long(), warped[count:], zoom)
     return Crop(warped[:count], nearest.round().long(), warped[count:], zoom)
 
 

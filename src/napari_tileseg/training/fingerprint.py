@@ -14,7 +14,7 @@ from scipy import ndimage
 from napari_tileseg.errors import TileSegError
 from napari_tileseg.image import check_dtype
 from napari_tileseg.training.items import open_image, open_labels
-from napari_tileseg.units import micrometers
+from napari_tileseg.units import micrometers, unit_symbol
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -99,9 +99,8 @@ def look_at(item: Item, axes: str | None = None) -> Facts:
         spatial = tuple(size for axis, size in image.sizes.items() if axis != "C")
         if labels.shape != spatial:
             return Facts(item, f"the labels have the shape {labels.shape}, the image {spatial}")
-        if (here := _micrometers(image)) and (there := _micrometers(labels)):
-            if not np.allclose([here[axis] for axis in here], [there.get(axis, 0) for axis in here], rtol=0.01):
-                return Facts(item, f"the pixel size of the labels is {_text(there)}, that of the image {_text(here)}")
+        if _differs(image, labels):
+            return Facts(item, f"the pixel size of the labels is {_text(labels)}, that of the image {_text(image)}")
         numbers = whole_numbers(np.asarray(labels.data))
         if numbers is None:
             return Facts(item, f"the labels are {labels.dtype} with fractions; they must be whole numbers. Are they scores, or the image?")
@@ -206,8 +205,18 @@ def _micrometers(volume: Volume) -> dict[str, float]:
     return {axis: volume.spacing[axis] * float(length or 0) for axis, length in lengths.items()}
 
 
-def _text(spacing: dict[str, float]) -> str:
-    return " x ".join(f"{size:.4g}" for size in spacing.values()) + " µm"
+def _differs(image: Volume, labels: Volume) -> bool:
+    """Whether two pixel sizes differ by more than a hundredth; unknown ones fit any."""
+    axes = image.spatial_axes
+    if any(image.unit[axis] != labels.unit[axis] for axis in axes):
+        here, there = _micrometers(image), _micrometers(labels)
+        return bool(here and there) and not np.allclose(list(here.values()), list(there.values()), rtol=0.01)
+    return not np.allclose([image.spacing[axis] for axis in axes], [labels.spacing[axis] for axis in axes], rtol=0.01)
+
+
+def _text(volume: Volume) -> str:
+    unit = unit_symbol(volume.unit[volume.spatial_axes[0]])
+    return " x ".join(f"{volume.spacing[axis]:.4g}" for axis in volume.spatial_axes) + f" {unit}"
 
 
 def number_of_values(facts: list[Facts]) -> Counter[int]:

@@ -411,6 +411,7 @@ class _Trainer:
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "random": torch.get_rng_state(),
+            "threads": torch.get_num_threads(),
             "notes": self.notes,
         }
         content = io.BytesIO()
@@ -442,3 +443,4 @@ class _Trainer:
         self.notes.update(state.get("notes", {}))
         if "random" in state:
             torch.set_rng_state(state["random"].cpu())  # what dropout draws
+            torch.set_num_threads(state["threads"])  # another number adds up in another order

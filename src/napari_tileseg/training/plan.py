@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import asdict, dataclass
 from statistics import median
@@ -68,7 +69,7 @@ class Plan:
         """Return what was chosen, ready for JSON."""
         spec = self.spec
         spacing = None if spec.spacing is None else " x ".join(f"{size:.4g}" for size in spec.spacing) + f" {spec.spacing_unit}"
-        return {
+        found = {
             "network": spec.architecture,
             "arguments": spec.arguments,
             "axes": spec.axes,
@@ -83,6 +84,8 @@ class Plan:
             "task": "instances" if spec.output == "instances" else "classes",
             "augmentation": asdict(self.augmentation),
         }
+        plain: dict[str, Any] = json.loads(json.dumps(found))
+        return plain
 
 
 def make_plan(config: TrainConfig, report: Report, name: str) -> Plan:
@@ -269,6 +272,8 @@ def _window(config: TrainConfig, report: Report, axes: str, multiple: int, remai
     sizes = [_spatial(report, item, axes) for item in report.train]
     typical = [max(1, int(median(side))) for side in zip(*sizes, strict=True)]
     wanted = [min(side, 4 * _SIDE[dims]) for side in typical]
+    if min(wanted) >= _SIDE[dims]:
+        wanted = [_SIDE[dims]] * dims
     while math.prod(wanted) > _SIDE[dims] ** dims:
         longest = max(range(dims), key=lambda axis: wanted[axis])
         wanted[longest] = max(1, wanted[longest] - max(multiple, 8))
@@ -332,4 +337,5 @@ def _augmentation(strengths: Strengths, size: tuple[int, ...], spec: ModelSpec) 
         blur_share=0.15 if s.blur else 0.0,
         stain=0.2 * s.stain if len(spec.channels) == 3 else 0.0,
         clip=spec.normalization.clip or (-10.0, 10.0),
+        padding=spec.padding,
     )

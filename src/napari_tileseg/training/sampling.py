@@ -106,7 +106,8 @@ class Sampler:
         example = self.examples[generator.choice(len(self.examples), p=self._probabilities)]
         matrix, zoom = random_matrix(self.augmentation, generator)
         centre = self._centre(example, matrix, generator)
-        crop = cut(example, matrix, centre, self.augmentation.size, zoom, random_field(self.augmentation, generator))
+        a, field = self.augmentation, random_field(self.augmentation, generator)
+        crop = cut(example, matrix, centre, a.size, zoom, field, padding=a.padding)
         return example.name, replace(crop, image=recolor(crop.image, self.augmentation, generator))
 
     def _centre(self, example: Example, matrix: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
@@ -132,7 +133,8 @@ class Sampler:
             chosen = places[list(places)[generator.integers(len(places))]]
         else:
             return target
-        return chosen[generator.integers(len(chosen))].astype(float)
+        drawn: NDArray[np.float64] = chosen[generator.integers(len(chosen))].astype(np.float64)
+        return drawn
 
     def _inside(self, target: NDArray[np.float64], shape: NDArray[np.int64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         # Inside the image as far as the crop allows: nothing is learnt from the void around it.

@@ -6,15 +6,14 @@ import re
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
-from napari_tileseg.errors import OptionsError
+from napari_tileseg.errors import ModelError, OptionsError
 from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.nets.transfer import load_matching
 from napari_tileseg.models.predictor import load_model
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.training.config import TrainConfig
 
@@ -41,6 +40,8 @@ def start_network(config: TrainConfig, spec: ModelSpec) -> tuple[nn.Module, tupl
     notes: tuple[str, ...] = ()
     if config.start:
         before = load_model(config.start, device="cpu")
+        if before.module is None:
+            raise ModelError(f"{before.spec.label} is no network whose weights can be trained further. Start from another model.")
         fit = load_matching(network, before.module.state_dict())
         if not fit.exact:
             notes = (f"Not taken over from {before.spec.label}: {fit}.",)
@@ -62,3 +63,6 @@ def freeze_encoder(network: nn.Module) -> None:
         raise OptionsError("The encoder of this network is not known, so it cannot be frozen. Freeze nothing, or choose another network.")
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name in set(trained))
+    for name, module in network.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and not _WAY_UP.match(name):
+            module.momentum = 0.0  # what it has measured stays as well

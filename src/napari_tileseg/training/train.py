@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tileseg.engine.decoders import find_decoder
 from napari_tileseg.errors import Cancelled, OptionsError, OutputError, RunError
 from napari_tileseg.folders import model_folder
 from napari_tileseg.io.output import put_in_place, refused
+from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.package import build_module, write_package
 from napari_tileseg.models.predictor import pick_device
 from napari_tileseg.training.card import write_card, write_curves
@@ -23,10 +25,12 @@ from napari_tileseg.training.events import EpochEnded, Noted, StepEnded, Trainin
 from napari_tileseg.training.fit import BatchSplit, Epoch, Finished, FitOptions, Step, fit, learning_rate
 from napari_tileseg.training.objective import Objective
 from napari_tileseg.training.plan import make_plan
+from napari_tileseg.training.predict import whole_image_scores
 from napari_tileseg.training.prepare import prepare_items
 from napari_tileseg.training.report import inspect
 from napari_tileseg.training.sampling import Sampler
 from napari_tileseg.training.start import start_network
+from napari_tileseg.training.tune import tune_decoder
 from napari_tileseg.training.validate import Validation
 
 if TYPE_CHECKING:
@@ -44,6 +48,21 @@ __all__ = ["place_of", "preview", "train", "work_folder"]
 
 _FREE = {"device", "memory_limit", "preview", "output", "patience"}
 """Fields that may differ when a training goes on."""
+
+_TUNED = 12
+"""Validation images that a decoder is fitted to at most."""
+
+_CHOICES = {
+    "depth": (0.1, 0.2, 0.3, 0.4, 0.5),
+    "foreground_bias": (-0.2, 0.0, 0.2, 0.4),
+    "border_weight": (0.0, 0.25, 0.5, 1.0),
+    "min_score": (0.5, 0.6, 0.7, 0.8),
+    "min_size": (5.0, 10.0, 20.0),
+    "min_height": (0.0, 0.3, 0.5),
+}
+"""Values of the decoder's parameters that are tried."""
+
+_HALVED = "The device has no memory for the batch; {} crops are learnt at once, and the result is nearly the same."
 
 _REPORTS = 20
 """Steps are told about this often in an epoch."""
@@ -251,9 +270,7 @@ class _Training:
                     case Step(step, steps, loss, seconds):
                         self.tell(StepEnded(step, steps, loss, learning_rate(step / steps, options), seconds, _left(seconds, step, steps)))
                     case BatchSplit(_, size):
-                        self.tell(
-                            Noted(f"The device has no memory for the batch; {size} crops are learnt at once, and the result is the same.")
-                        )
+                        self.tell(Noted(_HALVED.format(size)))
                     case Epoch():
                         model.load_state_dict(event.state)
                         if not self._validate(event, model, validation, device, options):
@@ -379,7 +396,7 @@ class _Training:
             "images": [item.name for item in self.report.train],
             "validation_images": [item.name for item in self.report.val],
         }
-        spec = self.plan.spec.model_copy(update={"training": facts, "description": _described(self.plan.spec)})
+        spec = self.plan.spec.model_copy(update={"training": facts, "description": _described(self.plan.spec)} | self._tuned(state, reason))
         card = write_card(spec, self.plan, self.report, self.history, self.notes["rows"])
         extras = {"curves.csv": write_curves(self.history)} if self.history else {}
         written = write_package(self.output, spec, state, card=card, extras=extras)
@@ -388,9 +405,26 @@ class _Training:
         self.tell(TrainingEnded(str(self.output), self.notes["best_epoch"], self.notes["best"], reason, seconds))
         return written
 
+    def _tuned(self, state: dict[str, Tensor], reason: str) -> dict[str, Any]:
+        """Choose the few numbers by which scores become objects, on the validation images."""
+        spec, config = self.plan.spec, self.config
+        if spec.output != "instances" or spec.output_offset is not None or not self.report.val or reason not in ("done", "early"):
+            return {}
+        examples = prepare_items(
+            self.report.val[:_TUNED], self.report, spec, folder=self.work / "tuned", axes=config.axes, memory_limit=config.memory_limit
+        )
+        network = build_network(spec.architecture, **spec.arguments)
+        network.load_state_dict(state)
+        samples = [(whole_image_scores(network.eval(), spec, item.image), np.maximum(item.labels, 0)) for item in examples[:_TUNED]]
+        found, score = tune_decoder(find_decoder(spec.decoder), samples, spec.decoder_parameters, _CHOICES, rounds=1)
+        if found == spec.decoder_parameters:
+            return {}
+        self.tell(Noted(f"Decoder fitted to the validation images: AP {score:.3f} of objects on them."))
+        return {"decoder_parameters": found}
+
     def _open(self, *, resume: bool) -> None:
         """Make the folder for what is needed to go on, or find that of an earlier call."""
-        told = {
+        told: dict[str, Any] = {
             "config": self.config.model_dump(mode="json", exclude=_FREE),
             "images": hashlib.sha256(json.dumps([(fact.item.name, fact.digest) for fact in self.report.facts]).encode()).hexdigest(),
         }

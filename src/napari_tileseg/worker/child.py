@@ -26,11 +26,12 @@ from napari_tileseg.engine.events import Progress, SlabDone
 from napari_tileseg.errors import Cancelled, TileSegError
 from napari_tileseg.job import Job
 from napari_tileseg.training.config import TrainConfig
+from napari_tileseg.training.events import StepEnded, TrainingEnded
 from napari_tileseg.volume import Volume
 from napari_tileseg.worker.messages import (
     Begin,
     BeginBatch,
-    BeginTrain,
+    BeginTraining,
     Block,
     BlockError,
     CancelledRun,
@@ -102,7 +103,7 @@ class Service:
     def __init__(self, outgoing: BinaryIO) -> None:
         self._outgoing = outgoing
         self._sending = threading.Lock()
-        self._jobs: queue.SimpleQueue[tuple[int, Begin | BeginBatch | BeginTrain]] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[int, Begin | BeginBatch | BeginTraining]] = queue.SimpleQueue()
         self._stopped: set[int] = set()
         self._paused: set[int] = set()
         self._reading: RemoteArray | None = None
@@ -134,7 +135,7 @@ class Service:
             self._reading = None
             gc.collect()  # tracebacks hold the maps of the result, and Windows deletes no mapped file
 
-    def run(self, number: int, begin: Begin | BeginBatch | BeginTrain) -> None:
+    def run(self, number: int, begin: Begin | BeginBatch | BeginTraining) -> None:
         """Run one job, a batch or a training, and report how it ended."""
         progress: Progress | BatchProgress = Progress(0, 0)
 
@@ -142,13 +143,15 @@ class Service:
             nonlocal progress
             if isinstance(event, Progress | BatchProgress):
                 progress = event
+            elif isinstance(event, StepEnded):
+                progress = Progress(event.step, event.steps)
             self.send(Evented(event), number)
 
         ending: Done | CancelledRun | Failed
         try:
             if isinstance(begin, BeginBatch):
                 ending = self._execute_batch(number, begin, Sparing(tell))
-            elif isinstance(begin, BeginTrain):
+            elif isinstance(begin, BeginTraining):
                 ending = self._execute_training(number, begin, tell)
             else:
                 ending = self._execute(number, begin, tell)
@@ -159,8 +162,8 @@ class Service:
     def _take(self, line: bytes) -> None:
         envelope = from_line(line)
         match envelope.body:
-            case Begin() | BeginBatch() | BeginTrain():
-                if not isinstance(envelope.body, Begin) and envelope.body.paused:
+            case Begin() | BeginBatch() | BeginTraining():
+                if isinstance(envelope.body, BeginBatch | BeginTraining) and envelope.body.paused:
                     self._paused.add(envelope.run)
                 self._jobs.put((envelope.run, envelope.body))
             case Pause(paused):
@@ -213,7 +216,7 @@ class Service:
         done, total = report.done, report.done + report.skipped + report.failed + report.waiting
         return CancelledRun(done, total) if report.cancelled else Done({}, {}, report.seconds)
 
-    def _execute_training(self, number: int, begin: BeginTrain, tell: Callable[[TrainEvent], None]) -> Done:
+    def _execute_training(self, number: int, begin: BeginTraining, tell: Callable[[TrainEvent], None]) -> Done | CancelledRun:
         config = TrainConfig.model_validate(begin.config)
         data = begin.data or None
         if begin.dry:
@@ -221,19 +224,29 @@ class Service:
 
             tell(preview(config, data, cancel=lambda: number in self._stopped))
             return Done({}, {}, 0.0)
-        self._model.forget()  # the training needs the memory
-        self.send(Loading(config.name), number)
-        began = time.monotonic()
-        _train_backend(begin.backend)(
+        self._model.forget()
+        name = config.name or Path(config.output).name
+        self.send(Loading(name), number)
+        began = time.perf_counter()
+        stopped = False
+
+        def told(event: TrainEvent) -> None:
+            nonlocal stopped
+            stopped = stopped or (isinstance(event, TrainingEnded) and event.reason == "stopped")
+            tell(event)
+
+        spec = _training_backend(begin.backend)(
             config,
             data,
-            on_event=tell,
+            on_event=told,
             cancel=lambda: number in self._stopped,
             paused=lambda: number in self._paused,
             resume=begin.resume,
+            overwrite=begin.overwrite,
             views=Path(begin.views) if begin.views else None,
         )
-        return Done({}, {}, time.monotonic() - began)
+        gc.collect()
+        return CancelledRun(0, 0) if stopped else Done({"model": spec.name}, {}, time.perf_counter() - began)
 
     def _volume(self, number: int, begin: Begin) -> Volume:
         array = RemoteArray(begin.shape, begin.dtype, ask=lambda read: self.send(read, number), cancelled=lambda: number in self._stopped)
@@ -362,7 +375,7 @@ def _batch_backend(name: str) -> Callable[..., Any]:
     return run_batch
 
 
-def _train_backend(name: str) -> Callable[..., Any]:
+def _training_backend(name: str) -> Callable[..., Any]:
     train: Callable[..., Any] = importlib.import_module(name or "napari_tileseg.training.train").train
     return train
 

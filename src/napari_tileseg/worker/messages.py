@@ -11,16 +11,18 @@ import numpy as np
 
 from napari_tileseg.batch import events as batch_events
 from napari_tileseg.engine.events import Event, from_dict
-from napari_tileseg.training import events as train_events
+from napari_tileseg.training import events as training_events
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari_tileseg.batch.events import BatchEvent
     from napari_tileseg.training.events import TrainEvent
 
 __all__ = [
     "Begin",
     "BeginBatch",
-    "BeginTrain",
+    "BeginTraining",
     "Block",
     "BlockError",
     "CancelledRun",
@@ -245,8 +247,8 @@ class BeginBatch:
 
 
 @dataclass(frozen=True)
-class BeginTrain:
-    """Parent to child: train this model, or go on with it; or only say what there is to learn from.
+class BeginTraining:
+    """Parent to child: train this; what an earlier one has left is gone on with.
 
     Parameters
     ----------
@@ -255,9 +257,10 @@ class BeginTrain:
     data : tuple of (str, str)
         Images and labels, instead of the config's folders; empty for those.
     dry : bool
-        Whether nothing is learnt: one ``TrainingStarted`` tells what would be.
+        Whether nothing is learnt: one ``TrainingStarted`` says what would be.
     resume : bool
-        Whether to go on where an earlier call was interrupted.
+    overwrite : bool
+        Whether a model that stands there is replaced.
     views : str
         Folder for the labels of validation images; empty if nobody wants to see them.
     paused : bool
@@ -270,6 +273,7 @@ class BeginTrain:
     data: tuple[tuple[str, str], ...] = ()
     dry: bool = False
     resume: bool = True
+    overwrite: bool = False
     views: str = ""
     paused: bool = False
     backend: str = ""
@@ -282,7 +286,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Pause:
-    """Parent to child: wait before the next tile of the batch, or go on where `paused` is False."""
+    """Parent to child: wait before the next tile of the batch, or after the step of the training, or go on where `paused` is False."""
 
     paused: bool = True
 
@@ -318,7 +322,7 @@ _KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         *(Queued, Loading, Loaded, Evented, Done, CancelledRun, Failed, Died),
-        *(Ready, Read, Begin, BeginBatch, BeginTrain, Stop, Pause, Block, BlockError),
+        *(Ready, Read, Begin, BeginBatch, BeginTraining, Stop, Pause, Block, BlockError),
     )
 }
 
@@ -344,12 +348,16 @@ def from_line(line: bytes) -> Envelope:
         record = json.loads(line)
         kind, run, content = _KINDS[record["message"]], int(record["run"]), record["content"]
         if kind is Evented:
-            kind_of = content["event"]["event"]
-            read = next((room.from_dict for room in (batch_events, train_events) if kind_of in room.KINDS), from_dict)
-            return Envelope(Evented(read(content["event"])), run)
+            return Envelope(Evented(_reader(content["event"]["event"])(content["event"])), run)
         return Envelope(kind(**{name: _frozen(value) for name, value in content.items()}), run)
     except Exception as error:
         raise ValueError(f"no message: {line[:200]!r}") from error
+
+
+def _reader(kind: str) -> Callable[[dict[str, Any]], Any]:
+    if kind in batch_events.KINDS:
+        return batch_events.from_dict
+    return training_events.from_dict if kind in training_events.KINDS else from_dict
 
 
 def _frozen(value: Any) -> Any:

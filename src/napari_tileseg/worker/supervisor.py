@@ -39,7 +39,7 @@ from napari_tileseg.worker.obituary import cause_of_death, obituary
 from napari_tileseg.worker.process import ModelProcess
 from napari_tileseg.worker.run import Run, Store
 from napari_tileseg.worker.scratch import Scratch, free_bytes
-from napari_tileseg.worker.train_run import TrainRun
+from napari_tileseg.worker.training_run import TrainingRun, rooted_config
 from napari_tileseg.worker.turn import OVER, Turn
 
 if TYPE_CHECKING:
@@ -208,19 +208,25 @@ class Supervisor:
         on_message: Callable[[Message], None],
         dry: bool = False,
         resume: bool = True,
+        overwrite: bool = False,
         views: Path | None = None,
-    ) -> TrainRun:
-        """Put a training into the queue; an interrupted one of this config goes on where it was.
+    ) -> TrainingRun:
+        """Put a training into the queue; one with this output folder that was interrupted goes on where it was.
 
         Parameters
         ----------
         config : TrainConfig
+            Its images are files: layers without one are saved first.
         data : sequence of (Path, Path)
             Images and labels, instead of the config's folders.
         on_message : callable
             As for `start`; the events of the training come in it too.
-        dry, resume, views
-            As of `BeginTrain`.
+        dry, resume, overwrite, views
+            As of `BeginTraining`.
+
+        Returns
+        -------
+        TrainingRun
 
         Raises
         ------
@@ -230,8 +236,17 @@ class Supervisor:
         if self._closed:
             raise RunError("The program is being closed, so no training can start.")
         self._python = self._python or find_python()
-        ways: dict[str, Any] = {"on_message": on_message, "on_cancel": self._cancel, "dry": dry, "resume": resume, "views": views}
-        run = TrainRun(next(self._numbers), config, data, **ways)
+        run = TrainingRun(
+            next(self._numbers),
+            rooted_config(config),
+            data,
+            on_message=on_message,
+            on_cancel=self._cancel,
+            dry=dry,
+            resume=resume,
+            overwrite=overwrite,
+            views=views,
+        )
         self._queue(run)
         return run
 
@@ -393,9 +408,9 @@ class Supervisor:
                 with self._lock:
                     self._loaded = body if process is self._process else None
                 self._tell(run, body)
-            case Loading() if isinstance(run, BatchRun | TrainRun):
+            case Loading() if isinstance(run, BatchRun | TrainingRun):
                 with self._lock:
-                    self._loaded = None  # a batch loads its models itself, and the one of the last run has made room for them
+                    self._loaded = None  # these load models themselves, and the one of the last run has made room for them
                 self._tell(run, body)
             case Evented(Progress()):
                 run.note(body)

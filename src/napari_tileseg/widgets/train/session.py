@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from napari_tileseg.training.config import TrainConfig
     from napari_tileseg.widgets.session import Session
     from napari_tileseg.widgets.train.pairs import Example
-    from napari_tileseg.worker.train_run import TrainRun
+    from napari_tileseg.worker.training_run import TrainingRun
 
 __all__ = ["Curve", "Order", "TrainSession", "train_session_of"]
 
@@ -106,8 +106,8 @@ class TrainSession(QObject):
         self._bridge = Bridge(self)
         self._token: object = None
         self._look_token: object = None
-        self._looking: TrainRun | None = None
-        self._run: TrainRun | None = None
+        self._looking: TrainingRun | None = None
+        self._run: TrainingRun | None = None
         self._views: Path | None = None
         self._began = 0.0
         self._asked = ""
