@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import napari_tileseg
 from napari_tileseg.engine.axes import map_axes
 from napari_tileseg.engine.events import Finished, Progress
+from napari_tileseg.engine.orientation import turned_spec
 from napari_tileseg.errors import RunError
 from napari_tileseg.models.registry import find_spec
 from napari_tileseg.worker.batch_run import BatchRun, rooted
@@ -141,7 +142,7 @@ class Supervisor:
         if self._closed:
             raise RunError("The program is being closed, so no run can start.")
         spec = find_spec(job.model)
-        axis_map = map_axes(job.axes or volume.axes, volume.shape, spec, channels=job.channels)
+        axis_map = map_axes(job.axes or volume.axes, volume.shape, turned_spec(volume, spec), channels=job.channels)
         self._python = self._python or find_python()
         finished, tiles = 0, (0, 0)
         if previous is not None:
