@@ -19,9 +19,11 @@ _ORIGINS = {
     "TrainConfig": "training.config",
     "Volume": "volume",
     "build_network": "models.nets",
+    "embed": "training.unsupervised.embed",
     "estimate": "pipeline",
     "evaluate": "training.evaluate",
     "from_module": "models.predictor",
+    "generate": "training.unsupervised.generate",
     "get_loss": "training.losses",
     "list_models": "models.registry",
     "load_model": "models.predictor",
@@ -44,9 +46,11 @@ __all__ = [
     "Volume",
     "__version__",
     "build_network",
+    "embed",
     "estimate",
     "evaluate",
     "from_module",
+    "generate",
     "get_loss",
     "list_models",
     "load_model",
@@ -75,6 +79,8 @@ if TYPE_CHECKING:
     from napari_tileseg.training.evaluate import evaluate
     from napari_tileseg.training.losses import get_loss
     from napari_tileseg.training.train import train
+    from napari_tileseg.training.unsupervised.embed import embed
+    from napari_tileseg.training.unsupervised.generate import generate
     from napari_tileseg.volume import Volume
 
 

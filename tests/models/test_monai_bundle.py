@@ -24,7 +24,10 @@ from napari_tileseg.models.registry import card, find_spec
 from napari_tileseg.models.trust import trust
 from napari_tileseg.pipeline import segment
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # MONAI's own, of defaults that will change
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning"),  # MONAI's own, of defaults that will change
+    pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader:UserWarning"),  # and of a decoder for GPUs that is not there
+]
 
 UNET = {"_target_": "UNet", "channels": [4, 8, 8], "strides": [2, 2], "num_res_units": 1, "norm": "batch"}
 

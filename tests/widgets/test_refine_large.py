@@ -27,7 +27,7 @@ def show_all(here: Any) -> None:
     here.qtbot.wait(50)
 
 
-@pytest.mark.parametrize("kind", ["numpy", "zarr"])
+@pytest.mark.parametrize("kind", [pytest.param("numpy", marks=pytest.mark.slow), "zarr"])
 def test_a_region_of_a_pyramid_goes_back_into_all_levels(refine: Callable[..., Any], kind: str, tmp_path: Path) -> None:
     here = refine(show=True)
     start = blobs((64, 96))
@@ -86,6 +86,7 @@ def test_labels_on_the_disk_are_changed_in_place_and_undone(refine: Callable[...
     np.testing.assert_array_equal(np.asarray(stored[:]), start)
 
 
+@pytest.mark.slow
 def test_a_region_of_a_result_of_a_run(refine: Callable[..., Any], desk: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     from napari_tileseg.io import zarr_layout
 

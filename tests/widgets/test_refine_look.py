@@ -21,7 +21,7 @@ def visible(dock: QWidget, kind: type) -> list[Any]:
     return [widget for widget in dock.findChildren(kind) if widget.isVisible()]
 
 
-@pytest.mark.parametrize(("theme", "points"), [("dark", 9), ("light", 12)])
+@pytest.mark.parametrize(("theme", "points"), [pytest.param("dark", 9, marks=pytest.mark.slow), ("light", 12)])
 def test_nothing_is_clipped(refine: Callable[..., Any], theme: str, points: int) -> None:
     here = refine(show=True)
     here.viewer.theme = theme

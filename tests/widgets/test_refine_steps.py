@@ -49,7 +49,7 @@ def test_any_sequence_is_undone_and_done_again(kind: str, large: bool, monkeypat
     heard: list[str] = []
     history = Steps(layer, lambda edit, way: heard.append(way))
     past, future = [start.copy()], []
-    for number in range(150):
+    for number in range(90):
         monkeypatch.setattr(steps, "SMALL", 0 if large and number % 2 else 1 << 16)
         deed = rng.choice(["edit", "stroke", "fill", "undo", "redo"], p=[0.3, 0.2, 0.1, 0.25, 0.15])
         if deed == "undo":

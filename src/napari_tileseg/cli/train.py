@@ -11,6 +11,7 @@ import typer
 from napari_tileseg.cli.arguments import Lines, Overwrite
 from napari_tileseg.cli.console import complain, duration, emit, guarded, interrupts
 from napari_tileseg.cli.program import app
+from napari_tileseg.cli.unsupervised import train_without_labels, without_labels
 from napari_tileseg.cli.values import numbers
 from napari_tileseg.errors import OptionsError
 from napari_tileseg.training.config import TrainConfig
@@ -31,7 +32,12 @@ def train(
     labels: Annotated[Path | None, typer.Option("--labels", metavar="DIR", help="Labels of the same names, or one file.")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="MODEL_DIR", help="Where the model goes.")] = None,
     name: Annotated[str, typer.Option("--name", help="Without -o: name of the model among your models.")] = "",
-    network: Annotated[str, typer.Option("--arch", metavar="NAME", help="Network: residual_unet, unet2015, vnet2d, monai.UNet, ...")] = "",
+    network: Annotated[
+        str,
+        typer.Option(
+            "--arch", metavar="NAME", help="Network: residual_unet, unet2015, vnet2d, monai.UNet, ...; vae, dcgan, ... need no labels."
+        ),
+    ] = "",
     loss: Annotated[str, typer.Option("--loss", metavar="NAME", help="Loss: ce_dice, dice, focal, tversky, lovasz_softmax, ...")] = "",
     start: Annotated[str, typer.Option("--start", metavar="REF", help="A model to go on from.")] = "",
     task: Annotated[str, typer.Option("--task", help="What numbers in labels are: auto, classes or instances.")] = "",
@@ -73,6 +79,9 @@ def train(
             "seed": seed,
         }
         changes = {field: value for field, value in given.items() if value is not None} | _settings(setting or [])
+        if without_labels(config, changes):
+            train_without_labels(config, changes, json_lines=json_lines, dry_run=dry_run, resume=resume, overwrite=overwrite)
+            return
         chosen = TrainConfig.read(config, **changes) if config is not None else TrainConfig.parse(**changes)
         if dry_run:
             _preview(chosen, json_lines)

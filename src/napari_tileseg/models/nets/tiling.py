@@ -80,4 +80,7 @@ _RULES: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "conv_autoencoder": _conv_autoencoder,
     "autoencoder": _flat,
     "vae": _flat,
+    "anomaly_autoencoder": lambda arguments: tiling(str(arguments.get("network", "conv_autoencoder")), arguments),
+    "f_anogan": _flat,
+    "paired_generator": _flat,
 }

@@ -99,7 +99,7 @@ def counted(counts: Mapping[str, int], tool: str, by: int) -> dict[str, int]:
 
 
 def _message(state: Refine) -> Message | None:
-    if state.recovered:
+    if state.recovered and state.told is None and not state.tool:
         verb = "was" if state.recovered == 1 else "were"
         return Message("warning", f"{edits(state.recovered)} {verb} recovered.", (Action.KEEP, Action.DISCARD))
     if state.labels is None:
