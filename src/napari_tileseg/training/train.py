@@ -48,6 +48,8 @@ __all__ = ["place_of", "preview", "train", "work_folder"]
 _FREE = {"device", "memory_limit", "preview", "output", "patience"}
 """Fields that may differ when a training goes on."""
 
+_FITTED_NOTE = "What turns scores into objects was fitted to the validation images, so the scores on them are somewhat too good."
+
 _HALVED = "The device has no memory for the batch; {} crops are learnt at once, and the result is nearly the same."
 
 _REPORTS = 20
@@ -394,6 +396,7 @@ class _Training:
         if score is not None and score > (self.notes["best"] or 0.0):
             self.tell(Noted(f"The decoder was fitted to the validation images: score {score:.3f} instead of {self.notes['best']:.3f}."))
             self.plan = replace(self.plan, spec=validation.spec)
+            self.report = replace(self.report, warnings=(*self.report.warnings, _FITTED_NOTE))
             self.notes |= {"best": score, "scores": scores, "rows": validation.rows}
 
     def _open(self, *, resume: bool) -> None:
