@@ -11,8 +11,8 @@ import torch
 from napari_tileseg.job import SegmentOptions
 from napari_tileseg.models.predictor import load_model
 from napari_tileseg.models.registry import find_spec
-from napari_tileseg.training.data import list_pairs
 from napari_tileseg.training.assess import CHANGES, assess, mean_scores
+from napari_tileseg.training.data import list_pairs
 from napari_tileseg.training.recipes import RECIPES
 
 

@@ -110,13 +110,13 @@ def main() -> None:
         slim(folder, TARGET / DATASET / folder.name)
 
 
-def answers(folder: Path, case: dict[str, Any], image: np.ndarray, properties: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+def answers(folder: Path, image: np.ndarray, properties: dict[str, Any], first_fold: int | str = "all") -> tuple[np.ndarray, np.ndarray]:
     """Return the labels of both stages, of nnU-Net's own predictor."""
     import torch
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     found: list[np.ndarray] = []
-    for stage, fold in ((FIRST, "all"), (SECOND, 0)):
+    for stage, fold in ((FIRST, first_fold), (SECOND, 0)):
         predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
         predictor.initialize_from_trained_model_folder(str(folder / stage), use_folds=(fold,))
         given = found[0][None].astype(np.float32) if found else None  # as its readers give it
@@ -143,9 +143,9 @@ def record() -> None:
                 image, properties, back = read(TARGET / case["file"], case.get("plans", {}).get("image_reader_writer", "SimpleITKIO"))
             else:
                 image, properties, back = made(images, case)[None].astype(np.float32), {"spacing": case["spacing"]}, as_it_is
-            first, second = answers(folder, case, image, properties)
+            first, second = answers(folder, image, properties)
             with patch.object(predict_from_raw_data, "torch", Wide()):
-                _, wide = answers(folder, case, image, properties)
+                _, wide = answers(folder, image, properties)
         first, second, wide = back(first), back(second), back(wide)
         arrays[case["name"]], arrays[f"{case['name']}, first stage"] = second.astype(np.uint8), first.astype(np.uint8)
         places = np.flatnonzero(wide != second)
@@ -155,8 +155,32 @@ def record() -> None:
     np.savez_compressed(TARGET / "cascade.npz", **arrays)
 
 
+def record_regions() -> None:
+    """Ask about a cascade with regions, which tests/models/loaders/nnunet_regions.py makes, and write ``regions_cascade.npz``."""
+    import SimpleITK as sitk
+    from nnunetv2.inference import predict_from_raw_data
+
+    sys.path.insert(0, str(TARGET.parent))
+    import nnunet_regions
+
+    sample = sitk.ReadImage(str(TARGET.parents[3] / "sample_data" / "hippocampus_mri.nii.gz"))
+    image = np.round(sitk.GetArrayFromImage(sample)).astype(np.uint16)[None].astype(np.float32)
+    arrays: dict[str, np.ndarray] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = nnunet_regions.write(Path(temporary))
+        for case in nnunet_regions.CASES:
+            first, second = answers(folder, image, {"spacing": case["spacing"]}, 0)
+            with patch.object(predict_from_raw_data, "torch", Wide()):
+                _, wide = answers(folder, image, {"spacing": case["spacing"]}, 0)
+            arrays[case["name"]], arrays[f"{case['name']}, float32"] = second.astype(np.uint8), wide.astype(np.uint8)
+            told = f"{np.count_nonzero(first != second)} by the second stage, {np.count_nonzero(wide != second)} in float32"
+            print(f"regions, {case['name']}: {np.bincount(first.ravel())} {np.bincount(second.ravel())}; differ: {told}")
+    np.savez_compressed(TARGET / "regions_cascade.npz", **arrays)
+
+
 if __name__ == "__main__":
     keep_timm_out()
     if len(sys.argv) > 1:
         main()
     record()
+    record_regions()

@@ -1,11 +1,11 @@
-"""Takes the pictures of the documentation: every state of the Segment dock, a batch, corrections, from real runs, in both themes.
+"""Takes the pictures of the documentation: every state of the Segment dock, a batch, corrections, the models, from real runs.
 
 Run it where there is a screen, or under a virtual one::
 
     xvfb-run -a -s "-screen 0 1366x768x24" python scripts/screenshots.py
 
 The pictures go to ``docs/images``: the dock in every state and theme, and the whole window as ``segment.png`` (the README's),
-``volume.png``, ``batch.png`` and ``refine.png``. ``--out`` and ``--only`` choose otherwise.
+``volume.png``, ``batch.png``, ``refine.png``, ``refine_review.png`` and ``models.png``. ``--out`` and ``--only`` choose otherwise.
 """
 
 from __future__ import annotations
@@ -28,9 +28,12 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QScrollArea
 
 from napari_tileseg.io.samples import sample
+from napari_tileseg.models.imports import import_model
 from napari_tileseg.refine.objects import remove
 from napari_tileseg.widgets.batch import BatchWidget
 from napari_tileseg.widgets.bridge import close_supervisor, supervisor
+from napari_tileseg.widgets.models import ModelsWidget
+from napari_tileseg.widgets.models.trust import TrustDialog
 from napari_tileseg.widgets.refine import RefineWidget
 from napari_tileseg.widgets.refine.mouse import Click
 from napari_tileseg.widgets.segment import SegmentWidget
@@ -125,6 +128,8 @@ def take(studio: Studio) -> None:
         batch(studio)
     if not studio.only or "refine" in studio.only:
         refine(studio)
+    if not studio.only or "models" in studio.only:
+        models(studio)
 
 
 def unfold(studio: Studio) -> None:
@@ -178,7 +183,7 @@ def questions(studio: Studio) -> None:
     studio.pause(0.5)
     studio.shoot("ambiguous")
     dock.act(Action.TIME)
-    dock.form.options.window_edit.setText("250")
+    dock.form.options.set_window("250")
     dock.form.options.changed.emit()
     studio.pause(0.5)
     studio.shoot("refused")
@@ -233,15 +238,56 @@ def batch(studio: Studio) -> None:
         studio.wait(lambda: not dock.session.active)
 
 
+def models(studio: Studio) -> None:
+    """Bring models of several kinds, look at one that could run code, and try another one."""
+    viewer = studio.viewer
+    studio.clear()
+    kept = {name: os.environ.get(name) for name in ("TILESEG_MODELS", "TILESEG_CACHE")}
+    tests = Path(__file__).parents[1] / "tests" / "models"
+    with tempfile.TemporaryDirectory() as folder:
+        for name in kept:
+            os.environ[name] = str(Path(folder) / name.rpartition("_")[2].lower())
+        results = tests / "loaders" / "nnunet" / "Dataset901_Hippocampus"
+        import_model(f"nnunet:{results / 'nnUNetTrainer__nnUNetPlans__3d_fullres'}", name="hippocampus-nnunet")
+        import_model(str(tests / "bioimageio" / "onnx-2d-v5.zip"), name="edges-onnx")
+        import_model(str(tests / "bioimageio" / "source-2d-v4.zip"), name="stranger")
+        dock = ModelsWidget(viewer)
+        viewer.window.add_dock_widget(dock, name="Models (TileSeg)", area="right", tabify=True)
+        viewer.open_sample("napari-tileseg", "nuclei-histology")
+        studio.wait(lambda: len(dock.models.shown) == 5)
+        dock.models.choose("stranger")
+        QTest.mouseClick(dock.button, Qt.MouseButton.LeftButton)
+        studio.wait(lambda: any(isinstance(item, TrustDialog) and item.isVisible() for item in QApplication.topLevelWidgets()))
+        dialog = next(item for item in QApplication.topLevelWidgets() if isinstance(item, TrustDialog))
+        studio.pause(0.5)
+        dialog.grab().save(str(studio.out / "models_trust.png"))
+        dialog.close()
+        dock.models.choose("nuclei-2d")
+        dock.act(Action.VERIFY)
+        studio.wait(lambda: not dock.session.work.active)
+        dock.act(Action.TRY)
+        studio.wait(lambda: studio.phase(Phase.DONE))
+        dock.parent().raise_()
+        studio.pause(0.5)
+        studio.save("models", whole=True)
+        dock.session.close()
+    for name, value in kept.items():
+        os.environ.pop(name)
+        if value is not None:
+            os.environ[name] = value
+
+
 def refine(studio: Studio) -> None:
     """Segment the nuclei, correct a few, and hold the tool that splits, with a seed in an object."""
     os.environ["TILESEG_EDITS"] = tempfile.mkdtemp()  # the user's own edits are not for pictures
     viewer = studio.viewer
     studio.clear()
     viewer.open_sample("napari-tileseg", "nuclei-fluorescence")
+    studio.dock.form.keep_scores.setChecked(True)
     studio.wait(lambda: "tiles of" in studio.dock.box.label.text())
     studio.click()
     studio.wait(lambda: studio.phase(Phase.DONE))
+    studio.dock.form.keep_scores.setChecked(False)
     dock = RefineWidget(viewer)
     viewer.window.add_dock_widget(dock, name="Refine (TileSeg)", area="right", tabify=True)
     viewer.reset_view()
@@ -249,7 +295,7 @@ def refine(studio: Studio) -> None:
     labels = dock.session.work.canvas.index.ids().tolist()
     for label in labels[3:6]:
         dock.session.attempt(lambda label=label: remove(dock.session.work.canvas, label))
-    cleanup = dock.folds[0]
+    cleanup = next(fold for fold in dock.folds if fold.title == "Clean up")
     cleanup.open()
     cleanup.amount.setValue(cleanup.amount.value() * 4)
     dock.session.take_up("split")
@@ -261,6 +307,18 @@ def refine(studio: Studio) -> None:
     studio.wait(lambda: dock.session.state.kept is not None)
     studio.pause(0.5)
     studio.save("refine", whole=True)
+    dock.session.put_away()
+    cleanup.open(False)
+    review, objects = (next(fold for fold in dock.folds if fold.title == title) for title in ("Review", "Objects"))
+    review.open()
+    studio.wait(lambda: dock.session.sheets.sheet is not None)
+    for word in ("accepted", "accepted", "fix", "accepted", "rejected"):
+        if review.current is None:
+            review.go_on()
+        review.say_of(word)
+    objects.open()
+    studio.pause(1.0)
+    studio.save("refine_review", whole=True)
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ FLOORS = (
     ("errors", "folders", "locks", "units"),
     ("models", "volume", "job"),
     ("engine", "io", "measure", "refine"),
-    ("image", "provenance", "results", "segmentation"),
+    ("image", "objects", "provenance", "results", "segmentation"),
     ("estimation", "execution", "replay", "unfinished", "verification"),
     ("pipeline", "division"),
     ("training", "batch"),
@@ -214,6 +214,7 @@ PUBLIC = {
     "SegmentOptions",
     "Segmentation",
     "TileSegError",
+    "TrainConfig",
     "Volume",
     "__version__",
     "build_network",
@@ -229,6 +230,7 @@ PUBLIC = {
     "run_batch",
     "save_segmentation",
     "segment",
+    "train",
     "watch_batch",
 }
 """Written out a second time on purpose: a name is added or taken away by changing both places."""

@@ -20,6 +20,7 @@ import tifffile
 from napari_tileseg.io import read_volume
 
 SAMPLES = Path(__file__).parents[1] / "sample_data"
+CASCADE = Path(__file__).parent / "models" / "loaders" / "nnunet" / "Dataset903_HippocampusCascade"
 PATIENCE = 300
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no SIGKILL")
@@ -68,6 +69,16 @@ class Command:
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)  # which does nothing where it has ended by itself
         return self.tiles(), process.wait(PATIENCE) == 0
+
+    def kill_at(self, tile: int) -> list[int]:
+        """Kill it once it has told of a tile; return its tiles."""
+        process = self.start()
+        deadline = time.monotonic() + PATIENCE
+        while tile not in self.tiles() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        process.wait(PATIENCE)
+        return self.tiles()
 
     def tiles(self) -> list[int]:
         """Return the numbers of the tiles that the command has told of; a last line may be half-written."""
@@ -159,3 +170,31 @@ def test_killed_at_many_moments(name: str, seed: int, film: Path, tmp_path: Path
     chance = random.Random(seed)
     kills = [(chance.randint(0, 3), chance.choice([0, chance.random() * 0.01, chance.random() * 0.3])) for _ in range(8)]
     kill_and_go_on(name, film, tmp_path, kills)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.4, 0.999, 1.001, 1.5], ids=["first stage", "its end", "the second's begin", "second stage"])
+def test_a_cascade_killed_in_either_stage_goes_on(share: float, tmp_path: Path) -> None:
+    from napari_tileseg.estimation import estimate
+    from napari_tileseg.job import SegmentOptions
+    from napari_tileseg.models.registry import find_spec
+
+    image, ref = SAMPLES / "hippocampus_mri.nii.gz", f"nnunet:{CASCADE}?configuration=3d_cascade_fullres"
+    arguments = [str(image), "--model", ref, "--tta", "none"]
+    before = find_spec(ref).previous
+    assert before is not None
+    first = estimate(read_volume(image), before.model, options=SegmentOptions(device="cpu", tta=False)).tiles
+    alone = Command(arguments, tmp_path / "alone.nii.gz")
+    total = len(alone.finish())
+    assert total > first + 2
+    command = Command(arguments, tmp_path / "killed.nii.gz")
+    stop = round(first * share) if share < 1 else first + max(1, round((total - first) * (share - 1)))
+    done = command.kill_at(max(1, stop))
+    assert done
+    assert not command.target.exists()
+    again = command.finish()
+    if share > 1:
+        assert again[0] > first, "the first stage is not computed again"
+    np.testing.assert_array_equal(np.asarray(read_volume(command.target).data), np.asarray(read_volume(alone.target).data))
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {alone.target.name, command.target.name, alone.output.name, command.output.name}, "nothing is left behind"

@@ -130,10 +130,11 @@ def third_party_imports() -> set[str]:
 
 
 def declared() -> dict[str, Requirement]:
-    """Return the dependencies, those of the extras for whole slides, medicine, clusters and ONNX among them."""
+    """Return the dependencies, those of the extras for whole slides, medicine, clusters, ONNX and StarDist among them."""
     project = PYPROJECT["project"]
     extras = project["optional-dependencies"]
-    requirements = map(Requirement, [*project["dependencies"], *extras["slides"], *extras["cluster"], *extras["medical"], *extras["onnx"]])
+    chosen = ("slides", "cluster", "medical", "onnx", "stardist")
+    requirements = map(Requirement, [*project["dependencies"], *(item for name in chosen for item in extras[name])])
     return {canonicalize_name(requirement.name): requirement for requirement in requirements}
 
 

@@ -39,7 +39,10 @@ NOT_RUN = {
 }
 """Commands of the documentation that are not run here, and why."""
 
-RUN_ELSEWHERE = {"SLURMCluster(": "tests/batch/test_slurm.py, with stand-ins for SLURM's commands"}
+RUN_ELSEWHERE = {
+    "SLURMCluster(": "tests/batch/test_slurm.py, with stand-ins for SLURM's commands",
+    "train(config, [(image": "tests/training/test_train.py, for fewer epochs",
+}
 """What marks the Python of the documentation that is not run here, and where it is."""
 
 
@@ -152,9 +155,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_table_of_formats_is_the_registry() -> None:
-    rows = re.findall(r"(?m)^\| ([^|]+) \| ((?:`\.[^`]+` ?)+) \| (yes|no) \|$", README.read_text(encoding="utf-8"))
-    told = [(title, tuple(re.findall("`([^`]+)`", suffixes)), saves == "yes") for title, suffixes, saves in rows]
-    assert told == [(item.title, item.suffixes, bool(item.writer)) for item in BUILTIN]
+    rows = re.findall(r"(?m)^\| ([^|]+) \| ((?:`\.[^`]+` ?)+) \| (yes|no) \| (yes|no) \|$", README.read_text(encoding="utf-8"))
+    told = [(title, tuple(re.findall("`([^`]+)`", suffixes)), opens == "yes", saves == "yes") for title, suffixes, opens, saves in rows]
+    assert told == [(item.title, item.suffixes, bool(item.reader), bool(item.writer)) for item in BUILTIN]
 
 
 def test_table_of_models_is_current() -> None:

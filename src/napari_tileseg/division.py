@@ -177,7 +177,7 @@ def join_objects(run: Run, sample: int, pieces: Sequence[Piece], labels: Any, *,
     sink = run.sink(part, labels)
     target = run.turn.sink(run.target(sink))
     spec = run.predictor.spec
-    decoder = make_decoder(spec, run.options, 1, run.plan, run.turn)
+    decoder = make_decoder(spec, run.options, 1, run.plan, run.turn, None)
     assert isinstance(decoder, Objects)  # the output is instances
     highest = run.objects
     for region, block in join(run.plan, run.turn, pieces, decoder, empty_scores(spec), first_id=run.objects + 1, check=check):

@@ -24,7 +24,7 @@ class SegmentOptions(BaseModel):
     adaptive: bool = Field(
         False, title="Adaptive overlap", description="Little overlap (0.125 if none is given), and more only where tiles disagree."
     )
-    blending: Literal["gaussian", "constant", "nnunet", "crop"] | None = Field(
+    blending: Literal["gaussian", "constant", "nnunet", "crop", "cellpose"] | None = Field(
         None, title="Blending", description="How overlaps are averaged."
     )
     sigma: float = Field(0.125, gt=0, title="Sigma", description="Width of the Gaussian weights as a share of the window.")

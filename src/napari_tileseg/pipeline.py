@@ -21,6 +21,7 @@ from napari_tileseg.estimation import Estimate, estimate
 from napari_tileseg.execution import Run
 from napari_tileseg.image import as_volume, check_dtype
 from napari_tileseg.io.own_labels import is_label_place
+from napari_tileseg.io.sidecar import sidecar_path
 from napari_tileseg.job import SegmentOptions
 from napari_tileseg.models.settings import publishable
 from napari_tileseg.provenance import signature
@@ -122,6 +123,8 @@ def segment(
     if (turned := facing(image, predictor.spec)) is not None:
         predictor, options = FacingPredictor(predictor, turned), turned.options(options)
     axis_map = map_axes(image.axes, image.shape, predictor.spec, channels=channels)
+    if target is not None:
+        _check_axes(target, axis_map.result_axes)
     check_dtype(image)
     place = Path(journal) if journal is not None else folder_beside(target) if target is not None else None
     run = Run(image, axis_map, predictor, options, region, tell, cancel or (lambda: False))
@@ -167,6 +170,7 @@ def segment(
         unfinished.remove()
         if target is not None and unfinished.journal.resumed:
             _delete(_unfinished_name(target))
+            _delete(sidecar_path(_unfinished_name(target)))
         return result
 
 
@@ -234,7 +238,9 @@ def _first_stage(
 
 def _save(result: Segmentation, target: Path, folder: Path | None) -> None:
     """Save the result by way of the run's own folder, where a half-written file is in nobody's way after a power cut."""
-    if folder is None or folder != folder_beside(target) or is_zarr_name(target) or is_label_place(target):
+    from napari_tileseg.io.registry import has_sidecar
+
+    if folder is None or folder != folder_beside(target) or is_zarr_name(target) or is_label_place(target) or has_sidecar(target):
         save_segmentation(result, target, overwrite=True)
         return
     written = save_segmentation(result, folder / target.name, overwrite=True)
@@ -268,7 +274,7 @@ def save_segmentation(segmentation: Segmentation, path: str | Path, *, overwrite
     }
     if waits_for(segmentation.labels, Path(path)):
         return finish(segmentation.labels, segmentation.labels_volume(), Path(path), **facts)
-    return write_labels(segmentation.labels_volume(), path, overwrite=overwrite, **facts)
+    return write_labels(segmentation.labels_volume(), path, overwrite=overwrite, image=segmentation.volume, **facts)
 
 
 def _keep(unfinished: Segmentation, path: Path, reason: str) -> Path | None:
@@ -315,6 +321,12 @@ def _check_fits(target: Path, image: Volume) -> None:
     from napari_tileseg.io import check_fits
 
     check_fits(target, image)
+
+
+def _check_axes(target: Path, axes: str) -> None:
+    from napari_tileseg.io.registry import check_axes
+
+    check_axes(target, axes)
 
 
 def _labels_array(

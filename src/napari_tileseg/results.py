@@ -58,7 +58,9 @@ def make_labels(axis_map: AxisMap, image: Volume, options: SegmentOptions) -> An
 
 def is_zarr_name(path: Path | None) -> TypeGuard[Path]:
     """Say whether labels that are to end at a path are streamed into a store."""
-    return path is not None and path.name.lower().endswith(".zarr") and not is_label_place(path)
+    if path is None or is_label_place(path):
+        return False
+    return path.name.lower().endswith(".zarr") and not path.name.lower().endswith(".0.4.ome.zarr")  # streamed as Zarr v3
 
 
 def waits_for(labels: Any, path: Path) -> TypeGuard[ZarrLabels]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -49,6 +49,7 @@ def image_of(seed: int, shape: tuple[int, ...]) -> np.ndarray:
     least=st.sampled_from([0, 6]),
     threshold=st.sampled_from([0.3, 0.5, 0.8]),
 )
+@example(seed=8105, shape=(6, 13), median=3, least=6, threshold=0.5)
 def test_places_are_those_of_the_whole_map(seed: int, shape: tuple[int, ...], median: int, least: int, threshold: float) -> None:
     image = image_of(seed, shape)
     window = (16,) * len(shape)

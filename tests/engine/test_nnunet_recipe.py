@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from napari_tileseg.engine.arrays import sliding_scores
-from napari_tileseg.engine.tiles import plan_tiles, steps_even
+from napari_tileseg.engine.places import steps_even
+from napari_tileseg.engine.tiles import plan_tiles
 from napari_tileseg.engine.weights import importance
 
 RECIPE: dict[str, Any] = json.loads((Path(__file__).parent / "nnunet_recipe.json").read_text())

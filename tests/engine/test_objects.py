@@ -154,8 +154,8 @@ def test_an_object_taller_than_the_limit_is_cut_in_two() -> None:
 
 
 def test_an_unknown_decoder_is_refused() -> None:
-    with pytest.raises(ModelError, match=r'needs the decoder "stardist".*Known decoders are watershed'):
-        find_decoder("stardist")
+    with pytest.raises(ModelError, match=r'needs the decoder "embedding".*Known decoders are cellpose, stardist, watershed'):
+        find_decoder("embedding")
 
 
 def test_a_broken_decoder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

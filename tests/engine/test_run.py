@@ -370,7 +370,6 @@ def test_half_precision_scores_are_taken() -> None:
         ((1, 9, 9), {"multiple_of": 4}, {"window": (8, 10)}, OptionsError, r"Window 10 is no multiple of 4\. Use 12\."),
         ((1, 9, 9, 9), {}, {}, AxesError, "has 3 spatial axes, the model needs YX"),
         ((2, 9, 9), {}, {}, InputError, "has 2 channels, the model needs 1"),
-        ((1, 9, 9), {"output": "anomaly"}, {}, ModelError, 'gives "anomaly" scores'),
         ((1, 9, 9), {"output": "instances", "decoder": "nobody"}, {}, ModelError, 'needs the decoder "nobody"'),
         ((1, 9, 9), {"output": "instances", "decoder": "watershed"}, {"keeper": Keeper(3)}, OptionsError, "cannot continue"),
         ((1, 9, 9), {}, {"memory_limit": 100}, OptionsError, "the limit is 0.00 GB"),

@@ -48,3 +48,11 @@ def test_an_unknown_pixel_size_is_said() -> None:
 def test_a_model_without_a_pixel_size_asks_nothing() -> None:
     spec = SPEC.model_copy(update={"spacing": None})
     assert spacing_note(_volume(5, 1, 1, unit="mm"), spec) is None
+
+
+def test_a_zoom_counts_whatever_the_pixel_size_is() -> None:
+    spec = SPEC.model_copy(update={"zoom": (1.0, 2.0, 2.0)})
+    for unit in ("mm", "pixel"):
+        volume = _volume(3, 1, 1, unit=unit)
+        assert spacing_ratios(volume, spec) == {"Z": 1.0, "Y": 2.0, "X": 2.0}
+        assert spacing_note(volume, spec) is None

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_tileseg.engine.tiles import Tile, TilePlan, mirror, plan_tiles, steps_even, steps_fixed
+from napari_tileseg.engine.places import steps_cellpose, steps_even, steps_fixed, steps_inside
+from napari_tileseg.engine.tiles import Tile, TilePlan, mirror, plan_tiles
 from napari_tileseg.errors import OptionsError
 
 BLENDINGS = ["gaussian", "constant", "nnunet", "crop"]
@@ -166,3 +167,45 @@ def test_tiles_know_whether_they_overlap() -> None:
 def test_what_does_not_fit_is_refused(arguments: dict[str, object], sentence: str) -> None:
     with pytest.raises(OptionsError, match=sentence):
         plan_tiles((9, 9), **{"window": (4, 4), "overlap": 0.5, **arguments})  # type: ignore[arg-type]
+
+
+@given(
+    length=st.integers(1, 200),
+    multiple=st.sampled_from([1, 2, 8]),
+    most=st.integers(1, 12),
+    overlap=st.floats(0, 0.9),
+    places=st.integers(1, 2),
+)
+def test_windows_inside_begin_and_end_with_the_image(length: int, multiple: int, most: int, overlap: float, places: int) -> None:
+    plan = plan_tiles((length,) * places, (most * multiple,) * places, overlap=overlap, steps="inside", strides=(multiple,) * places)
+    padded = -(-length // multiple) * multiple
+    steps = plan.steps[0]
+    assert plan.window[0] == min(most * multiple, padded)
+    assert steps[0].start == 0
+    assert steps[-1].start + plan.window[0] == padded
+    assert [step.keep[0] for step in steps] == [0, *(step.keep[1] for step in steps[:-1])]
+    assert steps[-1].keep[1] == length
+    assert all(step.start % multiple == 0 for step in steps)
+    assert plan.mirrored and plan.blending == "crop"
+    halo = int(plan.window[0] * overlap) // 2 // multiple * multiple if len(steps) > 1 else 0
+    for step in steps:  # half of the overlap at least lies between what is kept and a border that is none of the image
+        assert step.start == 0 or step.keep[0] - step.start >= halo
+        assert step.start + plan.window[0] == padded or step.start + plan.window[0] - step.keep[1] >= halo
+
+
+@given(length=st.integers(1, 900), window=st.sampled_from([224, 256]), overlap=st.floats(0, 0.7), early=st.booleans())
+def test_windows_of_cellpose_cover_the_padded_axis(length: int, window: int, overlap: float, early: bool) -> None:
+    steps = steps_cellpose(length, window, overlap, early=early)
+    window = steps[0].keep[1] - steps[0].keep[0]
+    before, after = -steps[0].start, steps[-1].start + window - length
+    assert before >= 8 and after >= 8 and 0 <= after - before <= 1
+    assert all(later.start - first.start <= window * 0.95 + 1 for first, later in itertools.pairwise(steps))
+
+
+def test_windows_of_cellpose_are_where_cellpose_has_them() -> None:
+    # From make_tiles and get_pad_yx of Cellpose 3.1 and 4.2: 520 pixels are padded to 544; 100 to 128, or to 256.
+    assert [step.start + 12 for step in steps_cellpose(520, 224, 0.1, early=True)] == [0, 160, 320]
+    assert [(step.start, step.keep[1]) for step in steps_cellpose(100, 224, 0.1, early=True)] == [(-14, 114)]
+    assert [step.start for step in steps_cellpose(100, 256, 0.1, early=False)] == [-78]
+    steps = steps_inside(100, 48, 0.5, 8)
+    assert [(step.start, step.keep) for step in steps] == [(0, (0, 36)), (24, (36, 60)), (48, (60, 76)), (56, (76, 100))]

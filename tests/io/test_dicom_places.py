@@ -15,7 +15,7 @@ from napari_tileseg.batch.job import BatchJob
 from napari_tileseg.batch.listing import Listing, list_tasks
 from napari_tileseg.batch.stamps import input_stamp
 from napari_tileseg.errors import InputError
-from napari_tileseg.io import napari_hooks, read_volume, write_labels
+from napari_tileseg.io import formats, napari_hooks, read_volume, write_labels
 from napari_tileseg.volume import Volume
 
 if TYPE_CHECKING:
@@ -88,9 +88,22 @@ def test_the_manifest_offers_what_the_registry_can() -> None:
     assert {"*.nrrd", "*.nhdr", "*.mha", "*.mhd", "*.dcm"} <= patterns
     written = {suffix for writer in manifest["writers"] for suffix in writer["filename_extensions"]}
     assert {".nrrd", ".seg.nrrd", ".mha", ".dcm"} <= written
+    assert written <= {suffix for item in formats() if item.writer for suffix in item.suffixes}
+    assert {item.suffixes[0] for item in formats() if item.writer} - {".tif"} <= {*written, ".nii"}
 
 
 # Batches
+
+
+def test_files_that_hold_labels_only_are_no_images(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    tifffile.imwrite(folder / "a.tif", np.zeros((40, 40), np.uint8))
+    for name in ("a.geojson", "b.coco.json"):
+        (folder / name).write_text("{}")
+    found = listing(folder)
+    assert [Path(task.input).name for task in found.tasks] == ["a.tif"]
+    assert found.left_out == (("a.geojson", "it holds labels, no image"), ("b.coco.json", "it holds labels, no image"))
 
 
 def listing(folder: Path, **more: Any) -> Listing:

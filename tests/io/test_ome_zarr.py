@@ -233,7 +233,10 @@ def test_the_metadata_are_those_of_ngff(tmp_path: Path) -> None:
         {"name": "x", "type": "space", "unit": "micrometer"},
     ]
     assert ome["multiscales"][0]["datasets"][0]["coordinateTransformations"][0] == {"type": "scale", "scale": [0.5, 0.5]}
-    assert ome["image-label"]["colors"] == [{"label-value": 1, "rgba": [255, 128, 0, 255]}]
+    assert ome["image-label"]["colors"] == [
+        {"label-value": 0, "rgba": [0, 0, 0, 0]},
+        {"label-value": 1, "rgba": [255, 128, 0, 255]},
+    ]
     assert ome["image-label"]["properties"][1] == {"label-value": 1, "class": "cell"}
 
 

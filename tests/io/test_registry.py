@@ -51,7 +51,7 @@ def test_an_unknown_suffix_names_what_is_accepted(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_volume(tmp_path / "scan.czi")
     assert str(caught.value).startswith(
-        '"scan.czi" is of no known format. OME-TIFF (.ome.tif), TIFF (.tif), NIfTI (.nii), OME-Zarr (.ome.zarr)'
+        '"scan.czi" is of no known format. OME-TIFF (.ome.tif), TIFF (.tif), ImageJ TIFF (.imagej.tif), NIfTI (.nii), OME-Zarr (.ome.zarr)'
     )
     with pytest.raises(InputError, match="There is no file"):
         read_volume(tmp_path / "nowhere.czi")

@@ -120,7 +120,7 @@ def test_what_is_assumed_is_told_in_the_result(
 ) -> None:
     path = tools.write_onnx(small, tmp_path / "net.onnx")
     result = segment(image, str(path), axes="CYX", options=CPU)
-    assert any("does not say its classes" in sentence and "tileseg models import" in sentence for sentence in result.warnings)
+    assert any("does not say its classes" in sentence and "tileseg models answer" in sentence for sentence in result.warnings)
     tools.say(path, normalization={"kind": "none"}, spacing=None)
     assert not any("does not say" in sentence for sentence in segment(image, str(path), axes="CYX", options=CPU).warnings)
 

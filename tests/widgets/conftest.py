@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from napari.components import ViewerModel
 from napari.settings import get_settings
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
@@ -21,6 +22,8 @@ from napari_tileseg.models.spec import ModelSpec
 from napari_tileseg.widgets import bridge, session
 from napari_tileseg.widgets.batch import BatchWidget
 from napari_tileseg.widgets.batch import session as batch_session
+from napari_tileseg.widgets.models import ModelsWidget
+from napari_tileseg.widgets.models import session as models_session
 from napari_tileseg.widgets.refine import RefineWidget
 from napari_tileseg.widgets.refine import session as refine_session
 from napari_tileseg.widgets.segment import SegmentWidget
@@ -28,6 +31,7 @@ from napari_tileseg.worker import Supervisor
 
 sys.path.insert(0, str(Path(__file__).parent))  # for what several files of tests share
 from batch_desk import BatchDesk, make_folder, save_job
+from models_desk import Commands, Hubs, ModelsDesk, sources
 from refine_desk import RefineDesk
 
 if TYPE_CHECKING:
@@ -128,6 +132,7 @@ def _sessions(monkeypatch: pytest.MonkeyPatch) -> dict[int, Any]:
     sessions: dict[int, Any] = {-1: _Sentinel()}
     monkeypatch.setattr(session, "_SESSIONS", sessions)
     monkeypatch.setattr(batch_session, "_SESSIONS", {})
+    monkeypatch.setattr(models_session, "_SESSIONS", {})
     monkeypatch.setattr(refine_session, "_SESSIONS", {})
     return sessions
 
@@ -141,7 +146,7 @@ def no_leaks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         return  # the traceback holds everything
     QApplication.sendPostedEvents(None, 52)  # DeferredDelete
     gc.collect()
-    left = [item for item in gc.get_objects() if type(item) in (SegmentWidget, BatchWidget, RefineWidget)]
+    left = [item for item in gc.get_objects() if type(item) in (SegmentWidget, BatchWidget, ModelsWidget, RefineWidget)]
     assert not left, f"{len(left)} docks outlived their viewers"
 
 
@@ -206,6 +211,48 @@ def batch(no_leaks: None, make_napari_viewer: Any, qtbot: Any, monkeypatch: pyte
         dock = BatchWidget(viewer)
         viewer.window.add_dock_widget(dock, name="Batch (TileSeg)", area="right")
         return BatchDesk(viewer, qtbot, dock)
+
+    return make
+
+
+@pytest.fixture
+def commands() -> Commands:
+    """What stands for the commands of the Models dock."""
+    return Commands()
+
+
+@pytest.fixture
+def hubs() -> Hubs:
+    """What stands for the hubs."""
+    return Hubs()
+
+
+@pytest.fixture
+def models(
+    request: pytest.FixtureRequest, qtbot: Any, monkeypatch: pytest.MonkeyPatch, commands: Commands, hubs: Hubs
+) -> Callable[..., ModelsDesk]:
+    """Return a function that opens the Models dock, alone or in a viewer; its commands are stand-ins unless `real`."""
+    monkeypatch.setattr(models_session, "_CALM", 0.0)
+    appearance = get_settings().appearance
+    before = appearance.font_size
+    appearance.font_size = 9
+    request.addfinalizer(lambda: setattr(appearance, "font_size", before))
+
+    def make(*, window: bool = False, show: bool = False, viewer: Any = None, real: bool = False, **more: Any) -> ModelsDesk:
+        if window and viewer is None:
+            request.getfixturevalue("no_leaks")
+            viewer = request.getfixturevalue("make_napari_viewer")(show=show)
+            get_settings().application.confirm_close_window = False
+        alone = viewer is None
+        viewer = viewer or ViewerModel()
+        dock = ModelsWidget(viewer, None if real else sources(commands, hubs, **more))
+        if alone:
+            qtbot.addWidget(dock)
+            dock.setVisible(show)
+        else:
+            viewer.window.add_dock_widget(dock, name="Models (TileSeg)", area="right")
+        request.addfinalizer(dock.session.close)
+        return ModelsDesk(viewer, qtbot, dock, commands)
 
     return make
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QUrl
 from qtpy.QtGui import QDesktopServices, QTextDocument
-from qtpy.QtWidgets import QTextBrowser
+from qtpy.QtWidgets import QMessageBox, QTextBrowser
 
 from napari_tileseg.widgets.dialogs import TextDialog
 
@@ -36,7 +36,16 @@ def test_html_in_a_card_is_shown_as_text_and_nothing_is_fetched(qtbot: QtBot, tm
     assert view.loadResource(QTextDocument.ResourceType.ImageResource.value, QUrl(picture.as_uri())) is None
     opened: list[str] = []
     monkeypatch.setattr(QDesktopServices, "openUrl", lambda address: opened.append(address.toString()))
-    for address in ("file:///etc/hostname", "https://example.org", "javascript:alert(1)"):
+    asked: list[str] = []
+    answers = [QMessageBox.StandardButton.Cancel, QMessageBox.StandardButton.Open]
+
+    def answer(question: QMessageBox) -> object:
+        asked.append(question.text())
+        return answers.pop(0)
+
+    monkeypatch.setattr(QMessageBox, "exec", answer)
+    for address in ("file:///etc/hostname", "https://example.com/no", "https://example.org", "javascript:alert(1)"):
         view.anchorClicked.emit(QUrl(address))
+    assert asked == ["https://example.com/no", "https://example.org"], "the web is asked for by its whole address, all else is not opened"
     assert opened == ["https://example.org"]
     assert "A model" in view.toPlainText()

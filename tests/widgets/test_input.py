@@ -262,6 +262,9 @@ def test_a_scratch_disk_without_room(desk: Callable[..., Any], monkeypatch: pyte
     [
         ("labels", "NIfTI (*.nii.gz)", "labels.nii.gz"),
         ("labels", "OME-TIFF (*.ome.tif)", "labels.ome.tif"),
+        ("labels", "OME-Zarr (*.ome.zarr)", "labels.ome.zarr"),
+        ("labels", "OME-Zarr 0.4 (*.0.4.ome.zarr)", "labels.0.4.ome.zarr"),
+        ("labels", "GeoJSON for QuPath (*.geojson)", "labels.geojson"),
         ("labels.nii", "OME-TIFF (*.ome.tif)", "labels.nii"),
         ("labels.png", "All files (*)", "labels.png"),
         ("labels.docx", "All files (*)", "labels.docx"),

@@ -9,21 +9,25 @@ import pytest
 from napari.layers import Image
 from napari.utils.colormaps import CyclicLabelColormap
 
+from napari_tileseg.widgets import bridge
 from napari_tileseg.widgets.states import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
 @pytest.fixture
-def own_models(extensions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_models(extensions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return a folder of models of the example packages; the model's process is started anew, so that it finds them too."""
     folder = tmp_path / "models"
     folder.mkdir()
     (folder / "cells.bright.json").write_text('{"least": 0.7}')
     (folder / "tissue.ordinary.json").write_text('{"mean": 0.5, "threshold": 0.1}')
     monkeypatch.setenv("TILESEG_MODELS", str(folder))
-    return folder
+    bridge.close_supervisor()
+    yield folder
+    bridge.close_supervisor()
 
 
 def image() -> np.ndarray:

@@ -186,6 +186,6 @@ def test_only_what_is_in_view_is_meant(make_napari_viewer: Any, qtbot: Any) -> N
     whole = np.array([[0, 0], [899, 699]])
     canvas = regions.canvas_of(viewer)
     assert canvas is not None
-    seen = regions._seen(several, viewer.dims.displayed, canvas)
+    seen = regions.seen(several, viewer.dims.displayed, canvas)
     assert (np.asarray(single.corner_pixels) != whole).any(), "the view is a part of the layer"
     np.testing.assert_allclose(seen, single.corner_pixels, atol=2)

@@ -269,7 +269,7 @@ def test_two_docks_show_the_same(refine: Callable[..., Any]) -> None:
 def test_clean_up_says_first_what_it_would_do(refine: Callable[..., Any]) -> None:
     here = refine()
     here.add(blobs(), scale=(0.5, 0.5), units=("um", "um"))
-    cleanup = here.dock.folds[0]
+    cleanup = next(fold for fold in here.dock.folds if fold.title == "Clean up")
     cleanup.open()
     assert cleanup.unit.text() == "µm²"
     cleanup.amount.setValue(30)

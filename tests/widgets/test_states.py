@@ -80,6 +80,14 @@ def test_every_state_has_words_and_a_button_that_does_what_it_says(form: Form, p
         pytest.param(READY, Run(Phase.FAILED, sentence="It is broken."), "Segment", True, "It is broken.", id="failed"),
         pytest.param(
             READY,
+            Run(Phase.FAILED, sentence="a.pt can run any program. Trust it only if you know its author: do.", error="TrustError"),
+            "Segment",
+            True,
+            "a.pt can run any program.",
+            id="untrusted",
+        ),
+        pytest.param(
+            READY,
             Run(Phase.DIED, sentence="The model's process ended, most likely for lack of memory."),
             "Continue",
             True,
@@ -103,6 +111,7 @@ def test_the_table_of_states(form: Form, run: Run, button: str, enabled: bool, w
         (replace(RUNNING, phase=Phase.CANCELLED), (Action.AGAIN,)),
         (Run(Phase.DONE), (Action.SAVE, Action.DETAILS)),
         (Run(Phase.FAILED, details="trace"), (Action.HELP, Action.COPY)),
+        (Run(Phase.FAILED, details="trace", error="TrustError"), (Action.TRUST, Action.COPY)),
         (Run(Phase.DIED), (Action.SMALLER, Action.CPU, Action.COPY)),
         (Run(Phase.REMOVED), (Action.RESTORE,)),
     ],

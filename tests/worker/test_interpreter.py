@@ -15,7 +15,7 @@ import napari_tileseg
 from napari_tileseg.errors import RunError
 from napari_tileseg.worker import interpreter
 from napari_tileseg.worker.__main__ import PATH_VARIABLE
-from napari_tileseg.worker.interpreter import command, environment, find_python
+from napari_tileseg.worker.interpreter import command, environment, find_python, tool
 from napari_tileseg.worker.messages import Ready, from_line
 
 
@@ -84,6 +84,14 @@ def test_an_odd_working_folder_changes_nothing(odd_folder: Path, monkeypatch: py
     ready = _greeting(command(sys.executable), cwd=odd_folder, env=environment())
     assert Path(ready.root).samefile(Path(napari_tileseg.__file__).parent)
     assert ready.version == napari_tileseg.__version__
+
+
+def test_the_command_line_runs_where_the_child_would(odd_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(odd_folder)
+    done = subprocess.run(
+        tool(sys.executable, ["--version"]), capture_output=True, text=True, cwd=odd_folder, env=environment(), check=True
+    )
+    assert done.stdout.strip() == f"tileseg {napari_tileseg.__version__}"
 
 
 @pytest.mark.parametrize("flag", ["-I", "-E"])

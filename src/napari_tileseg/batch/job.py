@@ -11,7 +11,22 @@ from napari_tileseg.job import SegmentOptions, sentence
 
 __all__ = ["BatchJob", "Format"]
 
-Format = Literal["auto", ".ome.tif", ".ome.zarr", ".nii.gz", ".tif", ".png", ".nrrd", ".seg.nrrd", ".mha", ".dcm"]
+Format = Literal[
+    "auto",
+    ".ome.tif",
+    ".imagej.tif",
+    ".ome.zarr",
+    ".0.4.ome.zarr",
+    ".nii.gz",
+    ".tif",
+    ".png",
+    ".nrrd",
+    ".seg.nrrd",
+    ".mha",
+    ".dcm",
+    ".geojson",
+    ".coco.json",
+]
 """Suffix of the results; ``"auto"``: NIfTI for NIfTI and DICOM, NRRD for NRRD, MetaImage for MetaImage, OME-TIFF for all else."""
 
 

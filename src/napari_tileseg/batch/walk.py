@@ -198,6 +198,8 @@ class Walk:
             return
         if not known:
             self._leave(place, "it is no image")
+        elif (found := find_format(path)) is not None and found.labels_only:
+            self._leave(place, "it holds labels, no image")
         elif entry.is_symlink():
             self._links.append((path, place)) if os.path.exists(path) else self._leave(place, "the link leads nowhere")
         elif not (entry.is_file() or entry.is_dir()):

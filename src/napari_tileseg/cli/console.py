@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from napari_tileseg.errors import AxesError, Cancelled, ModelNotFoundError, OptionsError, TileSegError
+from napari_tileseg.errors import AxesError, Cancelled, ModelNotFoundError, OptionsError, TileSegError, TrustError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,6 +18,9 @@ __all__ = ["complain", "duration", "emit", "guarded", "interrupts"]
 
 _WRONG_ARGUMENTS = (OptionsError, ModelNotFoundError, AxesError)
 """Errors that mean exit status 2; all others mean 1."""
+
+_MOST_FINDINGS = 100
+"""So many of the calls in a file that waits for trust are told to programs."""
 
 
 def complain(message: str) -> None:
@@ -37,10 +40,18 @@ def guarded(json_lines: bool = False) -> Iterator[None]:
         yield
     except TileSegError as error:
         if json_lines:
-            emit({"event": "error", "error": type(error).__name__, "message": str(error)})
+            emit({"event": "error", "error": type(error).__name__, "message": str(error), **_refused(error)})
         complain(str(error))
         status = 130 if isinstance(error, Cancelled) else 2 if isinstance(error, _WRONG_ARGUMENTS) else 1
         raise typer.Exit(status) from None
+
+
+def _refused(error: TileSegError) -> dict[str, Any]:
+    """Return which file waits for trust, and what would run."""
+    if not isinstance(error, TrustError) or error.path is None:
+        return {}
+    found = [str(finding) for finding in error.findings[:_MOST_FINDINGS]]
+    return {"path": str(error.path.absolute()), "what": error.what, "findings": found}
 
 
 @contextlib.contextmanager

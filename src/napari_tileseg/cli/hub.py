@@ -76,7 +76,7 @@ def download(
         if not checked:
             complain("Neither the hub nor you gave a checksum, so only its size could be compared. --sha256 compares it.")
         if spec.unknown:
-            complain(f"Not said by its source, hence assumed: {', '.join(spec.unknown)}. See tileseg models show {place.name}.")
+            complain(f"Not said by its source, hence assumed: {', '.join(spec.unknown)}. Say it once: tileseg models answer {place.name}.")
 
 
 def _matching(entries: list[Entry], search: str) -> list[Entry]:

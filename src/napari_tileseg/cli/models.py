@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from napari_tileseg.cli.answers import (
+    Accept,
+    Arguments,
+    Axes,
+    Channels,
+    Classes,
+    Licence,
+    MultipleOf,
+    Normalization,
+    Output,
+    Spacing,
+    Window,
+    told,
+)
 from napari_tileseg.cli.arguments import Lines
 from napari_tileseg.cli.console import complain, emit, guarded
 from napari_tileseg.cli.program import models
-from napari_tileseg.cli.values import numbers
 from napari_tileseg.errors import OptionsError, TileSegError
 
 if TYPE_CHECKING:
     from napari_tileseg.models.checks import Check
+    from napari_tileseg.models.imports import Standing
+    from napari_tileseg.models.spec import ModelSpec
+    from napari_tileseg.models.trust import Trusted
 
-__all__ = ["export", "import_", "list_", "remove", "revoke", "show", "trust", "verify"]
+__all__ = ["answer", "export", "import_", "list_", "remove", "revoke", "show", "trust", "verify"]
 
 Reference = Annotated[str, typer.Argument(metavar="REF", help="Name or path of a model, or scheme:PATH (onnx:, torchscript:, ...).")]
-
-_UNITS = {"um": "micrometer", "µm": "micrometer", "micrometer": "micrometer", "mm": "millimeter", "millimeter": "millimeter"}
 
 
 @models.command("list")
 def list_(json_lines: Lines = False) -> None:
     """List the models that are here, with their kind and whether they need trust."""
     from napari_tileseg.models.archive import printable
-    from napari_tileseg.models.imports import standing
     from napari_tileseg.models.registry import list_models
 
     with guarded(json_lines):
-        found = [(spec, standing(spec)) for spec in list_models()]
+        found = [(spec, _standing(spec)) for spec in list_models()]
         if json_lines:
             for spec, facts in found:
                 emit({"event": "model", **spec.model_dump(mode="json", exclude={"training"}), **vars(facts)})
@@ -49,17 +61,29 @@ def list_(json_lines: Lines = False) -> None:
             complain("There are no models here.")
 
 
+def _standing(spec: ModelSpec) -> Standing:
+    """Return what is known besides the card; a model that is damaged hides no other."""
+    from napari_tileseg.models.imports import Standing, standing
+
+    try:
+        return standing(spec)
+    except (TileSegError, OSError):
+        return Standing("damaged", "not needed", 0, "own")
+
+
 @models.command()
-def show(ref: Reference) -> None:
+def show(ref: Reference, json_lines: Lines = False) -> None:
     """Print a model's card, what was measured of it on this computer, and what its source does not say."""
     from napari_tileseg.models.facts import facts, sentence
     from napari_tileseg.models.registry import card, find_spec
 
-    with guarded():
+    with guarded(json_lines):
         spec = find_spec(ref)
         known = [sentence(fact) for fact in facts(spec.weights_sha256)]
         text = card(ref).rstrip() + "\n" + "".join(f"\n- Measured on {line}" for line in known) + ("\n" if known else "")
         unknown = spec.unknown
+        if json_lines:
+            return emit({"event": "card", **spec.model_dump(mode="json", exclude={"training"}), "card": text})
         if sys.stdout.isatty():
             from rich.console import Console
             from rich.markdown import Markdown
@@ -68,25 +92,24 @@ def show(ref: Reference) -> None:
         else:
             typer.echo(text)
         if unknown:
-            complain(f"Not said by its source, hence assumed: {', '.join(unknown)}. Say it once with tileseg models import.")
+            complain(f"Not said by its source, hence assumed: {', '.join(unknown)}. Say it once: {_how(ref)}.")
 
 
 @models.command("import")
 def import_(
     ref: Reference,
-    axes: Annotated[str | None, typer.Option(help="Axes of one tile: YX or ZYX.")] = None,
-    channels: Annotated[str | None, typer.Option(help="Names of the input channels with commas between them, or their number.")] = None,
-    classes: Annotated[str | None, typer.Option(help="Names of the classes with commas between them, the background first.")] = None,
-    window: Annotated[str | None, typer.Option(help="Size of one tile: 256,256.")] = None,
-    multiple_of: Annotated[str | None, typer.Option(help="What the sides of a tile must be multiples of: 16, or 4,16,16.")] = None,
-    normalization: Annotated[
-        str | None, typer.Option(help="none, zscore, percentile, percentile:1,99.8 or range:LOW,HIGH: how intensities are scaled.")
-    ] = None,
-    spacing: Annotated[str | None, typer.Option(help="Pixel size it was trained at, with its unit: 0.5,0.5um or 1,1,1mm.")] = None,
-    output: Annotated[str | None, typer.Option(help="softmax (one class for each pixel) or sigmoid (classes may overlap).")] = None,
+    axes: Axes = None,
+    channels: Channels = None,
+    classes: Classes = None,
+    window: Window = None,
+    multiple_of: MultipleOf = None,
+    normalization: Normalization = None,
+    spacing: Spacing = None,
+    output: Output = None,
     architecture: Annotated[str | None, typer.Option(help="Checkpoints: name of the network, such as monai.UNet.")] = None,
-    arguments: Annotated[str | None, typer.Option(help="Checkpoints: arguments of the network as JSON.")] = None,
-    licence: Annotated[str | None, typer.Option(help="SPDX expression, such as CC-BY-4.0.")] = None,
+    arguments: Arguments = None,
+    licence: Licence = None,
+    accept: Accept = False,
     name: Annotated[str, typer.Option(help="Under which it is kept.")] = "",
     link: Annotated[bool, typer.Option("--link", help="Leave the files where they are.")] = False,
     json_lines: Lines = False,
@@ -97,32 +120,81 @@ def import_(
     from napari_tileseg.models.registry import find_spec
 
     with guarded(json_lines):
-        answers: dict[str, Any] = {
-            "axes": None if axes is None else f"C{axes.upper().lstrip('C')}",
-            "channels": _names(channels),
-            "classes": None if classes is None else [part.strip() for part in classes.split(",")],
-            "window": numbers(window, "--window"),
-            "multiple_of": steps[0] if (steps := numbers(multiple_of, "--multiple-of")) and len(steps) == 1 else steps,
-            "normalization": _normalization(normalization),
-            **_spacing(spacing),
-            "output": output,
-            "architecture": architecture,
-            "arguments": _arguments(arguments),
-            "licence": licence,
-        }
-        place = import_model(ref, {key: value for key, value in answers.items() if value is not None}, name=name, link=link)
+        answers = told(
+            axes=axes,
+            channels=channels,
+            classes=classes,
+            window=window,
+            multiple_of=multiple_of,
+            normalization=normalization,
+            spacing=spacing,
+            output=output,
+            arguments=arguments,
+            licence=licence,
+        )
+        if architecture is not None:
+            answers["architecture"] = architecture
+        place = import_model(ref, answers, accept=accept, name=name, link=link)
         spec = find_spec(str(place))
         tests, reason = _tested(str(place))
         if json_lines:
-            told = [vars(test) for test in tests]
-            return emit({"event": "imported", "name": place.name, "unknown": spec.unknown, "tests": told, "not_tested": reason})
+            found = [vars(test) for test in tests]
+            return emit({"event": "imported", "name": place.name, "unknown": spec.unknown, "tests": found, "not_tested": reason})
         typer.echo(f"{place.name} is here now: {spec.axes}, {len(spec.channels)} in, {', '.join(spec.classes)} out.")
         for test in tests:
             typer.echo(f"Test {sentence(test)}.")
         if reason:
             complain(f"The tests that came with it were not run: {reason}")
         if spec.unknown:
-            complain(f"Not said, hence assumed: {', '.join(spec.unknown)}. Remove it and import it again with the options that say it.")
+            complain(f"Not said, hence assumed: {', '.join(spec.unknown)}. Say it once: {_how(place.name)}.")
+
+
+@models.command()
+def answer(
+    ref: Reference,
+    axes: Axes = None,
+    channels: Channels = None,
+    classes: Classes = None,
+    window: Window = None,
+    multiple_of: MultipleOf = None,
+    normalization: Normalization = None,
+    spacing: Spacing = None,
+    output: Output = None,
+    arguments: Arguments = None,
+    licence: Licence = None,
+    accept: Accept = False,
+    json_lines: Lines = False,
+) -> None:
+    """Say of a model that is here already what its source does not say; it is remembered, with its package or for these files."""
+    from napari_tileseg.models.imports import answer_model
+
+    with guarded(json_lines):
+        answers = told(
+            axes=axes,
+            channels=channels,
+            classes=classes,
+            window=window,
+            multiple_of=multiple_of,
+            normalization=normalization,
+            spacing=spacing,
+            output=output,
+            arguments=arguments,
+            licence=licence,
+        )
+        if not answers and not accept:
+            raise OptionsError("Nothing was said. Give what the model does not say, such as --classes background,cell; or --accept.")
+        spec = answer_model(ref, answers, accept=accept)
+        if json_lines:
+            return emit({"event": "answered", "name": spec.name, "unknown": spec.unknown})
+        typer.echo(f"Remembered: {spec.name} takes {spec.axes}, {len(spec.channels)} in, {', '.join(spec.classes)} out.")
+        if spec.unknown:
+            complain(f"Still not said, hence assumed: {', '.join(spec.unknown)}.")
+
+
+def _how(ref: str) -> str:
+    """Return what to type to say what a model does not say."""
+    shown = f'"{ref}"' if " " in ref else ref
+    return f"tileseg models answer {shown} --classes background,cell ..., or --accept to keep it so"
 
 
 def _tested(ref: str) -> tuple[list[Check], str]:
@@ -136,12 +208,15 @@ def _tested(ref: str) -> tuple[list[Check], str]:
 
 
 @models.command()
-def remove(ref: Reference) -> None:
+def remove(ref: Reference, json_lines: Lines = False) -> None:
     """Delete a model of your own folder."""
     from napari_tileseg.models.imports import remove_model
 
-    with guarded():
-        typer.echo(f"{remove_model(ref).name} is gone.")
+    with guarded(json_lines):
+        name = remove_model(ref).name
+        if json_lines:
+            return emit({"event": "removed", "name": name})
+        typer.echo(f"{name} is gone.")
 
 
 @models.command()
@@ -176,21 +251,36 @@ def trust(path: Annotated[Path, typer.Argument(help="File that may run code, or 
 
 @models.command()
 def revoke(
-    path: Annotated[str, typer.Argument(help="File, folder, SHA-256 or name of what was trusted; nothing lists it.")] = "",
+    path: Annotated[str, typer.Argument(help="File, folder, SHA-256 or name of what was trusted, or a model; nothing lists it.")] = "",
+    json_lines: Lines = False,
 ) -> None:
     """Take trust back; without a name, list what is trusted."""
     from napari_tileseg.models import trust as trusting
 
-    with guarded():
+    with guarded(json_lines):
         if not path:
             for entry in trusting.trusted():
                 typer.echo(f"{entry.sha256[:12]}  {entry.since}  {entry.name}")
             return
-        gone = trusting.revoke(path)
+        gone = trusting.revoke(path) or _revoke_model(path)
+        if json_lines and gone:
+            return emit({"event": "revoked", "names": [entry.name for entry in gone]})
         for entry in gone:
             typer.echo(f"{entry.name} is not trusted any more.")
         if not gone:
             raise OptionsError(f'"{path}" was not trusted. See tileseg models revoke for what is.')
+
+
+def _revoke_model(ref: str) -> list[Trusted]:
+    """Take trust back from the files of a model; from none where there is no such model."""
+    from napari_tileseg.models.imports import running_files
+    from napari_tileseg.models.trust import revoke
+
+    try:
+        files = running_files(ref)
+    except TileSegError:
+        return []
+    return [entry for file in files for entry in revoke(file)]
 
 
 @models.command()
@@ -198,58 +288,13 @@ def export(
     ref: Reference,
     path: Annotated[Path, typer.Argument(help="Folder, or a file that ends with .tileseg.zip.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    json_lines: Lines = False,
 ) -> None:
     """Write a model in our own format, to give it on."""
     from napari_tileseg.models.imports import export_model
 
-    with guarded():
-        typer.echo(f"{ref} is in {export_model(ref, path, overwrite=overwrite)}")
-
-
-def _names(text: str | None) -> list[str] | None:
-    if text is None:
-        return None
-    if text.isdecimal():
-        return [f"channel {index + 1}" for index in range(int(text))]
-    return [part.strip() for part in text.split(",")]
-
-
-def _normalization(text: str | None) -> dict[str, Any] | None:
-    """Read ``"percentile:1,99.8"``."""
-    if text is None:
-        return None
-    kind, _, rest = text.partition(":")
-    names = {"percentile": ("lower", "upper"), "range": ("low", "high")}.get(kind, ())
-    try:
-        values = [float(part) for part in rest.split(",")] if rest else []
-    except ValueError:
-        values = [0.0]
-    if kind not in ("none", "zscore", "percentile", "range") or len(values) not in (0, len(names)) or (kind == "range" and not values):
-        raise OptionsError(f'--normalization "{text}" is not accepted. Give none, zscore, percentile, percentile:1,99.8 or range:0,255.')
-    return {"kind": kind, **dict(zip(names, values, strict=False))}
-
-
-def _spacing(text: str | None) -> dict[str, Any]:
-    """Read ``"0.5,0.5um"``."""
-    if text is None:
-        return {}
-    unit = next((unit for unit in sorted(_UNITS, key=len, reverse=True) if text.endswith(unit)), "")
-    try:
-        values = [float(part) for part in text.removesuffix(unit).split(",")]
-    except ValueError:
-        values = []
-    if not values or not unit:
-        raise OptionsError(f'--spacing "{text}" is not accepted. Give one length for each axis and the unit: 0.5,0.5um or 1,1,1mm.')
-    return {"spacing": values, "spacing_unit": _UNITS[unit]}
-
-
-def _arguments(text: str | None) -> dict[str, Any] | None:
-    if text is None:
-        return None
-    try:
-        told = json.loads(text)
-    except ValueError:
-        told = None
-    if not isinstance(told, dict):
-        raise OptionsError(f'--arguments "{text}" is not accepted. Give JSON: {{"spatial_dims": 2, "in_channels": 1}}.')
-    return told
+    with guarded(json_lines):
+        written = export_model(ref, path, overwrite=overwrite)
+        if json_lines:
+            return emit({"event": "exported", "path": str(written)})
+        typer.echo(f"{ref} is in {written}")

@@ -64,12 +64,12 @@ class Smooth:
     """Decodes places as `Objects` wants it (see `decoders.ObjectDecoder`): a median, a limit, and a least size."""
 
     def margin(self, parameters: Mapping[str, float]) -> int:
-        """Return how far the median reaches."""
-        return int(parameters.get("median", 1)) // 2
+        """Return twice how far the median reaches: where scores are cut off, the rows next to a place must be right too."""
+        return 2 * (int(parameters.get("median", 1)) // 2)
 
     def foreground(self, scores: NDArray[np.float32], parameters: Mapping[str, float], threshold: float = 0.5) -> NDArray[np.bool_]:
         """Return where the smoothed score is at least the limit; beyond the border the image is mirrored."""
-        reach = self.margin(parameters)
+        reach = self.margin(parameters) // 2
         smooth = ndimage.median_filter(scores[0], 2 * reach + 1, mode="reflect") if reach else scores[0]
         found: NDArray[np.bool_] = smooth >= limit_of(parameters, threshold)
         return found

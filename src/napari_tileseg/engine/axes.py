@@ -37,7 +37,8 @@ class AxisMap:
     shape : tuple of int
         Its shape.
     channels : tuple of int or None
-        For each input channel of the model the index along C; None where the image has no C.
+        For each input channel of the model the index along C; None where the image has no C. Fewer than the model has where
+        the image lacks the last ones, and the model takes 0 for them.
     spatial : str
         Letters the model sees as space, ``"YX"`` or ``"ZYX"``.
     iterated : str
@@ -238,7 +239,7 @@ def _map_channels(available: int | None, spec: ModelSpec, chosen: Sequence[int] 
         if needed > 1 and spec.grey == "refuse":
             names = ", ".join(spec.channels)
             raise InputError(f"{spec.label} needs {needed} channels ({names}); the image has 1. Choose another model or image.")
-        return (None,) * needed
+        return (None,) * (needed if spec.grey == "repeat" else 1)
     if chosen is not None:
         return _check_channels(available, spec, chosen)
     if spec.grey == "repeat" and 1 < available <= needed and not colour:
@@ -251,7 +252,10 @@ def _map_channels(available: int | None, spec: ModelSpec, chosen: Sequence[int] 
         return tuple(range(needed))  # a fourth channel beside three colours is alpha
     if available == 1 and (needed == 1 or spec.grey == "repeat"):
         return (0,) * needed
-    takes = f"{needed} channel{'s' * (needed > 1)}" + (" or 1" if spec.grey == "repeat" and needed > 1 else "")
+    if spec.grey == "fewer" and available <= needed:
+        return tuple(range(available))
+    less = {"repeat": " or 1", "fewer": " or fewer"}.get(spec.grey, "") if needed > 1 else ""
+    takes = f"{needed} channel{'s' * (needed > 1)}{less}"
     raise InputError(f"{spec.label} takes {takes}; the image has {available}. Choose which channel to use, or another model.")
 
 
@@ -262,6 +266,8 @@ def _check_channels(available: int, spec: ModelSpec, chosen: Sequence[int]) -> t
         raise InputError(f"Channel {wrong[0]} was chosen; the image has channels 0 to {available - 1}.")
     if len(chosen) == 1 and spec.grey == "repeat":
         return (int(chosen[0]),) * needed
+    if spec.grey == "fewer" and 0 < len(chosen) <= needed:
+        return tuple(int(index) for index in chosen)
     if len(chosen) != needed:
         raise InputError(
             f"{len(chosen)} channels were chosen; {spec.label} takes {needed}. Choose one for each: {', '.join(spec.channels)}."

@@ -26,7 +26,7 @@ def check_source(source: Source, spec: ModelSpec) -> None:
     channels, *spatial = source.shape
     if len(spatial) != spec.spatial_ndim:
         raise AxesError(f"The image has {len(spatial)} spatial axes, the model needs {spec.spatial_axes}. Choose which axes it works on.")
-    if channels != spec.inputs:
+    if channels != spec.inputs and not (spec.grey == "fewer" and 0 < channels < spec.inputs):
         raise InputError(f"The image has {channels} channels, the model needs {spec.inputs} ({', '.join(spec.channels)}).")
 
 

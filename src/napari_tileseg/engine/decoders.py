@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = ["DECODERS", "GROUP", "ObjectDecoder", "find_decoder"]
 
-DECODERS = {"watershed": "napari_tileseg.engine.watershed"}
+DECODERS = {
+    "cellpose": "napari_tileseg.engine.flows",
+    "stardist": "napari_tileseg.engine.stars",
+    "watershed": "napari_tileseg.engine.watershed",
+}
 """Decoders of this package: name to module."""
 
 GROUP = "napari_tileseg.decoders"
@@ -28,6 +32,12 @@ class ObjectDecoder(Protocol):
 
     An object must lie in one connected component (corners count as connected) of `foreground`, and may depend on no score
     outside that component and the pixels at most `margin` away from it: so it can be decoded before the rest is known.
+
+    A fourth function is optional: ``rim(parameters, axis, ndim, size)``, how many pixels before and after an image of that size, along
+    one of its axes of space, lose the first score, because nothing there may begin an object; at most `margin` of them.
+
+    An attribute ``placed`` that is true asks for the place of what is decoded: among the parameters are then ``size_0``, ``size_1``, ...,
+    the size of the whole image, and ``origin_0`` (or that of another axis), where the scores begin in it.
     """
 
     def foreground(self, scores: NDArray[np.float32], parameters: Mapping[str, float], threshold: float = 0.5) -> NDArray[np.bool_]:

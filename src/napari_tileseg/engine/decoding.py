@@ -13,6 +13,7 @@ from napari_tileseg.engine.objects import Objects
 
 if TYPE_CHECKING:
     from napari_tileseg.engine.decode import Decoder
+    from napari_tileseg.engine.interpolate import Return
     from napari_tileseg.engine.scan import Turn
     from napari_tileseg.engine.tiles import TilePlan
     from napari_tileseg.job import SegmentOptions
@@ -24,7 +25,7 @@ _HELD_BYTES = 4 << 30
 """Most memory for scores that wait for their objects to end, and the work on them, where no limit is set."""
 
 
-def make_decoder(spec: ModelSpec, options: SegmentOptions, first_id: int, plan: TilePlan, turn: Turn) -> Decoder:
+def make_decoder(spec: ModelSpec, options: SegmentOptions, first_id: int, plan: TilePlan, turn: Turn, back: Return | None) -> Decoder:
     """Return what makes labels of the scores of a whole sample, whose rows come in the order of the plan."""
     match spec.output:
         case "softmax":
@@ -37,6 +38,7 @@ def make_decoder(spec: ModelSpec, options: SegmentOptions, first_id: int, plan: 
             return Objects(
                 turn.decoder(find_decoder(spec.decoder)),
                 spec.decoder_parameters,
+                shape=back.turned(turn).grid.image if back else plan.shape,
                 classes=spec.classes,
                 threshold=options.threshold,
                 min_size=options.min_size,

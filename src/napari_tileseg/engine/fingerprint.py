@@ -50,7 +50,8 @@ def fingerprint(
         The name of each thing as a person would say it, and its value or a digest of it.
     """
     spec = predictor.spec
-    card = spec.model_dump(mode="json", exclude={"title", "description", "licence", "attribution", "citation", "training", "colors"})
+    aside = {"title", "description", "licence", "attribution", "citation", "training", "colors", "unknown"}
+    card = spec.model_dump(mode="json", exclude=aside)
     chosen = {**options.model_dump(mode="json", exclude={"device"}), "sigma": resolve(spec, options).sigma}
     values: dict[str, Any] = {
         "the image's shape": image.shape,

@@ -62,6 +62,7 @@ class Grid:
         points: bool = False,
         centred: bool = False,
         from_end: str = "",
+        down: bool = False,
     ) -> Grid:
         """Choose the model's number of pixels for a box of the image.
 
@@ -79,6 +80,8 @@ class Grid:
             With points, whether it is the places at half the length that coincide.
         from_end : str
             Axes along which pixels are counted from the end.
+        down : bool
+            Whether the model's number of pixels is rounded down.
         """
         if ratios is None or all(abs(ratio - 1) <= tolerance for ratio in ratios.values()):
             return cls(shape, shape)
@@ -88,7 +91,8 @@ class Grid:
             ends = zip(shape, model, steps, strict=True)
             shifts = tuple(size / 2 - count / 2 * step if centred else 0.0 for size, count, step in ends)
             return cls(shape, model, steps, shifts, tuple(axis in from_end for axis in ratios))
-        return cls(shape, tuple(max(1, round(size * ratio)) for size, ratio in zip(shape, ratios.values(), strict=True)))
+        rounded = math.floor if down else round
+        return cls(shape, tuple(max(1, rounded(size * ratio)) for size, ratio in zip(shape, ratios.values(), strict=True)))
 
     @property
     def same(self) -> bool:

@@ -69,7 +69,7 @@ def choose_view(image: Volume, spec: ModelSpec, spatial: str, *, rescale: bool) 
     rule = spec.resampling
     points = rule.anchor == "points"
     centred = points and is_skewed(image, spec, spatial)
-    return View(image, index, usable[index], ratios[index], rule.tolerance, points, centred, spec.from_end)
+    return View(image, index, usable[index], ratios[index], rule.tolerance, points, centred, spec.from_end, rule.down)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +94,8 @@ class View:
         Whether it is places at half the length that do.
     from_end : str
         Axes along which pixels are counted from the end.
+    down : bool
+        Whether sizes on the model's grid are rounded down.
     """
 
     image: Volume
@@ -104,10 +106,12 @@ class View:
     points: bool = False
     centred: bool = False
     from_end: str = ""
+    down: bool = False
 
     def matched(self, shape: tuple[int, ...]) -> Grid:
         """Return the grids of a box of the level."""
-        return Grid.match(shape, self.ratios, self.tolerance, points=self.points, centred=self.centred, from_end=self.from_end)
+        how = {"points": self.points, "centred": self.centred, "down": self.down}
+        return Grid.match(shape, self.ratios, self.tolerance, from_end=self.from_end, **how)
 
     @property
     def measured(self) -> tuple[int, Volume]:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["Objects", "first_seen", "renumber"]
 
 
+NOTHING = np.float32(-100)
+"""First score at the rim of an image that a decoder wants bare: less than any that counts."""
+
+
 class Objects:
     """Decode each connected component of the foreground as soon as no later score can touch it.
 
@@ -48,6 +52,8 @@ class Objects:
         What makes objects of scores.
     parameters : mapping of str to float
         Its parameters.
+    shape : tuple of int, optional
+        Of the whole image, for decoders that ask for it, see `ObjectDecoder`.
     classes : list of str
         Background and the class of the objects.
     threshold : float
@@ -67,6 +73,7 @@ class Objects:
         decoder: ObjectDecoder,
         parameters: Mapping[str, float],
         *,
+        shape: tuple[int, ...] | None = None,
         classes: list[str],
         threshold: float = 0.5,
         min_size: float = 0,
@@ -76,6 +83,7 @@ class Objects:
         self._decoder, self._parameters = decoder, dict(parameters)
         self._threshold, self._min_size = threshold, min_size
         self._classes, self._limit = classes, limit
+        self._placed = {f"size_{axis}": float(size) for axis, size in enumerate(shape or ())} if getattr(decoder, "placed", False) else {}
         self._margin = int(decoder.margin(self._parameters))
         self._first_id = self._next_id = first_id
         self._counts = [0, 0]
@@ -105,6 +113,7 @@ class Objects:
         """Take the next rows of scores, shape (K, *region.shape); yield the labels that are final now (int32)."""
         block = scores.cpu().numpy()
         blank = block.shape[1:]
+        self._bare(block, region.start[0])
         if self._scores is None:
             self._base = self._frontier = region.start[0]
             # The source of `block` is used again for other rows, and concatenation copies it in the other branch.
@@ -120,7 +129,24 @@ class Objects:
 
     def finish(self) -> Iterator[tuple[Tile, NDArray[Any]]]:
         if self._scores is not None:
+            rows = self._base + len(self._labels)
+            self._scores[0, len(self._labels) - self._rim(0, rows)[1] :] = NOTHING
             yield from self._emit(self._settle(final=True))
+
+    def _rim(self, axis: int, size: int) -> tuple[int, int]:
+        """Return how much of the first score does not count before and after an image of that size along an axis."""
+        rim = getattr(self._decoder, "rim", None)
+        before, after = rim(self._parameters, axis, self._labels.ndim, size) if rim else (0, 0)
+        return min(before, size), min(after, size)
+
+    def _bare(self, block: NDArray[np.float32], start: int) -> None:
+        """Take the first score from the rim of the image, where the decoder has one; the end of it is not known yet."""
+        self._labels = self._labels if self._labels.ndim == block.ndim - 1 else np.empty((0,) * (block.ndim - 1), np.int32)
+        block[0, : max(0, self._rim(0, start + block.shape[1])[0] - start)] = NOTHING
+        for axis, size in enumerate(block.shape[2:], start=1):
+            before, after = self._rim(axis, size)
+            sides = np.moveaxis(block[0], axis, 0)
+            sides[:before] = sides[size - after :] = NOTHING
 
     @property
     def held(self) -> tuple[int, int]:
@@ -169,6 +195,7 @@ class Objects:
         self._provisional = int(numbers["provisional"])
         self._final = {int(provisional): int(final) for provisional, final in numbers["final"]}
         self._scores = scores
+        self._bare(scores, base)
         self._labels, self._done = np.zeros(scores.shape[1:], np.int32), np.zeros(scores.shape[1:], np.bool_)
         self._labels[: len(arrays["labels"])] = arrays["labels"]
         self._done[: len(arrays["done"])] = arrays["done"]
@@ -227,7 +254,9 @@ class Objects:
 
     def _decode(self, top: int, bottom: int) -> NDArray[Any]:
         assert self._scores is not None  # set by `add`
-        return self._decoder.decode(self._scores[:, top:bottom], self._parameters, threshold=self._threshold, min_size=self._min_size)
+        place = {"origin_0": float(self._base + top), **self._placed} if self._placed else {}
+        parameters = {**self._parameters, **place}
+        return self._decoder.decode(self._scores[:, top:bottom], parameters, threshold=self._threshold, min_size=self._min_size)
 
     def _emit(self, frontier: int) -> Iterator[tuple[Tile, NDArray[Any]]]:
         """Give final ids to the rows above the frontier, and forget what is no longer needed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from napari_tileseg.engine.checks import check_labels
 from napari_tileseg.engine.tiles import TilePlan, plan_tiles
@@ -27,7 +27,7 @@ class Recipe:
 
     window: tuple[int, ...]
     overlap: float
-    steps: Literal["fixed", "even", "aligned"]
+    steps: str
     blending: str
     sigma: float
     padding: str

@@ -372,7 +372,8 @@ def _prepare(
     plan, offset = recipe.plan(source.shape[1:]), (0,) * len(turn.order)
     if box is not None:
         plan, offset = plan.touching(Tile(turn.forth(box.start), turn.forth(box.stop)))
-    fresh: Decoder = Undecoded() if box and spec.output == "instances" else make_decoder(spec, options, first_id, plan, turn)
+    whole = box is None or spec.output != "instances"
+    fresh: Decoder = make_decoder(spec, options, first_id, plan, turn, back) if whole else Undecoded()
     decoder = keeper.resume(fresh)
     if decoder is None:
         raise OptionsError("A run that finds objects cannot continue in the middle of an image without its journal. Start it again.")

@@ -93,7 +93,7 @@ class Turn:
         """Return a card whose sizes are in the order of the loop."""
         if not self.axis:
             return spec
-        sizes = {name: getattr(spec, name) for name in ("window", "spacing", "output_offset")}
+        sizes = {name: getattr(spec, name) for name in ("window", "spacing", "zoom", "output_offset")}
         turned: dict[str, Any] = {name: self.forth(value) for name, value in sizes.items() if value is not None}
         turned["multiple_of"] = self.forth(spec.multiples)
         return spec.model_copy(update={**turned, "axes": "C" + "".join(self.forth(spec.spatial_axes))})
@@ -195,6 +195,13 @@ class _TurnedDecoder:
     def __init__(self, inner: ObjectDecoder, turn: Turn) -> None:
         self._inner = inner
         self._forth, self._back = turn.order, turn.inverse
+        self.placed = getattr(inner, "placed", False)
+        if hasattr(inner, "rim"):
+            self.rim = self._turned_rim
+
+    def _turned_rim(self, parameters: Mapping[str, float], axis: int, ndim: int, size: int) -> tuple[int, int]:
+        rim: tuple[int, int] = self._inner.rim(parameters, self._forth[axis], ndim, size)  # type: ignore[attr-defined]
+        return rim
 
     def foreground(self, scores: NDArray[np.float32], parameters: Mapping[str, float], threshold: float = 0.5) -> NDArray[np.bool_]:
         return self._inner.foreground(self._seen(scores), parameters, threshold).transpose(self._forth)
@@ -202,6 +209,8 @@ class _TurnedDecoder:
     def decode(
         self, scores: NDArray[np.float32], parameters: Mapping[str, float], *, threshold: float = 0.5, min_size: float = 0
     ) -> NDArray[Any]:
+        turned = {f"{name}_{place}": f"{name}_{axis}" for name in ("origin", "size") for place, axis in enumerate(self._forth)}
+        parameters = {turned.get(name, name): value for name, value in parameters.items()}
         return self._inner.decode(self._seen(scores), parameters, threshold=threshold, min_size=min_size).transpose(self._forth)
 
     def margin(self, parameters: Mapping[str, float]) -> int:

@@ -21,7 +21,12 @@ _IMPLAUSIBLE = 4.0
 
 
 def spacing_ratios(volume: Volume, spec: ModelSpec) -> dict[str, float] | None:
-    """Return the image's pixel size as a multiple of the model's, by axis; None where either is unknown."""
+    """Return the image's pixel size as a multiple of the model's, by axis; None where either is unknown.
+
+    Where the model says how much larger it sees an image, that counts.
+    """
+    if spec.zoom is not None:
+        return dict(zip(spec.spatial_axes, spec.zoom, strict=True))
     if spec.spacing is None:
         return None
     trained = micrometers(spec.spacing_unit)
@@ -43,7 +48,7 @@ def spacing_note(volume: Volume, spec: ModelSpec, *, rescale: bool = True) -> st
     rescale : bool
         Whether the image is going to be resampled to the model's pixel size.
     """
-    if spec.spacing is None:
+    if spec.spacing is None or spec.zoom is not None:
         return None
     trained = _text(spec.spacing, spec.spacing_unit)
     ratios = spacing_ratios(volume, spec)

@@ -38,19 +38,32 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise, product
-from typing import TYPE_CHECKING, Literal
+from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_tileseg.engine.places import (
+    Step,
+    aligned_steps,
+    crop_steps,
+    reversed_steps,
+    seams,
+    steps_cellpose,
+    steps_even,
+    steps_fixed,
+    steps_inside,
+)
 from napari_tileseg.errors import OptionsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-__all__ = ["Placed", "Row", "Step", "Tile", "TilePlan", "mirror", "plan_tiles", "steps_even", "steps_fixed"]
+__all__ = ["Placed", "Row", "Tile", "TilePlan", "mirror", "plan_tiles"]
+
+_CELLPOSE = ("cellpose3", "cellpose4")
 
 
 @dataclass(frozen=True)
@@ -94,14 +107,6 @@ class Tile:
             tuple(max(value, 0) for value in self.start),
             tuple(min(value, size) for value, size in zip(self.stop, shape, strict=True)),
         )
-
-
-@dataclass(frozen=True)
-class Step:
-    """One position of the window on one axis: where it starts, and which part of the axis its scores are for."""
-
-    start: int
-    keep: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -273,57 +278,12 @@ class TilePlan:
         return next(touching, self.n_rows)
 
 
-def steps_fixed(length: int, window: int, overlap: float) -> list[int]:
-    """Return the starts of windows at a fixed distance, the last one moved inside (MONAI's grid).
-
-    Parameters
-    ----------
-    length : int
-        Length of the axis, at least `window`.
-    window : int
-        Length of the window.
-    overlap : float
-        Share of the window that the next one covers too, in [0, 1); the distance is
-        ``int(window * (1 - overlap))``, at least 1.
-
-    Returns
-    -------
-    list of int
-        Starts in growing order; they cover the axis.
-    """
-    interval = max(1, int(window * (1 - overlap)))
-    last = length - window
-    return [*range(0, last, interval), last]
-
-
-def steps_even(length: int, window: int, overlap: float) -> list[int]:
-    """Return the starts of the fewest windows at most ``window * (1 - overlap)`` apart, evenly spread (nnU-Net's grid).
-
-    Parameters
-    ----------
-    length : int
-        Length of the axis, at least `window`.
-    window : int
-        Length of the window.
-    overlap : float
-        Share of the window that the next one covers at least, in [0, 1).
-
-    Returns
-    -------
-    list of int
-        Starts in growing order, rounded half to even; they cover the axis.
-    """
-    last = length - window
-    count = math.ceil(last / (window * (1 - overlap))) + 1
-    return [round(last / (count - 1) * index) for index in range(count)] if count > 1 else [0]
-
-
 def plan_tiles(
     shape: tuple[int, ...],
     window: tuple[int, ...],
     *,
     overlap: float,
-    steps: Literal["fixed", "even", "aligned"] = "fixed",
+    steps: str = "fixed",
     output_offset: tuple[int, ...] | None = None,
     blending: str = "gaussian",
     reflect: bool = False,
@@ -341,8 +301,10 @@ def plan_tiles(
         (the odd pixel of padding comes after it).
     overlap : float
         Share of a window that its neighbour covers too, in [0, 1). With "crop", half of it is thrown away at each side.
-    steps : {"fixed", "even", "aligned"}
-        See `steps_fixed` and `steps_even`. With "aligned" and "crop", tiles begin multiples of `strides` apart; otherwise it is "fixed".
+    steps : {"fixed", "even", "aligned", "inside", "cellpose3", "cellpose4"}
+        See `steps_fixed`, `steps_even`, `steps_inside` and `steps_cellpose`. With "aligned" and "crop", tiles begin multiples of
+        `strides` apart; otherwise it is "fixed". "inside" cuts overlaps in their middle, whatever the blending; it and "cellpose3"
+        shrink windows to small images.
     output_offset : tuple of int, optional
         Pixels that the network's output lacks at each side.
     blending : {"gaussian", "constant", "nnunet", "crop", "seam"}
@@ -354,7 +316,8 @@ def plan_tiles(
     from_end : tuple of bool
         Along which axes tiles are laid as if the image were turned around; none by default.
     strides : tuple of int
-        Product of the strides of the network along each axis; 1 by default.
+        Product of the strides of the network along each axis; 1 by default. With "aligned" places are multiples of it, with
+        "inside" places and sizes are.
 
     Returns
     -------
@@ -372,6 +335,16 @@ def plan_tiles(
         raise OptionsError(f"An image of {shape} pixels with overlap {overlap} cannot be tiled. The overlap must be from 0 to below 1.")
     if any(size - 2 * lost < 1 for size, lost in zip(window, offset, strict=True)):
         raise OptionsError(f"Window {window} is too small: the network loses {offset} pixels at each side. Use a larger window.")
+    if steps == "inside":
+        by = strides or (1,) * len(shape)
+        sizes = tuple(min(size, -(-length // step) * step) for size, length, step in zip(window, shape, by, strict=True))
+        inside = tuple(steps_inside(length, size, overlap, step) for length, size, step in zip(shape, sizes, by, strict=True))
+        return TilePlan(tuple(shape), sizes, tuple(offset), "crop", inside, reflect=True)
+    if steps in _CELLPOSE:
+        early = steps == "cellpose3"
+        padded = tuple(steps_cellpose(*pair, overlap, early=early) for pair in zip(shape, window, strict=True))
+        sizes = tuple(step[0].keep[1] - step[0].keep[0] for step in padded)
+        return TilePlan(tuple(shape), sizes, tuple(offset), blending, padded, reflect)
     place = steps_even if steps == "even" else steps_fixed
     axes = []
     for length, size, lost, stride in zip(shape, window, offset, strides or (1,) * len(shape), strict=True):
@@ -379,54 +352,19 @@ def plan_tiles(
         if blending == "crop":
             halo = min(int(output * overlap) // 2, (output - 1) // 2)
             if steps == "aligned":
-                axes.append(_aligned_steps(length, output, lost, halo, stride))
+                axes.append(aligned_steps(length, output, lost, halo, stride))
                 continue
-            axes.append(_crop_steps(length, output - 2 * halo, lost + halo, place))
+            axes.append(crop_steps(length, output - 2 * halo, lost + halo, place))
         else:
             before = max(output - length, 0) // 2
             starts = [start - before for start in place(max(length, output), output, overlap)]
-            kept = _seams(starts, output) if blending == "seam" else [(start, start + output) for start in starts]
+            kept = seams(starts, output) if blending == "seam" else [(start, start + output) for start in starts]
             axes.append(tuple(Step(start - lost, keep) for start, keep in zip(starts, kept, strict=True)))
     turned = from_end or (False,) * len(shape)
     steps_of = tuple(
-        _from_end(axis, length, size) if turn else axis for axis, length, size, turn in zip(axes, shape, window, turned, strict=True)
+        reversed_steps(axis, length, size) if turn else axis for axis, length, size, turn in zip(axes, shape, window, turned, strict=True)
     )
     return TilePlan(tuple(shape), tuple(window), tuple(offset), blending, steps_of, reflect)
-
-
-def _from_end(steps: tuple[Step, ...], length: int, window: int) -> tuple[Step, ...]:
-    """Return the mirror image of positions on an axis."""
-    return tuple(Step(length - step.start - window, (length - step.keep[1], length - step.keep[0])) for step in reversed(steps))
-
-
-def _seams(starts: list[int], output: int) -> list[tuple[int, int]]:
-    """Return which part of an axis each window keeps: up to the middle of what it shares with its neighbours."""
-    middles = [(start + output + following) // 2 for start, following in pairwise(starts)]
-    return list(pairwise([starts[0], *middles, starts[-1] + output]))
-
-
-def _crop_steps(length: int, core: int, border: int, place: Callable[[int, int, float], list[int]]) -> tuple[Step, ...]:
-    """Lay cores side by side; one that would overlap its forerunner, or reach out of the image, is cut."""
-    before = max(core - length, 0) // 2
-    steps: list[Step] = []
-    done = 0
-    for start in place(max(length, core), core, 0.0):
-        stop = min(start - before + core, length)
-        steps.append(Step(start - before - border, (done, stop)))
-        done = stop
-    return tuple(steps)
-
-
-def _aligned_steps(length: int, output: int, lost: int, halo: int, stride: int) -> tuple[Step, ...]:
-    """Lay cores side by side that are multiples of the stride; the last one reaches out of the image, and is cut there."""
-    if output < stride:
-        raise OptionsError(
-            f"The network returns {output} pixels of a side of {output + 2 * lost}, and tiles must lie {stride} apart. "
-            f"Use a window of {2 * lost + stride + output} or more."
-        )
-    halo = min(halo, (output - stride) // 2) // stride * stride  # so that windows of any size meet the same pixels
-    core = (output - 2 * halo) // stride * stride
-    return tuple(Step(start - lost - halo, (start, min(start + core, length))) for start in range(0, length, core))
 
 
 def mirror(start: int, stop: int, length: int) -> NDArray[np.intp]:

@@ -13,7 +13,7 @@ from napari_tileseg.errors import OptionsError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["gaussian", "importance", "nnunet"]
+__all__ = ["gaussian", "importance", "nnunet", "taper"]
 
 FLOOR = 1e-3
 """Least weight of MONAI's Gaussian map."""
@@ -27,7 +27,7 @@ def importance(shape: tuple[int, ...], blending: str, sigma: float = 0.125) -> N
     ----------
     shape : tuple of int
         Size of the network's output for one tile.
-    blending : {"gaussian", "constant", "nnunet", "crop", "seam"}
+    blending : {"gaussian", "constant", "nnunet", "cellpose", "crop", "seam"}
         The recipe; the last two and "constant" count every kept pixel as one.
     sigma : float
         Width of the Gaussians as a share of the window.
@@ -47,10 +47,12 @@ def importance(shape: tuple[int, ...], blending: str, sigma: float = 0.125) -> N
             weights = gaussian(shape, sigma)
         case "nnunet":
             weights = nnunet(shape, sigma)
+        case "cellpose":
+            weights = taper(shape)
         case "constant" | "crop" | "seam":
             weights = np.ones(shape, dtype=np.float32)
         case _:
-            raise OptionsError(f'Blending "{blending}" is unknown. Use gaussian, constant, nnunet or crop.')
+            raise OptionsError(f'Blending "{blending}" is unknown. Use gaussian, constant, nnunet, cellpose or crop.')
     weights.flags.writeable = False
     return weights
 
@@ -85,3 +87,21 @@ def nnunet(shape: tuple[int, ...], sigma: float = 0.125, scale: float = 10.0) ->
     rounded = weights.astype(np.float32).astype(np.float16).astype(np.float32)
     rounded[rounded == 0] = rounded[rounded > 0].min()
     return rounded
+
+
+def taper(shape: tuple[int, ...], *, width: float = 7.5, inset: float = 20.0) -> NDArray[np.float32]:
+    """Return Cellpose's map: flat, falling off towards the border as a logistic function of the distance from the middle.
+
+    One half is reached `inset` pixels from the border of a square that is as large as the longest side, 224 pixels at least; smaller
+    sides lie in its middle.
+
+    Source: Cellpose's ``transforms.average_tiles`` and Stringer et al., Nature Methods 18 (2021), 100.
+    """
+    size = max(224, *shape)
+    places = np.abs(np.arange(size) - (size - 1) / 2)
+    fall = 1 / (1 + np.exp((places - (size / 2 - inset)) / width))
+    weights = np.ones((), dtype=np.float64)
+    for side in shape:
+        first = size // 2 - side // 2
+        weights = weights[..., None] * fall[first : first + side]
+    return weights.astype(np.float32)

@@ -214,7 +214,7 @@ def _pixels(frame: Frame) -> NDArray[Any]:
     except (EOFError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         raise _broken(path) from error
     except (NotImplementedError, RuntimeError) as error:
-        if "compress" in str(error).lower() or "decod" in str(error).lower():
+        if "compress" in str(error).lower() or "decode" in str(error).lower() or "decoding" in str(error).lower():
             raise InputError(
                 f'"{path.name}" is packed in a way that cannot be unpacked here ({_syntax(path)}). '
                 "Save it uncompressed in the program that made it."

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from napari_tileseg.io.lazy import LazyArray
 from napari_tileseg.io.units import TIMES, unit_name
 
 if TYPE_CHECKING:
@@ -47,10 +48,19 @@ class OmeImage:
     channels: tuple[str, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
 
-    def restore(self, volume: Volume) -> Volume:
-        """Put back what we wrote beside the standard fields: axes of length 1, the affine, the provenance."""
+    def restore(self, volume: Volume, by: Mapping[str, float] | None = None) -> Volume:
+        """Put back what we wrote beside the standard fields: axes of length 1, the affine, the provenance.
+
+        Parameters
+        ----------
+        volume : Volume
+            As the standard fields tell.
+        by : mapping of str to float, optional
+            By what factor each axis is coarser than the finest resolution; the axes that are not, may be missing.
+        """
         if not self.extra:
             return volume
+        factors = by or {}
         axes, shape = str(self.extra.get("axes", volume.axes)), list(self.extra.get("shape", volume.shape))
         metadata = dict(volume.metadata)
         for key in ("provenance", "classes", "colors"):
@@ -58,12 +68,31 @@ class OmeImage:
                 metadata[key] = self.extra[key]
         metadata["labels"] = True
         volume = replace(volume, metadata=metadata)
+        steps = [float(factors.get(axis, 1.0)) for axis in axes]
+        shape = [round(size / step) for size, step in zip(shape, steps, strict=False)]
         if int(np.prod(shape)) != int(np.prod(volume.shape)) or not _same_order(axes, shape, volume):
             return volume  # somebody cropped the file after us
-        data = volume.data if tuple(shape) == volume.shape else np.asarray(volume.data).reshape(shape)
-        affine = np.array(self.extra["affine"], dtype=np.float64)
-        levels = volume.levels if axes == volume.axes else ()
-        return replace(volume, data=data, axes=axes, affine=affine, units=tuple(self.extra["units"]), levels=levels)
+        # A coarse pixel's centre lies between those of the fine pixels it stands for.
+        coarse = np.diag([*steps, 1.0])
+        coarse[:-1, -1] = [(step - 1) / 2 for step in steps]
+        data = volume.data if tuple(shape) == volume.shape else _expanded(volume, axes, shape)
+        affine = np.array(self.extra["affine"], dtype=np.float64) @ coarse
+        return replace(volume, data=data, axes=axes, affine=affine, units=tuple(self.extra["units"]))
+
+
+def _expanded(volume: Volume, axes: str, shape: list[int]) -> Any:
+    """Return the data with axes of length 1 put between its own; read where it is indexed if it was so before."""
+    if isinstance(volume.data, np.ndarray):
+        return volume.data.reshape(shape)
+    kept = [axes.index(axis) for axis in volume.axes if axis in axes]
+    if len(kept) != volume.ndim or kept != sorted(kept):
+        return np.asarray(volume.data[...]).reshape(shape)
+    data = volume.data
+    return LazyArray(
+        tuple(shape),
+        data.dtype,
+        lambda box: np.asarray(data[tuple(box[place] for place in kept)]).reshape([span.stop - span.start for span in box]),
+    )
 
 
 def _same_order(axes: str, shape: list[int], volume: Volume) -> bool:

@@ -14,7 +14,7 @@ from napari_tileseg.io.units import TIMES, is_length, unit_name
 from napari_tileseg.volume import AXIS_NAMES, Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 __all__ = ["OWN", "count_zarr", "read_zarr"]
@@ -289,12 +289,37 @@ def _channels(omero: Any, count: int) -> tuple[str, ...]:
 
 
 def _labels(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the group says of its labels: that they are some; classes, colours and provenance if we wrote them."""
+    """Return what the group says of its labels: that they are some; names and colours, and the provenance if we wrote them."""
     if "image-label" not in attributes:
         return {}
     own = attributes.get(OWN)
-    known = {key: own[key] for key in ("provenance", "classes", "colors") if key in own} if isinstance(own, dict) else {}
-    return {"labels": True, **known}
+    if isinstance(own, dict):
+        return {"labels": True, **{key: own[key] for key in ("provenance", "classes", "colors") if key in own}}
+    return {"labels": True, **_told_looks(attributes["image-label"])}
+
+
+def _told_looks(told: Any) -> dict[str, Any]:
+    """Return names and colours that another program gave to the labels from 1 on, as far as it gave them to all."""
+    facts = {key: [entry for entry in value if isinstance(entry, dict)] for key, value in _lists(told)}
+    names: dict[int, str] = {}
+    colors: dict[int, str] = {}
+    for entry in facts.get("properties", ()):
+        name = next((entry[key] for key in ("class", "name", "label") if isinstance(entry.get(key), str)), "")
+        names |= {int(entry["label-value"]): name} if name and isinstance(entry.get("label-value"), int) else {}
+    for entry in facts.get("colors", ()):
+        parts = entry.get("rgba")
+        if isinstance(parts, list) and len(parts) >= 3 and isinstance(entry.get("label-value"), int):
+            colors[int(entry["label-value"])] = "#" + "".join(f"{min(max(int(part), 0), 255):02x}" for part in parts[:3])
+    looks: dict[str, Any] = {}
+    if (last := max(names, default=0)) and all(label in names for label in range(1, last + 1)):
+        looks["classes"] = [names.get(0, "background"), *(names[label] for label in range(1, last + 1))]
+    if (last := max(colors, default=0)) and all(label in colors for label in range(1, last + 1)):
+        looks["colors"] = [colors[label] for label in range(1, last + 1)]
+    return looks
+
+
+def _lists(told: Any) -> Iterator[tuple[str, list[Any]]]:
+    yield from ((key, value) for key, value in (told.items() if isinstance(told, dict) else ()) if isinstance(value, list))
 
 
 def _plain(path: Path, array: Any, name: str, series: int, level: int, close: Callable[[], object] | None) -> Volume:
@@ -343,6 +368,6 @@ def _name(path: Path) -> str:
     """Return the store's name without its suffixes; for a part of a store with the part's own name behind it."""
     root = zarr_root(path) or path
     name = root.name
-    for suffix in (".zip", ".ozx", ".zarr", ".ome"):
+    for suffix in (".zip", ".ozx", ".zarr", ".ome", ".0.4"):
         name = name[: -len(suffix)] if name.lower().endswith(suffix) else name
     return name if root == path else f"{name} {path.name}"

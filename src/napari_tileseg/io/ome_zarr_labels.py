@@ -9,6 +9,7 @@ import numpy as np
 from napari_tileseg.io.ome_zarr import OWN
 from napari_tileseg.io.order import ordered
 from napari_tileseg.io.output import smallest_dtype, survey
+from napari_tileseg.io.segments import hue
 from napari_tileseg.io.zarr_store import ZarrLabels
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from napari_tileseg.io.zarr_layout import Layout
     from napari_tileseg.volume import Volume
 
-__all__ = ["attributes", "finish_labels", "write_zarr"]
+__all__ = ["attributes", "finish_labels", "write_zarr", "write_zarr_04"]
 
 _DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
 _KINDS = {"T": ("time", "t"), "C": ("channel", "c"), "Z": ("space", "z"), "Y": ("space", "y"), "X": ("space", "x")}
@@ -68,6 +69,13 @@ def write_zarr(
         store.discard()
 
 
+def write_zarr_04(
+    labels: Volume, path: Path, *, classes: tuple[str, ...], colors: tuple[str, ...], provenance: Mapping[str, Any] | None
+) -> None:
+    """Write labels as OME-Zarr 0.4, in Zarr v2, for programs that do not read newer ones; else as `write_zarr`."""
+    write_zarr(labels, path, classes=classes, colors=colors, provenance=provenance, version=2)
+
+
 def finish_labels(
     store: ZarrLabels,
     labels: Volume,
@@ -115,7 +123,11 @@ def attributes(
     image = {"name": labels.name, "axes": _axes(canonical), "datasets": datasets, "type": "nearest"}
     ome: dict[str, Any] = {"version": "0.5", "multiscales": [image], "image-label": _looks(classes, colors, masks="C" in canonical.axes)}
     if "C" in canonical.axes and len(classes) == canonical.sizes["C"]:
-        ome["omero"] = {"channels": [{"label": name} for name in classes]}
+        window = {"min": 0, "max": 1, "start": 0, "end": 1}
+        shades = [(colors[place] if place < len(colors) else hue(place)).lstrip("#")[:6] for place in range(len(classes))]
+        ome["omero"] = {
+            "channels": [{"label": name, "color": color, "window": window} for name, color in zip(classes, shades, strict=True)]
+        }
     own = {
         "axes": canonical.axes,
         "affine": canonical.affine.tolist(),
@@ -148,6 +160,9 @@ def _looks(classes: tuple[str, ...], colors: tuple[str, ...], *, masks: bool) ->
     """Return colours and names by label; masks have one value only, and their names stand at the channels."""
     if masks:
         return {"version": "0.5"}
-    names = [{"label-value": index, "class": name} for index, name in enumerate(classes)]
-    shades = [{"label-value": index, "rgba": [*bytes.fromhex(color[1:7]), 255]} for index, color in enumerate(colors, start=1)]
-    return {"version": "0.5"} | ({"properties": names} if names else {}) | ({"colors": shades} if shades else {})
+    values = range(max(len(classes), len(colors) + 1 if colors else 0))
+    # Validators ask for the same labels in both lists. The background is the one that nobody wants to see.
+    names = [{"label-value": value, "class": classes[value] if value < len(classes) else f"label {value}"} for value in values]
+    given = ["#00000000", *colors, *(hue(value) for value in range(len(colors) + 1, len(classes)))]
+    shades = [{"label-value": value, "rgba": [*bytes.fromhex(given[value].lstrip("#")[:6]), 255 if value else 0]} for value in values]
+    return {"version": "0.5"} | ({"properties": names} if classes else {}) | ({"colors": shades} if colors else {})

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from napari_tileseg.errors import InputError, OutputError
+from napari_tileseg.errors import InputError, OutputError, TileSegError
 from napari_tileseg.io.files import amount, check_readable, damaged
 from napari_tileseg.io.lazy import LazyArray
+from napari_tileseg.io.looks import Looks
+from napari_tileseg.io.notes import restored
 from napari_tileseg.io.ome import annotation
+from napari_tileseg.io.order import ordered
 from napari_tileseg.io.output import smallest_dtype, survey
 from napari_tileseg.io.units import is_length, length_factor
 from napari_tileseg.volume import Volume
@@ -61,7 +64,7 @@ def read_raster(path: Path, *, series: int = 0, level: int = 0, lazy: bool = Fal
         raise damaged(path, kind) from error
     axes = "YX" if pixels.ndim == 2 else "YXC"
     channels = ("red", "green", "blue") if pixels.ndim == 3 else ()
-    return Volume(pixels, axes, name=path.stem, channel_names=channels, metadata={"format": kind.lower(), **_stored(text)})
+    return _restored(Volume(pixels, axes, name=path.stem, channel_names=channels, metadata={"format": kind.lower()}), text)
 
 
 def _unpacked(path: Path) -> tuple[Any, Mapping[Any, Any]]:
@@ -87,6 +90,8 @@ def _pixels(path: Path) -> tuple[NDArray[Any], Mapping[Any, Any]]:
         image.load()
         text = dict(image.info)
         mode = image.mode
+        if mode == "P" and _KEY in text:  # labels of ours, whose colours are for the eye
+            return np.array(image), text
         if mode == "P":
             # A palette of greys is a grey picture: it must not look like one of three channels.
             colours = image.convert("RGB")
@@ -125,19 +130,21 @@ def _deep_png(path: Path) -> NDArray[Any]:
     return pixels[..., 0].copy() if colours == 1 else pixels[..., :3].copy()
 
 
-def _stored(text: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return what `write_png` put into the file."""
+def _restored(volume: Volume, text: Mapping[Any, Any]) -> Volume:
+    """Return labels with what `write_png` noted of them; pictures of other programs as they are."""
     try:
-        stored = json.loads(text[_KEY])
-    except (KeyError, TypeError, ValueError):
-        return {}
-    return {"labels": True, **{key: json.loads(stored[key]) for key in ("provenance", "classes", "colors") if key in stored}}
+        note = {key: json.loads(value) for key, value in json.loads(text[_KEY]).items()}
+        return restored(volume, note) if "axes" in note else volume
+    except (KeyError, TypeError, ValueError, AttributeError, TileSegError):
+        return volume
 
 
 def write_png(
     labels: Volume, path: Path, *, classes: tuple[str, ...], colors: tuple[str, ...], provenance: Mapping[str, Any] | None
 ) -> None:
-    """Write the labels of one plane as grey PNG of 8 or 16 bits; classes, colours and provenance go into a text chunk.
+    """Write the labels of one plane as PNG: up to 255 in the colours of the classes (indexed), up to 65535 in 16-bit grey.
+
+    The index of a pixel, or its grey value, is its label. Place, classes, colours and provenance go into a text chunk.
 
     Raises
     ------
@@ -146,15 +153,18 @@ def write_png(
     """
     if sorted(labels.axes) != ["X", "Y"]:
         raise OutputError(f"PNG holds one plane; these labels have the axes {labels.axes}. Save them as .ome.tif.")
-    dtype = smallest_dtype(survey(labels), ("uint8", "uint16"), "PNG")
-    note = annotation(labels, classes=classes, colors=colors, provenance=provenance)
+    canonical = ordered(labels, "YX")
+    found = survey(canonical)
+    dtype = smallest_dtype(found, ("uint8", "uint16"), "PNG")
     chunks = PngImagePlugin.PngInfo()
-    chunks.add_itxt(_KEY, json.dumps({key: note[key] for key in ("provenance", "classes", "colors") if key in note}))
-    plane = np.asarray(labels.data[...]).astype(dtype)
-    plane = plane if labels.axes == "YX" else plane.T
-    steps = _dots_per_metre(labels)
-    picture = Image.fromarray(np.ascontiguousarray(plane))
-    picture.save(path, format="PNG", pnginfo=chunks, optimize=False, **steps)
+    chunks.add_itxt(_KEY, json.dumps(annotation(canonical, classes=classes, colors=colors, provenance=provenance)))
+    picture = Image.fromarray(np.ascontiguousarray(np.asarray(canonical.data[...]).astype(dtype)))
+    if dtype == np.uint8:
+        looks = Looks(classes, colors, found.highest)
+        shades = [part for label in range(1, found.highest + 1) for part in looks.of(label).own]
+        picture.putpalette([0, 0, 0, *shades])
+    # Pillow would drop the indices that no pixel has, and number the others anew.
+    picture.save(path, format="PNG", pnginfo=chunks, optimize=False, bits=8, **_dots_per_metre(canonical))
 
 
 def _dots_per_metre(labels: Volume) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The formats, as data: suffixes, and where the functions stand that read and write them."""
+"""The formats by the suffixes of files: what is read and written by which function, imported on first use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import importlib
 import inspect
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tileseg.errors import InputError, OutputError
+from napari_tileseg.io.builtin import BUILTIN, Format
 from napari_tileseg.io.dicom_header import is_dicom
 from napari_tileseg.io.dicom_series import holds_dicom
 from napari_tileseg.io.files import readable, stamp, zarr_root
 from napari_tileseg.io.output import check_place, put_in_place
 from napari_tileseg.io.own_labels import check_label_place, is_label_place, write_own_labels
+from napari_tileseg.io.sidecar import check_sidecar, write_sidecar
 from napari_tileseg.models.settings import publishable
 from napari_tileseg.volume import Volume
 
@@ -32,11 +34,13 @@ __all__ = [
     "BUILTIN",
     "ENTRY_POINTS",
     "Format",
+    "check_axes",
     "check_fits",
     "check_writable",
     "count_series",
     "find_format",
     "formats",
+    "has_sidecar",
     "read_volume",
     "suffix_of",
     "write_image",
@@ -47,99 +51,6 @@ __all__ = [
 
 ENTRY_POINTS = "napari_tileseg.formats"
 """Entry-point group of other packages; each entry names a `Format` or an iterable of them."""
-
-
-@dataclass(frozen=True)
-class Format:
-    """One file format.
-
-    Parameters
-    ----------
-    title : str
-        Name for people.
-    suffixes : tuple of str
-        Ends of file names, lower case, with the dot; the longest that fits a name decides.
-    reader : str
-        ``"module:function"``; called as ``function(path, series=0, level=0)``, returns a `Volume`. Empty if it cannot be read.
-    writer : str
-        ``"module:function"``; called as ``function(labels, path, classes=(), colors=(), provenance=None)`` with a path that
-        does not exist yet. Empty if it cannot be written.
-    counter : str
-        ``"module:function"``; called as ``function(path)``, returns how many images the file holds. Empty if that is always one.
-    checker : str
-        ``"module:function"``; called as ``function(image)`` before a run, raises OutputError if labels of that image cannot be
-        written. Empty if all can.
-    """
-
-    title: str
-    suffixes: tuple[str, ...]
-    reader: str = ""
-    writer: str = ""
-    counter: str = ""
-    checker: str = ""
-
-
-BUILTIN = (
-    Format(
-        "OME-TIFF",
-        (".ome.tif", ".ome.tiff", ".ome.btf", ".ome.tf8", ".ome.tf2"),
-        "napari_tileseg.io.tiff:read_tiff",
-        "napari_tileseg.io.tiff_labels:write_tiff",
-        "napari_tileseg.io.tiff:count_tiff",
-    ),
-    Format(
-        "TIFF",
-        (".tif", ".tiff", ".btf"),
-        "napari_tileseg.io.tiff:read_tiff",
-        "napari_tileseg.io.tiff_labels:write_tiff",
-        "napari_tileseg.io.tiff:count_tiff",
-    ),
-    Format("NIfTI", (".nii", ".nii.gz"), "napari_tileseg.io.medical:read_nifti", "napari_tileseg.io.medical:write_nifti"),
-    Format(
-        "OME-Zarr",
-        (".ome.zarr", ".zarr"),
-        "napari_tileseg.io.ome_zarr:read_zarr",
-        "napari_tileseg.io.ome_zarr_labels:write_zarr",
-        "napari_tileseg.io.ome_zarr:count_zarr",
-    ),
-    Format(
-        "zipped OME-Zarr",
-        (".ome.zarr.zip", ".zarr.zip", ".ozx"),
-        "napari_tileseg.io.ome_zarr:read_zarr",
-        counter="napari_tileseg.io.ome_zarr:count_zarr",
-    ),
-    Format("whole slide", (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".svslide"), "napari_tileseg.io.slides:read_slide"),
-    Format("PNG", (".png",), "napari_tileseg.io.raster:read_raster", "napari_tileseg.io.raster:write_png"),
-    Format("JPEG", (".jpg", ".jpeg"), "napari_tileseg.io.raster:read_raster"),
-    Format("BMP", (".bmp",), "napari_tileseg.io.raster:read_raster"),
-    Format("NRRD", (".nrrd",), "napari_tileseg.io.nrrd:read_nrrd", "napari_tileseg.io.nrrd_labels:write_nrrd"),
-    Format("NRRD with its voxels apart", (".nhdr",), "napari_tileseg.io.nrrd:read_nrrd"),
-    Format(
-        "3D Slicer segmentation",
-        (".seg.nrrd",),
-        "napari_tileseg.io.nrrd:read_nrrd",
-        "napari_tileseg.io.nrrd_labels:write_seg_nrrd",
-        checker="napari_tileseg.io.nrrd_labels:check_seg_nrrd",
-    ),
-    Format(
-        "MetaImage",
-        (".mha",),
-        "napari_tileseg.io.meta_image:read_meta_image",
-        "napari_tileseg.io.meta_image:write_meta_image",
-        checker="napari_tileseg.io.meta_image:check_meta_image",
-    ),
-    Format("MetaImage with its voxels apart", (".mhd",), "napari_tileseg.io.meta_image:read_meta_image"),
-    Format(
-        "DICOM",
-        (".dcm", ".dicom", ".ima"),
-        "napari_tileseg.io.dicom:read_dicom",
-        "napari_tileseg.io.dicom_seg:write_segmentation",
-        "napari_tileseg.io.dicom:count_dicom",
-        "napari_tileseg.io.dicom_seg:check_segmentation",
-    ),
-    Format("NumPy", (".npy",), "napari_tileseg.io.npy:read_npy"),
-)
-"""The formats that come with the package. Their modules are imported when the first such file is opened."""
 
 
 @functools.cache
@@ -273,6 +184,7 @@ def write_labels(
     colors: Iterable[str] = (),
     provenance: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    image: Volume | None = None,
 ) -> Path:
     """Save labels; the suffix of `path` decides the format.
 
@@ -283,8 +195,8 @@ def write_labels(
     labels : Volume
         Whole numbers; the smallest type that holds them all is written.
     path : path-like
-        ``.ome.tif``, ``.tif``, ``.ome.zarr``, ``.nii``, ``.nii.gz``, ``.nrrd``, ``.seg.nrrd``, ``.mha``, ``.dcm``, ``.png``, or a format
-        of an installed extension;
+        ``.ome.tif``, ``.imagej.tif``, ``.ome.zarr``, ``.nii.gz``, ``.seg.nrrd``, ``.dcm``, ``.png``, ``.geojson``, ``.csv`` and others,
+        or a format of an installed extension;
         ``image.ome.zarr/labels/name`` puts them into the image's own store.
     classes, colors : iterable of str
         Names of the classes, and ``#rrggbb`` for each but the background.
@@ -292,6 +204,8 @@ def write_labels(
         How the labels came to be; must be fit for JSON.
     overwrite : bool
         Whether a file that is already there may be replaced.
+    image : Volume, optional
+        What the labels were made from, for formats that measure it (tables).
 
     Returns
     -------
@@ -309,10 +223,23 @@ def write_labels(
             labels, path, classes=tuple(classes), colors=tuple(colors), provenance=publishable(provenance), overwrite=overwrite
         )
         return path
-    writer = _writer(path)
+    chosen, writer = _writer(path)
+    check_axes(path, labels.axes)
+    facts: dict[str, Any] = {"classes": tuple(classes), "colors": tuple(colors), "provenance": publishable(provenance)}
+    if chosen.sidecar:
+        check_sidecar(path, overwrite=overwrite)
+    more = {"image": image} if image is not None and "image" in inspect.signature(writer).parameters else {}
     with put_in_place(path, overwrite=overwrite) as temporary:
-        writer(labels, temporary, classes=tuple(classes), colors=tuple(colors), provenance=publishable(provenance))
+        writer(labels, temporary, **facts, **more)
+    if chosen.sidecar:
+        write_sidecar(path, **facts, overwrite=overwrite)
     return path
+
+
+def has_sidecar(path: str | PathLike[str]) -> bool:
+    """Say whether labels saved under a name get a ``.json`` beside them."""
+    chosen = find_format(path, purpose="write")
+    return chosen is not None and chosen.sidecar
 
 
 def write_scores(
@@ -416,8 +343,10 @@ def check_writable(path: str | PathLike[str], *, overwrite: bool = True) -> Path
     if is_label_place(path):
         check_label_place(path, overwrite=overwrite)
         return path
-    _writer(path)
+    chosen, _ = _writer(path)
     check_place(path, overwrite=overwrite)
+    if chosen.sidecar:
+        check_sidecar(path, overwrite=overwrite)
     return path
 
 
@@ -434,11 +363,26 @@ def check_fits(path: str | PathLike[str], image: Volume) -> None:
         _load(chosen.checker)(image)
 
 
-def _writer(path: Path) -> Callable[..., None]:
+def check_axes(path: str | PathLike[str], axes: str) -> None:
+    """Say before a run whether labels of some axes could be saved in the format of `path`.
+
+    Raises
+    ------
+    OutputError
+        The sentence that `write_labels` would raise after it.
+    """
+    chosen = find_format(path, purpose="write")
+    if chosen is None or not chosen.accepts or is_label_place(Path(path)) or sorted(axes) in map(sorted, chosen.accepts):
+        return
+    accepted = " or ".join(chosen.accepts)
+    raise OutputError(f"{chosen.title} holds labels with the axes {accepted}, and these have {axes}. Save them as .ome.tif.")
+
+
+def _writer(path: Path) -> tuple[Format, Callable[..., None]]:
     chosen = find_format(path, purpose="write")
     if chosen is None:
         raise OutputError(f'Labels cannot be saved as "{path.name}". {_accepted("write")} are accepted.')
-    return _load(chosen.writer)
+    return chosen, _load(chosen.writer)
 
 
 def _accepted(purpose: str) -> str:

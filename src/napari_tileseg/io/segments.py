@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.volume import Volume
 
-__all__ = ["KEY", "Segment", "escaped", "named_by_hand", "read_segments", "segment_fields", "segments_of", "unescaped"]
+__all__ = ["KEY", "Segment", "escaped", "hue", "named_by_hand", "read_segments", "segment_fields", "segments_of", "unescaped"]
 
 KEY = "napari-tileseg"
 """Key of our own note in the header."""
@@ -71,7 +71,7 @@ def segments_of(labels: Volume, classes: tuple[str, ...], colors: tuple[str, ...
         names = classes if len(classes) == labels.sizes["C"] else classes[1:]
         return [
             Segment(
-                1, layer, _nth(names, layer, f"class {layer + 1}"), _nth(colors, layer, _hue(layer)), boxes.get((layer, 1), (_EMPTY,) * 3)
+                1, layer, _nth(names, layer, f"class {layer + 1}"), _nth(colors, layer, hue(layer)), boxes.get((layer, 1), (_EMPTY,) * 3)
             )
             for layer in range(labels.sizes["C"])
         ]
@@ -80,19 +80,19 @@ def segments_of(labels: Volume, classes: tuple[str, ...], colors: tuple[str, ...
         count = max(len(classes) - 1, *found, 0)
         return [
             Segment(
-                label, 0, _nth(classes, label, f"label {label}"), _nth(colors, label - 1, _hue(label)), boxes.get((0, label), (_EMPTY,) * 3)
+                label, 0, _nth(classes, label, f"label {label}"), _nth(colors, label - 1, hue(label)), boxes.get((0, label), (_EMPTY,) * 3)
             )
             for label in range(1, count + 1)
         ]
     what = classes[-1] if len(classes) > 1 else "label"
-    return [Segment(label, 0, f"{what} {label}", _hue(label), boxes[0, label]) for label in found]
+    return [Segment(label, 0, f"{what} {label}", hue(label), boxes[0, label]) for label in found]
 
 
 def _nth(values: tuple[str, ...], index: int, other: str) -> str:
     return values[index] if index < len(values) else other
 
 
-def _hue(number: int) -> str:
+def hue(number: int) -> str:
     """Return a colour that the neighbouring numbers do not have, the same each time."""
     parts = colorsys.hsv_to_rgb(number * _GOLDEN % 1.0, 0.65, 0.95)
     return "#" + "".join(f"{round(255 * part):02x}" for part in parts)
@@ -153,7 +153,7 @@ def read_segments(volume: Volume, header: Mapping[str, Any]) -> Volume:
         volume = ordered(volume, "CTZYX")
         masks = [[segment for segment in segments if segment.layer == layer] for layer in range(volume.sizes["C"])]
         metadata["classes"] = [", ".join(segment.name for segment in mask) for mask in masks]
-        metadata["colors"] = [mask[0].color if mask else _hue(layer) for layer, mask in enumerate(masks)]
+        metadata["colors"] = [mask[0].color if mask else hue(layer) for layer, mask in enumerate(masks)]
         return replace(volume, metadata=metadata, channel_names=tuple(metadata["classes"]))
     by_label = {segment.label: segment for segment in segments}
     last = max(by_label, default=0)
@@ -162,7 +162,7 @@ def read_segments(volume: Volume, header: Mapping[str, Any]) -> Volume:
             "background",
             *(by_label[label].name if label in by_label else f"label {label}" for label in range(1, last + 1)),
         ]
-        metadata["colors"] = [by_label[label].color if label in by_label else _hue(label) for label in range(1, last + 1)]
+        metadata["colors"] = [by_label[label].color if label in by_label else hue(label) for label in range(1, last + 1)]
     return replace(volume, metadata=metadata)
 
 
@@ -183,7 +183,7 @@ def named_by_hand(found: Volume, told: Volume) -> Volume:
     what = noted["classes"][-1] if len(noted["classes"]) > 1 else "label"
     if not names or all(name in (f"{what} {label}", f"label {label}") for label, name in enumerate(names, 1)):
         return replace(told, metadata={**told.metadata, **{key: value for key, value in noted.items() if value}})
-    ours = [*noted["colors"], *(_hue(first + index) for index in range(len(noted["colors"]), len(named["colors"])))]
+    ours = [*noted["colors"], *(hue(first + index) for index in range(len(noted["colors"]), len(named["colors"])))]
     own = noted["classes"] if noted["classes"][-len(names) :] == names else named["classes"]
     colors = noted["colors"] if named["colors"] == ours[: len(named["colors"])] else named["colors"]
     metadata = {key: value for key, value in told.metadata.items() if key != "colors"}
@@ -197,9 +197,9 @@ def _listed(header: Mapping[str, Any]) -> Iterator[Segment]:
         layer = int(given["Layer"]) if given["Layer"].isdigit() else 0
         try:
             parts = [min(max(float(part), 0.0), 1.0) for part in given["Color"].split()][:3]
-            color = "#" + "".join(f"{round(255 * part):02x}" for part in parts) if len(parts) == 3 else _hue(label)
+            color = "#" + "".join(f"{round(255 * part):02x}" for part in parts) if len(parts) == 3 else hue(label)
         except ValueError:
-            color = _hue(label)
+            color = hue(label)
         yield Segment(label, layer, given["Name"] or f"Segment_{number + 1}", color)
 
 

@@ -14,6 +14,7 @@ import tifffile
 from napari_tileseg.errors import InputError
 from napari_tileseg.io.files import check_readable, damaged, too_short
 from napari_tileseg.io.ifd import chain_end
+from napari_tileseg.io.imagej import read_note
 from napari_tileseg.io.lazy import LazyArray, native
 from napari_tileseg.io.ome import OmeImage, parse_ome
 from napari_tileseg.io.tiff_unpack import in_huge_pieces, unpack
@@ -276,7 +277,9 @@ def _imagej_facts(tif: tifffile.TiffFile) -> _Facts:
         time = unit_name(str(meta.get("tunit", "sec")))
         units["T"] = time if time in TIMES else "second"
     labels = meta.get("Labels") or ()
-    return _Facts("imagej-tiff", scale, units, channels=tuple(str(label) for label in labels))
+    note = read_note(meta)
+    channels = tuple(str(label) for label in labels)
+    return _Facts("imagej-tiff", scale, units, channels, OmeImage(extra=note) if note else None)
 
 
 def _plain_facts(page: tifffile.TiffPage) -> _Facts:
@@ -348,10 +351,23 @@ def _volume(path: Path, data: Any, layout: _Layout, facts: _Facts, shrink: dict[
     units = tuple(facts.unit.get(axis, "pixel") for axis in axes)
     channels = facts.channels if "C" in axes and len(facts.channels) == shape[axes.index("C")] else ()
     name = path.name
-    for suffix in (".tif", ".tiff", ".ome", ".btf", ".tf8", ".tf2"):
+    for suffix in (".tif", ".tiff", ".btf", ".tf8", ".tf2", ".ome", ".imagej"):
         name = name[: -len(suffix)] if name.lower().endswith(suffix) else name
     volume = Volume.from_scale(data, axes, scale, translate=tuple(shift), units=units, name=name, channel_names=channels, metadata=metadata)
-    return volume if facts.ome is None else facts.ome.restore(volume)
+    if facts.ome is None:
+        return volume
+    volume = facts.ome.restore(volume, shrink)
+    return _whole_numbers(volume) if facts.flavour == "imagej-tiff" else volume
+
+
+def _whole_numbers(labels: Volume) -> Volume:
+    """Return labels that ImageJ had to hold as floating point numbers, because they are above 65535."""
+    if labels.dtype.kind != "f":
+        return labels
+    data = labels.data
+    if isinstance(data, np.ndarray):
+        return replace(labels, data=data.astype(np.int32))
+    return replace(labels, data=LazyArray(labels.shape, np.int32, lambda box: np.asarray(data[box]).astype(np.int32)))
 
 
 class _quiet:

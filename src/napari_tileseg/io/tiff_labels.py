@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
+import tempfile
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tifffile
 
+from napari_tileseg.io.mapped import allocate
 from napari_tileseg.io.ome import NAMESPACE, SCORES_NAMESPACE, annotation
 from napari_tileseg.io.order import ordered
 from napari_tileseg.io.output import smallest_dtype, survey
@@ -16,7 +21,6 @@ from napari_tileseg.io.units import TIMES, is_length, length_factor, symbol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -28,6 +32,8 @@ _DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32")
 _TILE = 256
 _UNTILED_SIDE = 1024
 _CLASSIC_BYTES = 2**32 - 2**25
+_IN_MEMORY_BYTES = 2**28
+"""A half resolution up to this size (256 MB) is held in memory while the finest is written."""
 
 
 def write_tiff(
@@ -35,7 +41,8 @@ def write_tiff(
 ) -> None:
     """Write labels as OME-TIFF: zlib, axes in the order ``TCZYX``, spacing and units in the OME-XML and in the tags.
 
-    Planes with a side above 1024 are tiled (256 x 256); BigTIFF from 4 GB of raw values on. Classes, colours,
+    Planes with a side above 1024 are tiled (256 x 256) and have coarser resolutions (SubIFDs) of every second, fourth, ... pixel,
+    down to a side of 1024; BigTIFF from 4 GB of raw values on. Classes, colours,
     the provenance and the whole affine stand in a MapAnnotation in the namespace ``napari-tileseg/labels/1``.
     Equal labels with equal provenance give equal files.
 
@@ -53,7 +60,7 @@ def write_tiff(
         "UUID": str(uuid.uuid5(uuid.NAMESPACE_URL, found.digest + repr(sorted(note.items())))),
         "MapAnnotation": {"Namespace": NAMESPACE, "Description": "Labels made with napari-tileseg.", "Value": note},
     }
-    _write(canonical, path, dtype, metadata)
+    _write(canonical, path, dtype, metadata, pyramid=True)
 
 
 def write_scores_tiff(scores: Volume, path: Path, *, provenance: Mapping[str, Any] | None, what: str = "Raw scores") -> None:
@@ -76,16 +83,45 @@ def write_image_tiff(image: Volume, path: Path) -> None:
     _write(canonical, path, np.dtype(np.uint8) if image.dtype == bool else image.dtype, metadata)
 
 
-def _write(volume: Volume, path: Path, dtype: np.dtype[Any], metadata: dict[str, Any]) -> None:
+def _write(volume: Volume, path: Path, dtype: np.dtype[Any], metadata: dict[str, Any], *, pyramid: bool = False) -> None:
     shape = volume.shape
     raw = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     tile = _tile(shape)
-    settings: dict[str, Any] = {"compression": "zlib", "photometric": "minisblack", "metadata": metadata, **_resolution(volume)}
-    with tifffile.TiffWriter(path, ome=True, bigtiff=raw > _CLASSIC_BYTES) as writer:
+    steps = _levels(shape) if pyramid and tile else 0
+    settings: dict[str, Any] = {"compression": "zlib", "photometric": "minisblack"}
+    with tifffile.TiffWriter(path, ome=True, bigtiff=raw * (4 if steps else 3) // 3 > _CLASSIC_BYTES) as writer:
         if tile is None:
-            writer.write(np.asarray(volume.data[...]).astype(dtype), **settings)
-        else:
-            writer.write(_tiles(volume, dtype, tile), shape=shape, dtype=dtype, tile=tile, **settings)
+            writer.write(np.asarray(volume.data[...]).astype(dtype), metadata=metadata, **settings, **_resolution(volume))
+            return
+        settings |= {"dtype": dtype, "tile": tile}
+        if not steps:
+            writer.write(_tiles(volume.data, dtype, tile), shape=shape, metadata=metadata, **settings, **_resolution(volume))
+            return
+        with _half(path, shape, dtype) as coarse:
+            finest = _tiles(volume.data, dtype, tile, half=coarse)
+            writer.write(finest, shape=shape, metadata=metadata, subifds=steps, **settings, **_resolution(volume))
+            for step in range(steps):
+                every = 2**step
+                level = coarse[..., ::every, ::every]
+                writer.write(_tiles(level, dtype, tile), shape=level.shape, subfiletype=1, metadata=None, **settings)
+
+
+def _levels(shape: tuple[int, ...]) -> int:
+    """Return how many coarser resolutions there are, until both sides are at most 1024."""
+    return max(0, math.ceil(math.log2(max(shape[-2:]) / _UNTILED_SIDE)))
+
+
+@contextlib.contextmanager
+def _half(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
+    """Give an array for every second pixel of every second row; a large one lies in a file beside `path` meanwhile."""
+    halved = (*shape[:-2], -(-shape[-2] // 2), -(-shape[-1] // 2))
+    if int(np.prod(halved, dtype=np.int64)) * dtype.itemsize <= _IN_MEMORY_BYTES:
+        yield np.zeros(halved, dtype)
+        return
+    with tempfile.TemporaryDirectory(prefix=".tileseg-", dir=path.parent, ignore_cleanup_errors=True) as folder:
+        array = allocate(Path(folder) / "half.npy", halved, dtype)
+        yield array
+        del array  # Windows deletes no file that is mapped
 
 
 def _tile(shape: tuple[int, ...]) -> tuple[int, int] | None:
@@ -96,12 +132,17 @@ def _tile(shape: tuple[int, ...]) -> tuple[int, int] | None:
     return side[0], side[1]
 
 
-def _tiles(labels: Volume, dtype: np.dtype[Any], tile: tuple[int, int]) -> Iterator[NDArray[Any]]:
-    """Yield the tiles plane by plane, row by row; one row of tiles is in memory at a time."""
-    height, width = labels.shape[-2:]
-    for plane in np.ndindex(*labels.shape[:-2]):
+def _tiles(data: Any, dtype: np.dtype[Any], tile: tuple[int, int], *, half: NDArray[Any] | None = None) -> Iterator[NDArray[Any]]:
+    """Yield the tiles plane by plane, row by row; one row of tiles is in memory at a time.
+
+    Every second pixel of every second row goes into `half`: neighbours are never mixed, so that coarse levels are labels too.
+    """
+    height, width = data.shape[-2:]
+    for plane in np.ndindex(*data.shape[:-2]):
         for top in range(0, height, tile[0]):
-            row = np.asarray(labels.data[(*plane, slice(top, min(top + tile[0], height)), slice(None))]).astype(dtype)
+            row = np.asarray(data[(*plane, slice(top, min(top + tile[0], height)), slice(None))]).astype(dtype)
+            if half is not None:
+                half[(*plane, slice(top // 2, top // 2 + -(-len(row) // 2)))] = row[::2, ::2]
             for left in range(0, width, tile[1]):
                 yield np.ascontiguousarray(row[:, left : left + tile[1]])
 

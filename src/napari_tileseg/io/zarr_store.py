@@ -444,7 +444,7 @@ def _array_kind(layout: Layout, version: int) -> dict[str, Any]:
         from zarr.codecs import BloscCodec
 
         codec = BloscCodec(cname="zstd", clevel=3, shuffle="shuffle", typesize=np.dtype(layout.dtype).itemsize)
-        return {"compressors": codec, "dimension_names": ["time" if axis == "T" else axis.lower() for axis in layout.stored_axes]}
+        return {"compressors": codec, "dimension_names": [axis.lower() for axis in layout.stored_axes]}
     from numcodecs import Blosc  # type: ignore[import-untyped]
 
     return {"compressors": Blosc(cname="zstd", clevel=3, shuffle=Blosc.SHUFFLE), "chunk_key_encoding": {"name": "v2", "separator": "/"}}

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tileseg.errors import Cancelled
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -47,7 +49,7 @@ class Sums:
         return len(self.labels)
 
 
-def gather(labels: Any, channels: list[Any] | None = None) -> Sums:
+def gather(labels: Any, channels: list[Any] | None = None, *, cancel: Callable[[], bool] | None = None) -> Sums:
     """Look through labels once.
 
     Parameters
@@ -56,11 +58,19 @@ def gather(labels: Any, channels: list[Any] | None = None) -> Sums:
         Anything that is read where it is indexed.
     channels : list of array-like, optional
         Images of the same shape; values that are not finite count as 0.
+    cancel : callable, optional
+        Asked between slabs; True stops it.
+
+    Raises
+    ------
+    Cancelled
     """
     images = channels or []
     ndim = len(labels.shape)
     parts = [_empty(ndim, len(images))]
     for span in spans(labels):
+        if cancel is not None and cancel():
+            raise Cancelled("Measuring was cancelled.")
         block = np.asarray(labels[span])
         inside = block != 0
         if inside.any():

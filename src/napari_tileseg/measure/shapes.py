@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.measure.blocks import Sums
 
-__all__ = ["FLAT", "SOLID", "shapes"]
+__all__ = ["FLAT", "SOLID", "shape_of", "shapes"]
 
 FLAT = ("perimeter", "eccentricity", "solidity")
 """What is measured of objects in a plane."""
@@ -60,6 +60,31 @@ def shapes(labels: Any, sums: Sums, spacing: Sequence[float]) -> dict[str, NDArr
             for name in names:
                 found[name][member] = values.get(name, np.nan)
     return found
+
+
+def shape_of(labels: Any, label: int, box: tuple[slice, ...], spacing: Sequence[float]) -> dict[str, float]:
+    """Measure one object.
+
+    Parameters
+    ----------
+    labels : array-like of int, shape (Y, X) or (Z, Y, X)
+        Read in the box only.
+    label : int
+    box : tuple of slice
+        Around the object.
+    spacing : sequence of float
+        Along each axis.
+
+    Returns
+    -------
+    dict of str to float
+        As `shapes`; nothing where the object is too large.
+    """
+    if _size([(part.start, part.stop) for part in box]) > _LARGEST:
+        return {}
+    mask = np.asarray(labels[box]) == label
+    flat = FLAT if np.allclose(spacing, spacing[0]) else FLAT[1:]
+    return _shape(mask, flat if mask.ndim == 2 else SOLID, spacing) if mask.any() else {}
 
 
 def _groups(sums: Sums) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:

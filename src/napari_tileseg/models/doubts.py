@@ -27,5 +27,5 @@ def assumptions(spec: ModelSpec) -> str | None:
         return None
     return (
         f"{spec.label} does not say its {' and '.join([', '.join(doubtful[:-1]), doubtful[-1]] if doubtful[1:] else doubtful)}, "
-        "which were assumed. Say them once: tileseg models import."
+        "which were assumed. Say it once: tileseg models answer, or Say it in the Models dock."
     )

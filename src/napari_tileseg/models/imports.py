@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -13,20 +14,32 @@ from uuid import uuid4
 
 from napari_tileseg.errors import ModelError, OutputError, TrustError
 from napari_tileseg.folders import model_folder
+from napari_tileseg.models.answers import accepted, answered, remember
 from napari_tileseg.models.archive import printable
 from napari_tileseg.models.checksum import checksum
-from napari_tileseg.models.loaders.describe import complete, left_unknown, safe_name
+from napari_tileseg.models.loaders.describe import safe_name
 from napari_tileseg.models.loaders.registry import OWN, Place
-from napari_tileseg.models.package import SPEC_FILE, parse_spec
+from napari_tileseg.models.package import SPEC_FILE, write_spec
 from napari_tileseg.models.registry import BUNDLED, find_spec, locate, spec_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from napari_tileseg.models.loaders.registry import Loader
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["Checked", "Standing", "export_model", "import_model", "remove_model", "standing", "verify_model"]
+__all__ = [
+    "Checked",
+    "Standing",
+    "answer_model",
+    "export_model",
+    "import_model",
+    "remove_model",
+    "running_files",
+    "standing",
+    "verify_model",
+]
 
 _SOURCE = "source"
 """Folder inside a package that holds an imported model's files."""
@@ -63,7 +76,7 @@ class Checked:
     scores: tuple[int, ...]
 
 
-def import_model(ref: str, answers: Mapping[str, Any] | None = None, *, name: str = "", link: bool = False) -> Path:
+def import_model(ref: str, answers: Mapping[str, Any] | None = None, *, accept: bool = False, name: str = "", link: bool = False) -> Path:
     """Bring a model into the user's folder, with what the user says of it, so that its name suffices from then on.
 
     Weights whose network has a name are written in our own format; of anything else the files themselves are kept, with a card.
@@ -74,6 +87,8 @@ def import_model(ref: str, answers: Mapping[str, Any] | None = None, *, name: st
         Path of a model, or ``scheme:PATH``.
     answers : mapping, optional
         Fields of the card that its source does not say, or says wrongly.
+    accept : bool
+        Take what is assumed of the others for said.
     name : str
         Under which it is kept; the model's own by default.
     link : bool
@@ -95,7 +110,8 @@ def import_model(ref: str, answers: Mapping[str, Any] | None = None, *, name: st
     """
     place = locate(ref)
     answers = dict(answers or {})
-    spec = _answered(_spec(place, answers), answers)
+    card = _spec(place, answers)
+    spec = answered(card, accepted(card, answers) if accept else answers)
     label = safe_name(name or spec.name)
     spec = spec.model_copy(update={"name": label})
     target = model_folder() / label
@@ -111,10 +127,55 @@ def import_model(ref: str, answers: Mapping[str, Any] | None = None, *, name: st
         _try_unknown(target, spec)
     except TrustError:
         pass  # it may be trusted later; the copy has the same bytes
-    except ModelError:
+    except (ModelError, KeyboardInterrupt):
         shutil.rmtree(target, ignore_errors=True)
         raise
     return target
+
+
+def answer_model(ref: str, answers: Mapping[str, Any], *, accept: bool = False) -> ModelSpec:
+    """Remember what the user says of a model that is here already: in its package, or by the checksum of its files.
+
+    One empty tile goes through before anything is remembered, so that a wrong answer shows now.
+
+    Parameters
+    ----------
+    ref : str
+        Name or path of a model.
+    answers : mapping
+        Fields of the card that its source does not say, or says wrongly.
+    accept : bool
+        Take what is assumed of the others for said.
+
+    Returns
+    -------
+    ModelSpec
+        As it is from now on.
+
+    Raises
+    ------
+    ModelError
+        If what was said contradicts the model, or it is built in.
+    OutputError
+        If it cannot be written down.
+    """
+    import torch
+
+    if ref.startswith("ensemble:"):
+        raise ModelError("An ensemble is not one model. Say it of its members one by one.")
+    place = locate(ref)
+    if place.path.parent == BUNDLED:
+        raise ModelError(f"{printable(place.path.name)} comes with the program and says everything, so nothing can be said of it.")
+    before = spec_of(place)
+    said = accepted(before, answers) if accept else dict(answers)
+    spec = answered(before, said)
+    with contextlib.suppress(TrustError):  # it may be trusted later
+        _one_tile(place.loader.call("load", place.path, spec, "cpu", **_told(place)), spec, torch)
+    if _where(place) == "own" and place.loader is OWN and place.path.is_dir():
+        write_spec(place.path, spec)
+    else:
+        remember(place, before, said)
+    return spec
 
 
 def remove_model(ref: str) -> Path:
@@ -190,23 +251,44 @@ def verify_model(ref: str) -> Checked:
 
 def standing(spec: ModelSpec, ref: str = "") -> Standing:
     """Return kind, trust, size and place of a model."""
-    from napari_tileseg.models.loaders.registry import find_loader
-    from napari_tileseg.models.packaged import source
     from napari_tileseg.models.trust import is_trusted
 
     place = locate(ref or spec.name)
-    loader, path = place.loader, place.path
-    if loader is OWN and spec.loader:
-        try:
-            loader, path = find_loader(spec.loader), source(path, spec)
-        except ModelError:
-            return Standing(spec.loader, "not needed", 0, _where(place))
-    files = loader.members(path)
-    trust = "not needed"
-    if loader.runs_code:
-        running = list(loader.call("code", path)) if loader.code else files
-        trust = "not needed" if loader.code and not running else "trusted" if all(is_trusted(file) for file in running) else "needed"
-    return Standing(loader.title, trust, sum(file.stat().st_size for file in files), _where(place))
+    try:
+        loader, path = _files_of(place, spec)
+    except ModelError:
+        return Standing(spec.loader, "not needed", 0, _where(place))
+    running = _running(loader, path)
+    trust = "not needed" if not running else "trusted" if all(is_trusted(file) for file in running) else "needed"
+    return Standing(loader.title, trust, sum(file.stat().st_size for file in loader.members(path)), _where(place))
+
+
+def running_files(ref: str) -> list[Path]:
+    """Return the files of a model that run only where the user trusts them; none for most models.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or its files are missing.
+    """
+    place = locate(ref)
+    return _running(*_files_of(place, spec_of(place)))
+
+
+def _files_of(place: Place, spec: ModelSpec) -> tuple[Loader, Path]:
+    """Return who loads a model and from where; of an imported one, from inside its package."""
+    from napari_tileseg.models.loaders.registry import find_loader
+    from napari_tileseg.models.packaged import source
+
+    if place.loader is OWN and spec.loader:
+        return find_loader(spec.loader), source(place.path, spec)
+    return place.loader, place.path
+
+
+def _running(loader: Loader, path: Path) -> list[Path]:
+    if not loader.runs_code:
+        return []
+    return list(loader.call("code", path)) if loader.code else list(loader.members(path))
 
 
 def _where(place: Place) -> str:
@@ -220,20 +302,6 @@ def _spec(place: Place, answers: dict[str, Any]) -> ModelSpec:
         options = {"architecture": answers["architecture"], "arguments": json.dumps(answers.get("arguments", {}))}
         return spec_of(Place(place.loader, place.path, {**place.options, **options}))
     return spec_of(place)
-
-
-def _answered(spec: ModelSpec, answers: dict[str, Any]) -> ModelSpec:
-    """Return a card with what the user says; those fields are known from then on."""
-    known = {name: value for name, value in answers.items() if value is not None}
-    values = spec.model_dump(mode="json")
-    if "axes" in known and known["axes"] != spec.axes and "window" not in known:
-        values["window"] = [values["window"][-1]] * (len(known["axes"]) - 1)
-        values["spacing"] = values["output_offset"] = values["mirror_axes"] = None
-    if "classes" in known and "colors" not in known:
-        values["colors"] = []
-    values |= {**known, **complete(spec, known)}
-    values["unknown"] = left_unknown(spec, known)
-    return parse_spec(values, "What was said of the model")
 
 
 def _write_weights(place: Place, spec: ModelSpec, target: Path) -> bool:
@@ -277,7 +345,10 @@ def _wrap(place: Place, spec: ModelSpec, target: Path, *, link: bool) -> None:
 
         loader, options = find_loader(spec.loader), dict(spec.source_options)
         path = source(path, spec)
-    files = loader.members(path)
+    if loader.pack and not link:
+        path, files, options = loader.call("pack", path, **options)
+    else:
+        files = loader.members(path)
     root = path if path.is_dir() else path.parent
     inside = "" if path.is_dir() else f"/{path.name}"
     update = {

@@ -34,6 +34,7 @@ __all__ = [
     "parse_spec",
     "read_spec",
     "write_package",
+    "write_spec",
 ]
 
 SPEC_FILE = "model.json"
@@ -145,8 +146,15 @@ def load_weights(path: Path | str, spec: ModelSpec) -> dict[str, Tensor]:
     return {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
 
 
-def build_module(path: Path | str) -> tuple[ModelSpec, nn.Module]:
+def build_module(path: Path | str, spec: ModelSpec | None = None) -> tuple[ModelSpec, nn.Module]:
     """Build the network of a model with its weights, ready to predict.
+
+    Parameters
+    ----------
+    path : Path or str
+        Folder or ``.tileseg.zip``.
+    spec : ModelSpec, optional
+        Its card, where somebody has said more of it than its ``model.json`` does.
 
     Returns
     -------
@@ -161,7 +169,7 @@ def build_module(path: Path | str) -> tuple[ModelSpec, nn.Module]:
     WeightsError
         If the weights are missing, damaged, or do not fit the network.
     """
-    spec = read_spec(path)
+    spec = spec or read_spec(path)
     if not spec.architecture:
         raise ModelError(f"{spec.label} names no architecture, so its network cannot be built. Only the program that made it can.")
     state = load_weights(path, spec)
@@ -265,6 +273,24 @@ def write_package(
     except OSError as error:
         raise OutputError(f"The model cannot be written to {path}: {error.strerror or error}. Choose another folder.") from error
     return spec
+
+
+def write_spec(path: Path, spec: ModelSpec) -> None:
+    """Write the card of a package that is a folder anew; until it is whole, the old one stays.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written there.
+    """
+    temporary = path / f".{SPEC_FILE}.{uuid4().hex[:8]}"
+    try:
+        temporary.write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, path / SPEC_FILE)
+    except OSError as error:
+        raise OutputError(f"{SPEC_FILE} cannot be written to {path}: {error.strerror or error}. Check the folder's permissions.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo | None:

@@ -23,8 +23,7 @@ def load(path: Path, spec: ModelSpec, device: str) -> Any:
     from napari_tileseg.models.predictor import from_module
 
     if not spec.loader:
-        found, module = build_module(path)
-        return from_module(module, found, device=device)
+        return from_module(build_module(path, spec)[1], spec, device=device)
     from napari_tileseg.models.checksum import checksum
     from napari_tileseg.models.loaders.registry import find_loader
 

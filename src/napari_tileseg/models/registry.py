@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from napari_tileseg.errors import ModelError, ModelNotFoundError
 from napari_tileseg.folders import model_folder
+from napari_tileseg.models.answers import recall
 from napari_tileseg.models.archive import printable
 from napari_tileseg.models.checks import remembered, sentence
 from napari_tileseg.models.checksum import checksum
@@ -109,8 +110,8 @@ def find_spec(ref: str) -> ModelSpec:
 
 
 def spec_of(place: Place) -> ModelSpec:
-    """Return the spec of a model that was located; with the checksum of its files where its source names none."""
-    return _cached_spec(place.loader.scheme, place.path, tuple(place.options.items()), _state(place))
+    """Return the spec of a model that was located, with what the user has said of it, and the checksum of its files."""
+    return recall(place, _cached_spec(place.loader.scheme, place.path, tuple(place.options.items()), _state(place)))
 
 
 def card(ref: str) -> str:
@@ -126,9 +127,9 @@ def card(ref: str) -> str:
 
 
 def stamp(ref: str) -> tuple[tuple[str, str, str], ...]:
-    """Return path, checksum and state of the files of each model that a reference stands for: it changes when a model does."""
+    """Return path, checksum and state of each model that a reference stands for: it changes when its files or its card do."""
     places = [locate(member) for member in split(ref) or (ref,)]
-    return tuple((place.ref, spec_of(place).weights_sha256, _state(place)) for place in places)
+    return tuple((place.ref, (spec := spec_of(place)).weights_sha256, f"{_state(place)} {_digest(spec)}") for place in places)
 
 
 def _readable(text: str) -> str:
@@ -170,6 +171,10 @@ def _state(place: Place) -> str:
     except OSError as error:
         raise ModelError(f'"{printable(place.path.name)}" cannot be read: {error.strerror or error}. Check its permissions.') from None
     return hashlib.blake2b(repr(found).encode(), digest_size=8).hexdigest()
+
+
+def _digest(spec: ModelSpec) -> str:
+    return hashlib.blake2b(spec.model_dump_json().encode(), digest_size=8).hexdigest()
 
 
 @lru_cache(maxsize=256)

@@ -38,6 +38,7 @@ class Resampling(BaseModel):
     anchor: Literal["boxes", "points"] = Field(
         "boxes", description="boxes: both grids cover the same box. points: the centres of their first pixels coincide (MONAI)."
     )
+    down: bool = Field(False, description="Sizes on the model's grid are rounded down (Cellpose), not to the nearest number.")
     before: bool = Field(False, description="The image is resampled before it is normalised, and measured on the model's grid.")
     image: Interpolation = Interpolation()
     scores: Interpolation | None = Field(

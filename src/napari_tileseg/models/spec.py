@@ -156,10 +156,16 @@ class ModelSpec(BaseModel):
 
     axes: Literal["CYX", "CZYX", "CZX", "CZY"] = Field(description="Axes of one input of the network; planes may lie across Y or X.")
     channels: list[str] = Field(description="Names of the input channels, or their number.")
-    grey: Literal["refuse", "repeat"] = Field("refuse", description="repeat: a one-channel image is repeated to all channels.")
+    grey: Literal["refuse", "repeat", "fewer"] = Field(
+        "refuse",
+        description="repeat: a one-channel image is repeated to all channels. fewer: an image may lack the last channels, which are 0.",
+    )
     normalization: Normalization = Normalization()
     spacing: tuple[float, ...] | None = Field(None, description="Pixel size the network was trained at, in `spacing_unit`.")
     spacing_unit: Literal["millimeter", "micrometer"] = "micrometer"
+    zoom: tuple[float, ...] | None = Field(
+        None, description="How much larger the network sees the image, whatever its pixel size; counts more than `spacing`."
+    )
     resampling: Resampling = Resampling()
     orientation: str = Field(
         "",
@@ -176,13 +182,13 @@ class ModelSpec(BaseModel):
     remainder: int = Field(0, ge=0, description="What is left of a side divided by `multiple_of`: 12 for sides of 16 k + 12.")
     fixed_window: bool = Field(False, description="The network takes tiles of this size only.")
     overlap: float = Field(0.5, ge=0, lt=1, description="Share of a window that its neighbour covers too.")
-    steps: Literal["fixed", "even", "aligned"] = Field(
+    steps: Literal["fixed", "even", "aligned", "inside", "cellpose3", "cellpose4"] = Field(
         "fixed",
         description="fixed: MONAI's grid. even: nnU-Net's. aligned: with blending crop, tiles a multiple of `multiple_of` apart, so that "
-        "valid convolutions with pooling give the same in each.",
+        "valid convolutions with pooling give the same in each. inside: no window reaches beyond the image (StarDist).",
     )
     from_end: str = Field("", description="Axes along which tiles are laid from the end of the image.")
-    blending: Literal["gaussian", "constant", "nnunet", "crop"] = "gaussian"
+    blending: Literal["gaussian", "constant", "nnunet", "crop", "cellpose"] = "gaussian"
     sigma: float = Field(0.125, gt=0, description="Width of the Gaussian weights as a share of the window.")
     padding: Literal["zeros", "reflect"] = Field("zeros", description="What a window sees beyond the image, after normalisation.")
     mirror_axes: str | None = Field(None, description="Axes along which the network was trained on mirror images; all if not known.")
@@ -218,11 +224,12 @@ class ModelSpec(BaseModel):
 
     @field_validator("multiple_of")
     @classmethod
-    def _one_number(cls, value: int | tuple[int, ...], info: ValidationInfo) -> int | tuple[int, ...]:
+    def _one_number(cls, value: int | tuple[int, ...], known: ValidationInfo) -> int | tuple[int, ...]:
         numbers = value if isinstance(value, tuple) else (value,)
         if not numbers or min(numbers) < 1:
             raise ValueError(f"multiple_of must be 1 or more, not {value}")
-        return numbers[0] if len(numbers) == len(info.data.get("axes", "CYX")) - 1 and len(set(numbers)) == 1 else value
+        complete = len(numbers) == len(known.data.get("axes", "")) - 1
+        return numbers[0] if complete and len(set(numbers)) == 1 else value
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelSpec:
@@ -235,10 +242,12 @@ class ModelSpec(BaseModel):
         if not self.channels or not self.classes:
             raise ValueError("a model needs at least one channel and one class")
         ndim = self.spatial_ndim
-        for label in ("window", "spacing", "output_offset"):
+        for label in ("window", "spacing", "zoom", "output_offset"):
             sizes = getattr(self, label)
             if sizes is not None and len(sizes) != ndim:
                 raise ValueError(f"{label} {sizes} must have one number for each of the axes {self.spatial_axes}")
+        if any(not 0 < zoom < 100 for zoom in self.zoom or ()):
+            raise ValueError(f"zoom {self.zoom} must be made of numbers above 0 and below 100")
         if len(self.multiples) != ndim:
             raise ValueError(f"multiple_of {self.multiple_of} must be one number, or one for each of the axes {self.spatial_axes}")
         if any(size < 1 or size % step != self.remainder for size, step in zip(self.window, self.multiples, strict=True)):

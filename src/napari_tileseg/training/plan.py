@@ -236,7 +236,8 @@ def _continued(config: TrainConfig, start: ModelSpec, told: dict[str, Any], outp
         told["decoder_parameters"] = start.decoder_parameters
         told["heads"] = start.heads
     values = start.model_dump() | told
-    values |= {"arguments": start.arguments | {"out_channels": outputs}, "training": {}, "weights_sha256": "", "unknown": []}
+    results = "num_classes" if "num_classes" in start.arguments else "out_channels"
+    values |= {"arguments": start.arguments | {results: outputs}, "training": {}, "weights_sha256": "", "unknown": []}
     values |= {"licence": start.licence, "attribution": start.attribution, "loader": "", "source": "", "source_options": {}}
     return ModelSpec.model_validate(values)
 
@@ -246,7 +247,8 @@ def _arguments(config: TrainConfig, report: Report, network: str, dims: int, out
     arguments = dict(config.arguments)
     if "spatial_dims" in accepted:
         arguments.setdefault("spatial_dims", dims)
-    arguments |= {"in_channels": report.facts[0].channels, "out_channels": outputs}
+    inputs, results = ("input_channels", "num_classes") if "input_channels" in accepted else ("in_channels", "out_channels")
+    arguments |= {inputs: report.facts[0].channels, results: outputs}
     if network == "residual_unet":
         arguments.setdefault("channels", [32, 64, 96, 128] if dims == 2 else [32, 64, 96])
         arguments.setdefault("stem_channels", 16)
@@ -258,8 +260,9 @@ def _arguments(config: TrainConfig, report: Report, network: str, dims: int, out
 
 def _multiple(arguments: dict[str, Any], dims: int) -> int:
     strides = arguments.get("strides")
-    if isinstance(strides, list) and all(isinstance(step, int) for step in strides):
-        return math.prod(strides)
+    if isinstance(strides, list):
+        each = [[step] * dims if isinstance(step, int) else list(step) for step in strides]
+        return int(max(math.prod(steps) for steps in zip(*each, strict=True)))
     return _UNKNOWN_MULTIPLE[dims]
 
 

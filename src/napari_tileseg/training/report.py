@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_tileseg.errors import Cancelled, InputError, OptionsError
+from napari_tileseg.models.registry import find_spec
 from napari_tileseg.training.fingerprint import divide, look_at, number_of_values
 from napari_tileseg.training.items import find_items, keep_apart
 
@@ -93,7 +94,8 @@ def inspect(
         looked.append(look_at(item, config.axes))
     warnings = [f"{_some(found.unmatched)}." for _ in found.unmatched[:1]]
     warnings += [f'"{facts.item.name}" is left out: {facts.problem}.' for facts in looked if facts.problem]
-    facts = _alike([facts for facts in looked if not facts.problem], warnings)
+    grey = bool(config.start) and find_spec(config.start).grey == "repeat"
+    facts = _alike([facts for facts in looked if not facts.problem], warnings, grey=grey)
     if not facts:
         problem = next((facts for facts in looked if facts.problem), None)
         raise InputError("None of the images can be used" + (f'; "{problem.item.name}": {problem.problem}.' if problem else "."))
@@ -109,11 +111,11 @@ def inspect(
     return Report(report.facts, report.train, report.val, task, values, classes, tuple(lines), tuple(warnings))
 
 
-def _alike(facts: list[Facts], warnings: list[str]) -> list[Facts]:
-    """Leave out images with other axes or channels than most have."""
+def _alike(facts: list[Facts], warnings: list[str], *, grey: bool) -> list[Facts]:
+    """Leave out images with other axes or channels than most have; one channel goes with any number where grey is repeated."""
     if not facts:
         return facts
-    kinds = [("".join(axis for axis in fact.axes if axis in "ZYX"), fact.channels) for fact in facts]
+    kinds = [("".join(axis for axis in fact.axes if axis in "ZYX"), 3 if grey and fact.channels == 1 else fact.channels) for fact in facts]
     usual = max(dict.fromkeys(kinds), key=kinds.count)
     kept = []
     for fact, kind in zip(facts, kinds, strict=True):
@@ -218,8 +220,9 @@ def _leaks(report: Report, warnings: list[str]) -> None:
 def _lines(report: Report, config: TrainConfig) -> list[str]:
     facts = report.facts
     first = facts[0]
-    shapes = sorted({tuple(size for axis, size in fact.sizes.items() if axis != "C") for fact in facts})
-    extent = _shape(shapes[0]) if len(shapes) == 1 else f"{_shape(shapes[0])} to {_shape(shapes[-1])}"
+    shapes = [[size for axis, size in fact.sizes.items() if axis != "C"] for fact in facts]
+    ends = zip(np.min(shapes, axis=0), np.max(shapes, axis=0), strict=True) if len({len(shape) for shape in shapes}) == 1 else ()
+    extent = " x ".join(str(low) if low == high else f"{low}-{high}" for low, high in ends) or "of several shapes"
     lines = [
         f"{len(report.train)} images to learn from, {len(report.val)} to validate on.",
         f"Axes {first.axes}, {extent}, {first.channels} channel{'s' * (first.channels != 1)}, {first.dtype}, "
@@ -227,9 +230,10 @@ def _lines(report: Report, config: TrainConfig) -> list[str]:
     ]
     sizes = [list(fact.spacing.values()) for fact in facts if fact.spacing]
     if len(sizes) == len(facts):
-        low, high = np.min(sizes, axis=0), np.max(sizes, axis=0)
+        scale, unit = (1000, "mm") if np.median(sizes) >= 100 else (1, "µm")
+        low, high = np.min(sizes, axis=0) / scale, np.max(sizes, axis=0) / scale
         text = " x ".join(f"{a:.3g}" if np.isclose(a, b, rtol=0.01) else f"{a:.3g}-{b:.3g}" for a, b in zip(low, high, strict=True))
-        lines.append(f"Pixel size {text} µm.")
+        lines.append(f"Pixel size {text} {unit}.")
     else:
         lines.append("Pixel size unknown." if not sizes else f"Pixel size known of {len(sizes)} of {len(facts)} images.")
     if report.task == "instances":
@@ -255,10 +259,6 @@ def _some(names: Sequence[str]) -> str:
 
 def _numbers(values: Sequence[int]) -> str:
     return _some([str(value) for value in values])
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))
 
 
 def _percent(share: float) -> str:

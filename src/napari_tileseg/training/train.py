@@ -8,29 +8,28 @@ import hashlib
 import json
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tileseg.engine.decoders import find_decoder
 from napari_tileseg.errors import Cancelled, OptionsError, OutputError, RunError
 from napari_tileseg.folders import model_folder
 from napari_tileseg.io.output import put_in_place, refused
 from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.package import build_module, write_package
 from napari_tileseg.models.predictor import pick_device
-from napari_tileseg.training.card import write_card, write_curves
+from napari_tileseg.training.card import write_curves
 from napari_tileseg.training.events import EpochEnded, Noted, StepEnded, TrainingEnded, TrainingStarted
 from napari_tileseg.training.fit import BatchSplit, Epoch, Finished, FitOptions, Step, fit, learning_rate
 from napari_tileseg.training.objective import Objective
 from napari_tileseg.training.plan import make_plan
-from napari_tileseg.training.predict import whole_image_scores
 from napari_tileseg.training.prepare import prepare_items
 from napari_tileseg.training.report import inspect
+from napari_tileseg.training.result import FITTED, fit_decoder, write_result
 from napari_tileseg.training.sampling import Sampler
 from napari_tileseg.training.start import start_network
-from napari_tileseg.training.tune import tune_decoder
 from napari_tileseg.training.validate import Validation
 
 if TYPE_CHECKING:
@@ -48,19 +47,6 @@ __all__ = ["place_of", "train", "work_folder"]
 
 _FREE = {"device", "memory_limit", "preview", "output", "patience"}
 """Fields that may differ when a training goes on."""
-
-_TUNED = 12
-"""Validation images that a decoder is fitted to at most."""
-
-_CHOICES = {
-    "depth": (0.1, 0.2, 0.3, 0.4, 0.5),
-    "foreground_bias": (-0.2, 0.0, 0.2, 0.4),
-    "border_weight": (0.0, 0.25, 0.5, 1.0),
-    "min_score": (0.5, 0.6, 0.7, 0.8),
-    "min_size": (5.0, 10.0, 20.0),
-    "min_height": (0.0, 0.3, 0.5),
-}
-"""Values of the decoder's parameters that are tried."""
 
 _HALVED = "The device has no memory for the batch; {} crops are learnt at once, and the result is nearly the same."
 
@@ -157,9 +143,10 @@ class _Training:
         self.paused = paused
         self.output, self.name = place_of(config)
         self.work = work_folder(self.output)
-        self.notes: dict[str, Any] = {"history": [], "best": None, "best_epoch": 0, "rows": {}}
+        self.notes: dict[str, Any] = {"history": [], "best": None, "best_epoch": 0, "scores": {}, "rows": {}}
         self.report: Report
         self.plan: Plan
+        self.validation: Validation
         self.state: dict[str, Tensor] | None = None
 
     @property
@@ -196,7 +183,7 @@ class _Training:
             centred=config.foreground,
             seed=config.seed,
         )
-        validation = Validation(
+        self.validation = Validation(
             self.report.val,
             self.plan.spec,
             values=self.report.values,
@@ -211,14 +198,14 @@ class _Training:
         for remark in remarks:
             self.tell(Noted(remark))
         try:
-            return self._learn(network, sampler, validation, device)
+            return self._learn(network, sampler, device)
         except RunError as error:
             if not isinstance(error, Cancelled) and self._best_there():
                 self._finish("failed", 0.0, keep=True)
                 error.kept = self.output
             raise
 
-    def _learn(self, network: nn.Module, sampler: Sampler, validation: Validation, device: str) -> ModelSpec:
+    def _learn(self, network: nn.Module, sampler: Sampler, device: str) -> ModelSpec:
         config, plan = self.config, self.plan
         options = self._options(device)
         model = copy.deepcopy(network)
@@ -242,8 +229,9 @@ class _Training:
                     case BatchSplit(_, size):
                         self.tell(Noted(_HALVED.format(size)))
                     case Epoch():
+                        self.state = event.state
                         model.load_state_dict(event.state)
-                        if not self._validate(event, model, validation, device, options):
+                        if not self._validate(event, model, device, options):
                             reason = "stopped"
                             break
                         if self._waited_enough():
@@ -283,8 +271,9 @@ class _Training:
             time.sleep(0.05)
         return self.cancel()
 
-    def _validate(self, event: Epoch, model: nn.Module, validation: Validation, device: str, options: FitOptions) -> bool:
+    def _validate(self, event: Epoch, model: nn.Module, device: str, options: FitOptions) -> bool:
         """Score an epoch and keep its weights if it is the best; return False where somebody stopped that."""
+        validation = self.validation
         number = len(self.history) + 1
         scores: dict[str, float] = {}
         shown = None
@@ -298,7 +287,7 @@ class _Training:
         rate = learning_rate(event.step / options.steps, options)
         self.history.append({"epoch": number, "loss": event.loss, "rate": rate, "score": score, **scores})
         if best:
-            self.notes |= {"best": score, "best_epoch": number, "rows": validation.rows}
+            self.notes |= {"best": score, "best_epoch": number, "scores": scores, "rows": validation.rows}
             write_package(self.work / "best", self.plan.spec, event.state)
         self._write(self.work / "curves.csv", write_curves(self.history))
         path = self._preview(shown)
@@ -344,52 +333,37 @@ class _Training:
             state = self.state
         else:
             raise Cancelled("Stopped before anything was learnt. The same call goes on from here.")
-        best = next((row for row in self.history if row["epoch"] == self.notes["best_epoch"]), {})
-        scores = {name: value for name, value in best.items() if name not in ("epoch", "loss", "rate", "score")}
-        config = self.config
-        facts: dict[str, Any] = {
-            "data": list(self.report.lines),
-            "notes": list(self.report.warnings),
-            "settings": self.plan.settings(),
-            "options": config.model_dump(
-                mode="json",
-                include={"epochs", "optimizer", "schedule", "warmup", "weight_decay", "clip", "average", "seed", "foreground", "freeze"},
-            ),
-            "started_from": start_name(config),
-            "ended": reason,
-            "epoch": self.notes["best_epoch"],
-            "epochs": len(self.history),
-            "score": self.notes["best"],
-            "scores": scores,
-            "curves": {name: [row.get(name) for row in self.history] for name in ("loss", "score")},
-            "images": [item.name for item in self.report.train],
-            "validation_images": [item.name for item in self.report.val],
-        }
-        spec = self.plan.spec.model_copy(update={"training": facts, "description": _described(self.plan.spec)} | self._tuned(state, reason))
-        card = write_card(spec, self.plan, self.report, self.history, self.notes["rows"])
-        extras = {"curves.csv": write_curves(self.history)} if self.history else {}
-        written = write_package(self.output, spec, state, card=card, extras=extras)
+        if reason in ("done", "early") and self._best_there():
+            self._fit_decoder(state)
+        written = write_result(self.output, self.config, self.plan, self.report, self.notes, state, ended=reason)
         if not keep:
             shutil.rmtree(self.work, ignore_errors=True)
         self.tell(TrainingEnded(str(self.output), self.notes["best_epoch"], self.notes["best"], reason, seconds))
         return written
 
-    def _tuned(self, state: dict[str, Tensor], reason: str) -> dict[str, Any]:
-        """Choose the few numbers by which scores become objects, on the validation images."""
-        spec, config = self.plan.spec, self.config
-        if spec.output != "instances" or spec.output_offset is not None or not self.report.val or reason not in ("done", "early"):
-            return {}
+    def _fit_decoder(self, state: dict[str, Tensor]) -> None:
+        """Fit the decoder of a model of objects to the validation images, and keep that where they are scored better with it."""
+        spec, config, validation = self.plan.spec, self.config, self.validation
+        if spec.output != "instances" or spec.output_offset is not None or not validation.items:
+            return
         examples = prepare_items(
-            self.report.val[:_TUNED], self.report, spec, folder=self.work / "tuned", axes=config.axes, memory_limit=config.memory_limit
+            validation.items[:FITTED],
+            self.report,
+            spec,
+            folder=self.work / "fitted",
+            unlabelled=config.unlabelled,
+            axes=config.axes,
+            memory_limit=config.memory_limit,
         )
+        validation.spec = spec.model_copy(update={"decoder_parameters": fit_decoder(spec, state, examples)})
         network = build_network(spec.architecture, **spec.arguments)
         network.load_state_dict(state)
-        samples = [(whole_image_scores(network.eval(), spec, item.image), np.maximum(item.labels, 0)) for item in examples[:_TUNED]]
-        found, score = tune_decoder(find_decoder(spec.decoder), samples, spec.decoder_parameters, _CHOICES, rounds=1)
-        if found == spec.decoder_parameters:
-            return {}
-        self.tell(Noted(f"Decoder fitted to the validation images: AP {score:.3f} of objects on them."))
-        return {"decoder_parameters": found}
+        scores, _ = validation.run(network, device=pick_device(config.device))
+        score = validation.score(scores)
+        if score is not None and score > (self.notes["best"] or 0.0):
+            self.tell(Noted(f"The decoder was fitted to the validation images: score {score:.3f} instead of {self.notes['best']:.3f}."))
+            self.plan = replace(self.plan, spec=validation.spec)
+            self.notes |= {"best": score, "scores": scores, "rows": validation.rows}
 
     def _open(self, *, resume: bool) -> None:
         """Make the folder for what is needed to go on, or find that of an earlier call."""
@@ -421,16 +395,6 @@ class _Training:
             temporary.replace(path)
         except OSError as error:
             raise refused(path, error) from error
-
-
-def start_name(config: TrainConfig) -> str:
-    """Return the name of the model that was started from; a path would say too much of the user's folders."""
-    return Path(config.start).name if config.start else ""
-
-
-def _described(spec: ModelSpec) -> str:
-    what = "objects" if spec.output == "instances" else ", ".join(spec.foreground_classes)
-    return f"Finds {what}; trained here, on the images that its card describes."
 
 
 def _left(seconds: float, step: int, steps: int) -> float | None:

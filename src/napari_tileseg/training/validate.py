@@ -106,13 +106,15 @@ class Validation:
                 found = segment(image, predictor, options=SegmentOptions(device=device), cancel=cancel)
                 labels = np.asarray(found.labels)
                 shown = labels.copy() if item.name == self.preview else shown
-                self.rows[item.name] = self._compared(found.labels_volume().with_data(labels), truth)
+                compared = self._compared(found.labels_volume().with_data(labels), truth)
+                self.rows[item.name] = {name: value for name, value in compared.items() if not math.isnan(value)}
             except Cancelled:
                 raise
             except TileSegError as error:
                 note(f'"{item.name}" is left out of this validation: {error}')
         names = dict.fromkeys(name for row in self.rows.values() for name in row)
-        return {name: _mean([row.get(name, math.nan) for row in self.rows.values()]) for name in names}, shown
+        means = {name: _mean([row.get(name, math.nan) for row in self.rows.values()]) for name in names}
+        return {name: mean for name, mean in means.items() if not math.isnan(mean)}, shown
 
     def score(self, scores: dict[str, float]) -> float | None:
         """Return the one number by which epochs are compared; None where nothing was scored."""

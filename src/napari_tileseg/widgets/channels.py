@@ -63,7 +63,7 @@ class ChannelFields(QWidget):
         """
         texts = [f"{index}: {names[index]}" if index < len(names) else str(index) for index in range(count)]
         choices: list[tuple[str, Any]] = [(text, index) for index, text in enumerate(texts)]
-        single = len(spec.channels) == 1 or spec.grey == "repeat"
+        single = len(spec.channels) == 1 or spec.grey in ("repeat", "fewer")
         defaults = default_channels(spec, count)
         if single and defaults is None:
             choices.insert(0, (f"All {count}", _ALL))

@@ -255,6 +255,8 @@ def default_channels(spec: ModelSpec, available: int | None) -> tuple[int, ...] 
         return None
     if needed == 1 or spec.grey == "repeat":
         return (0,)
+    if spec.grey == "fewer":
+        return (0,) if available > needed else None
     return tuple(range(needed)) if available > needed else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from napari_tileseg.models.spec import ModelSpec
+    from napari_tileseg.widgets.models.session import ModelsSession
     from napari_tileseg.widgets.session import Order, Session
 
 __all__ = ["Deeds", "export_job", "show_keys"]
@@ -47,6 +49,7 @@ class Deeds(QObject):
     def __init__(self, session: Session, dock: QWidget) -> None:
         super().__init__(dock)
         self._session = session
+        self._models: ModelsSession | None = None
         self._bridge = Bridge(self)
 
     @property
@@ -80,6 +83,25 @@ class Deeds(QObject):
     def show_card(self, spec: ModelSpec) -> None:
         """Show a model's card."""
         TextDialog(spec.label, card(spec.name), markdown=True, parent=self._dock).show()
+
+    def trust(self) -> None:
+        """Find out what the model of the last run would run, and ask whether it may."""
+        from napari_tileseg.widgets.models.session import models_session_of  # which imports what this module is made for
+
+        viewer, order = self._session.viewer, self._session.order
+        if viewer is None or order is None:
+            return
+        self._models = models_session_of(viewer)
+        with contextlib.suppress(RuntimeError, TypeError):  # it was not connected
+            self._models.told.disconnect(self._on_trust)
+        self._models.told.connect(self._on_trust)
+        self.told.emit(Message("info", f"Finding out what {order.spec.label} would run"))
+        self._models.find_out(order.job.model, order.spec.label, self._dock)
+
+    def _on_trust(self, message: Message | None) -> None:
+        """Tell here what comes of a question that was asked here."""
+        if message is not None and self._models is not None and self._models.asker is self._dock:
+            self.told.emit(message)
 
     def show_details(self, provenance: Mapping[str, Any] | None = None) -> None:
         """Show what the run was, or what a provenance says of an earlier one."""

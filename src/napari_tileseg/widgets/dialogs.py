@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, QUrl, Signal
 from qtpy.QtGui import QDesktopServices, QTextDocument
-from qtpy.QtWidgets import QApplication, QDialog, QHBoxLayout, QPlainTextEdit, QPushButton, QTextBrowser, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QApplication,
+    QDialog,
+    QHBoxLayout,
+    QMessageBox,
+    QPlainTextEdit,
+    QPushButton,
+    QTextBrowser,
+    QVBoxLayout,
+    QWidget,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +32,7 @@ KEYS = (
 
 
 class _Page(QTextBrowser):
-    """Markdown of authors who may be strangers: no HTML, no pictures from anywhere, links to the web only."""
+    """Markdown of authors who may be strangers: no HTML, no pictures from anywhere, links to the web only, and those ask."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +43,13 @@ class _Page(QTextBrowser):
         """Load nothing that a card names: neither files of this computer nor of others."""
 
     def _open(self, address: QUrl) -> None:
-        if address.scheme() in ("http", "https"):
+        if address.scheme() not in ("http", "https"):
+            return
+        place = address.toString(QUrl.ComponentFormattingOption.FullyEncoded)  # the text of a link may name another place
+        buttons = QMessageBox.StandardButton
+        question = QMessageBox(QMessageBox.Icon.Question, "Open in the browser?", place, buttons.Open | buttons.Cancel, self)
+        question.setTextFormat(Qt.TextFormat.PlainText)
+        if question.exec() == buttons.Open:
             QDesktopServices.openUrl(address)
 
 

@@ -122,7 +122,7 @@ class OptionsPage(QWidget):
         decided = {"softmax": _ALWAYS_DECIDED, "labels": _NO_SCORES}.get(spec.output, "")
         threshold.enabled = not decided
         threshold.tooltip = decided or SegmentOptions.model_fields["threshold"].description
-        rescale.native.setVisible(spec.spacing is not None)
+        rescale.native.setVisible(spec.spacing is not None or spec.zoom is not None)
 
     def set_window(self, text: str) -> None:
         """Write a window, as a user would."""

@@ -31,8 +31,8 @@ def advance(run: Run, message: Message) -> Run:
         case CancelledRun(done, total):
             phase = run.phase if run.phase is Phase.REMOVED else Phase.CANCELLED
             return replace(run, phase=phase, done=done, total=total or run.total, seconds_left=None)
-        case Failed(_, sentence, details):
-            return replace(run, phase=Phase.FAILED, sentence=sentence, details=details, seconds_left=None)
+        case Failed(kind, sentence, details):
+            return replace(run, phase=Phase.FAILED, sentence=sentence, details=details, error=kind, seconds_left=None)
         case Died(sentence, done, total, details):
             total = total or run.total
             return replace(run, phase=Phase.DIED, sentence=sentence, done=done, total=total, details=details, seconds_left=None)

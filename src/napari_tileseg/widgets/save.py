@@ -25,6 +25,15 @@ FILTERS = {
     "NRRD": ".nrrd",
     "MetaImage": ".mha",
     "DICOM segmentation": ".dcm",
+    "ImageJ TIFF": ".imagej.tif",
+    "OME-Zarr 0.4": ".0.4.ome.zarr",
+    "PNG, one plane": ".png",
+    "GeoJSON for QuPath": ".geojson",
+    "COCO": ".coco.json",
+    "Table of objects": ".csv",
+    "STL mesh": ".stl",
+    "OBJ mesh": ".obj",
+    "PLY mesh": ".ply",
 }
 """Formats of the dialog and the suffix each adds to a bare name."""
 
@@ -75,7 +84,7 @@ def complete_path(chosen: str, picked: str) -> Path:
     """
     if suffix_of(chosen, purpose="write") or Path(chosen).suffix:
         return Path(chosen)
-    suffix = next((suffix for name, suffix in FILTERS.items() if picked.startswith(name)), ".ome.tif")
+    suffix = next((suffix for name, suffix in FILTERS.items() if picked.startswith(f"{name} (")), ".ome.tif")
     return Path(chosen + suffix)
 
 

@@ -128,6 +128,7 @@ class SegmentWidget(QWidget):
         self._pause.timeout.connect(self._work_out)
         self.session.changed.connect(self._draw)
         self.session.ended.connect(self._on_change)
+        self.session.models_changed.connect(self._list_models)
         self._watch.listed.connect(self._list_images)
         self._watch.activated.connect(self._on_active)
         self._watch.altered.connect(self._on_change)
@@ -141,6 +142,31 @@ class SegmentWidget(QWidget):
     def _fill_models(self) -> None:
         self.form.model.fill([(spec.label, spec.name) for spec in self._specs])
         self.form.card.setEnabled(bool(self._specs))
+
+    def _list_models(self) -> None:
+        """List the models again, in another thread."""
+        self._bridge.background(list_models, Late(self, "_on_models"))
+
+    def _on_models(self, specs: Any) -> None:
+        """Offer other models; the chosen one stays chosen while it is there."""
+        if not isinstance(specs, list):
+            return
+        chosen = self.form.model.value
+        self._specs = specs
+        self.form.model.fill([(spec.label, spec.name) for spec in specs], chosen)
+        self.form.card.setEnabled(bool(specs))
+        if self.form.model.value != chosen:
+            self._on_model()
+        else:
+            self._on_change()
+
+    def choose_model(self, name: str) -> bool:
+        """Choose a model as if the user had; False if there is none of that name."""
+        self._on_models(list_models())
+        if self.form.model.value != name and not self.form.model.choose(name):
+            return False
+        self._on_model_chosen()
+        return True
 
     # -- what the form holds ---------------------------------------------------------------------------------------
 
@@ -339,6 +365,7 @@ class SegmentWidget(QWidget):
             Action.COPY: self.deeds.copy_details,
             Action.SMALLER: self.use_smaller_window,
             Action.CPU: self.use_cpu,
+            Action.TRUST: self.deeds.trust,
         }
         if action in ANSWERS:
             self.form.set_axes(self.form.axes.text().replace(" ", "").replace("?", ANSWERS[action], 1))

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.volume import Volume
 
-__all__ = ["Order", "Session", "real_viewer", "session_of"]
+__all__ = ["Order", "Session", "real_viewer", "session_of", "tell_models_changed"]
 
 _LOG = logging.getLogger(__name__)
 _TICK = 200
@@ -72,6 +72,8 @@ class Session(QObject):
         A run came to its end.
     altered
         The fields of a dock hold something else.
+    models_changed
+        There are other models on this computer, or others are trusted.
     closing
         The viewer is gone.
     """
@@ -79,6 +81,7 @@ class Session(QObject):
     changed = Signal()
     ended = Signal()
     altered = Signal()
+    models_changed = Signal()
     closing = Signal()
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
@@ -429,6 +432,13 @@ def session_of(viewer: napari.viewer.Viewer) -> Session:
     session = Session(viewer)
     _SESSIONS[id(session)] = session
     return session
+
+
+def tell_models_changed() -> None:
+    """Have every viewer's docks list the models again."""
+    for session in list(_SESSIONS.values()):
+        if session.viewer is not None:
+            session.models_changed.emit()
 
 
 def _completed(order: Order, run: Any) -> tuple[Any, dict[str, Any], Any, Any]:

@@ -72,7 +72,21 @@ class Action(Enum):
     SHOW = "Show in folder"
     COMMAND = "Copy as command"
     EXPORT = "Export job"
+    TRUST = "Trust..."
+    REVOKE = "Stop trusting"
+    IMPORT = "Import..."
+    VERIFY = "Verify"
+    GIVE_ON = "Export..."
+    DELETE = "Remove"
+    TRY = "Try on the active image"
+    CARD = "Whole card"
+    REFRESH = "Refresh"
+    BACK = "Do not import"
+    SAY = "Say it"
+    LATER = "Not now"
+    RESUME = "Go on"
     SEGMENT = "Open Segment"
+    AGAIN_SCORES = "Run again"
     KEEP = "Keep"
     DISCARD = "Discard"
 
@@ -148,6 +162,8 @@ class Run:
     warnings : tuple of str
     details : str
         Traceback for a bug report.
+    error : str
+        Class of the error that ended it.
     layer : bool
         The result is in a layer.
     same : bool
@@ -171,6 +187,7 @@ class Run:
     sentence: str = ""
     warnings: tuple[str, ...] = ()
     details: str = ""
+    error: str = ""
     layer: bool = False
     same: bool = True
     image_gone: bool = False
@@ -318,6 +335,8 @@ def _message(form: Form, run: Run) -> Message | None:
             kind: Kind = "warning" if run.warnings else "done"
             edit = ((Action.PUT_BACK if run.editing else Action.EDIT),) if run.large else ()
             return Message(kind, run.sentence + warned, (Action.SAVE, *edit, Action.DETAILS))
+        case Phase.FAILED if run.error == "TrustError":
+            return Message("error", run.sentence.partition(" Trust it only")[0], (Action.TRUST, Action.COPY))
         case Phase.FAILED:
             links = (Action.HELP, Action.COPY) if run.details else (Action.HELP,)
             return Message("error", run.sentence, links)

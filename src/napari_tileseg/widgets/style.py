@@ -18,6 +18,7 @@ _SHEET = """
 #tileseg QLabel, #tileseg QLineEdit, #tileseg QComboBox, #tileseg QAbstractSpinBox, #tileseg QCheckBox, #tileseg QPushButton,
 #tileseg QComboBox QAbstractItemView {{ font-size: {size}pt; }}
 #tileseg QLabel#small, #tileseg QProgressBar {{ font-size: {small}pt; }}
+#tileseg QLabel#title {{ font-weight: bold; }}
 #tileseg QLabel {{ background: none; padding: 0; }}
 #tileseg QLineEdit {{ border: 1px solid transparent; padding: 1px 4px; min-height: {row}px; max-height: {row}px; }}
 #tileseg QComboBox {{ border: 1px solid transparent; padding: 1px 6px; min-height: {row}px; max-height: {row}px; }}

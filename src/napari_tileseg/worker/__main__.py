@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["PATH_VARIABLE", "main"]
+__all__ = ["PATH_VARIABLE", "extend_path", "main"]
 
 PATH_VARIABLE = "NAPARI_TILESEG_PATH"
 """Environment variable that holds the parent's ``sys.path`` as JSON, the folder of this package first."""
@@ -15,14 +15,14 @@ PATH_VARIABLE = "NAPARI_TILESEG_PATH"
 
 def main() -> None:
     """Serve one parent until it closes the pipe."""
-    _extend_path()
+    extend_path()
     from napari_tileseg.worker.child import serve
     from napari_tileseg.worker.streams import take_streams
 
     serve(*take_streams())
 
 
-def _extend_path() -> None:
+def extend_path() -> None:
     """Make sure that what the parent can import can be imported here, and that this package is the parent's.
 
     Entries that are not known here go to the end, so that nothing in a parent's odd folder can hide a module.

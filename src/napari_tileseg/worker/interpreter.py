@@ -8,14 +8,20 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import napari_tileseg
 from napari_tileseg.errors import RunError
 from napari_tileseg.worker.__main__ import PATH_VARIABLE
 
-__all__ = ["command", "creation_flags", "environment", "find_python"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["command", "creation_flags", "environment", "find_python", "tool"]
 
 _PYTHON = re.compile(r"(python|pypy)[\d.]*t?w?(\.exe)?", re.IGNORECASE)
+_MAIN = Path(__file__).with_name("__main__.py")
+_TOOL = "import runpy, sys; runpy.run_path(sys.argv.pop(1))['extend_path'](); from napari_tileseg.cli import main; main()"
 _PLACES = ("bin/python3", "bin/python", "python.exe", "Scripts/python.exe")
 
 
@@ -54,14 +60,19 @@ def find_python(executable: str | None = None, prefixes: tuple[str, ...] | None 
 
 def command(python: str) -> list[str]:
     """Return the command line: the child by its path, without the current folder on its path, as isolated as this Python is."""
-    flags = ["-P"]
-    if sys.flags.isolated:
-        flags = ["-I"]
-    else:
-        flags += ["-E"] if sys.flags.ignore_environment else []
-        flags += ["-s"] if sys.flags.no_user_site else []
     # By its path it starts even where Python does not find the package; the name beside it is for those who list processes.
-    return [python, *flags, str(Path(__file__).with_name("__main__.py")), "napari_tileseg.worker"]
+    return [python, *_flags(), str(_MAIN), "napari_tileseg.worker"]
+
+
+def tool(python: str, words: Sequence[str]) -> list[str]:
+    """Return the command line of ``tileseg`` with some words, as isolated, and as sure of its modules, as the child is."""
+    return [python, *_flags(), "-c", _TOOL, str(_MAIN), *words]
+
+
+def _flags() -> list[str]:
+    if sys.flags.isolated:
+        return ["-I"]
+    return ["-P", *(["-E"] if sys.flags.ignore_environment else []), *(["-s"] if sys.flags.no_user_site else [])]
 
 
 def environment() -> dict[str, str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from typing import TYPE_CHECKING, Any
 
+import nnunet_regions
 import numpy as np
 import pytest
 from nnunet_cases import EQUAL, HERE, SAMPLE, edited, image_of
@@ -15,6 +17,7 @@ from napari_tileseg.engine.events import Event, Planned, Progress, SlabDone
 from napari_tileseg.errors import Cancelled, ModelError
 from napari_tileseg.estimation import estimate
 from napari_tileseg.models.ensemble import combine
+from napari_tileseg.models.imports import export_model, import_model
 from napari_tileseg.models.predictor import load_model
 from napari_tileseg.models.registry import find_spec
 
@@ -70,6 +73,18 @@ def test_labels_of_both_stages_are_nnunets(
     # Two stages round twice: where nnU-Net differs from itself with sums in single precision, it may differ from us.
     assert np.count_nonzero(result.labels != expected) <= max(1 + len(places), (1 - EQUAL) * expected.size)
     assert np.mean(result.labels == expected) >= 0.9997
+
+
+@pytest.mark.parametrize("case", nnunet_regions.CASES, ids=lambda case: str(case["name"]))
+def test_the_second_stage_sees_the_labels_of_regions(case: dict[str, Any], sample: NDArray[np.uint16], tmp_path: Path) -> None:
+    with np.load(HERE / "regions_cascade.npz") as stored:
+        expected, wide = stored[case["name"]], stored[f"{case['name']}, float32"]
+    spec = find_spec(f"nnunet:{nnunet_regions.write(tmp_path)}?configuration=3d_cascade_fullres")
+    assert (spec.output, spec.inputs, spec.previous.labels if spec.previous else ()) == ("regions", 3, (1, 2))
+    model = load_model(f"nnunet:{tmp_path / nnunet_regions.NAME}?configuration=3d_cascade_fullres", device="cpu")
+    found = np.asarray(segment(image_of(case, sample), model, options=CPU).labels)
+    assert np.count_nonzero(found != wide) <= 1
+    assert np.mean(found == expected) >= EQUAL
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +156,34 @@ def test_which_stages_belong_together(tmp_path: Path) -> None:
         find_spec(f"nnunet:{tmp_path / DATASET.name}")
     shutil.copytree(DATASET / FIRST, tmp_path / DATASET.name / FIRST)
     assert find_spec(f"nnunet:{tmp_path / DATASET.name}").previous is not None
+
+
+def zipped(target: Path) -> Path:
+    """Write both stages as nnU-Net exports them."""
+    with zipfile.ZipFile(target, "w") as archive:
+        for file in sorted(DATASET.rglob("*")):
+            if file.is_file():
+                archive.write(file, file.relative_to(DATASET.parent).as_posix())
+    return target
+
+
+@pytest.mark.parametrize("source", ["second stage", "fold", "dataset", "zip"])
+def test_a_cascade_is_given_on_whole(source: str, tall: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TILESEG_MODELS", str(tmp_path / "own"))
+    monkeypatch.setenv("TILESEG_CACHE", str(tmp_path / "cache"))
+    place = {"second stage": DATASET / SECOND, "fold": DATASET / SECOND / "fold_0", "dataset": DATASET}.get(source)
+    path = place or zipped(tmp_path / "export.zip")
+    ref = f"nnunet:{path}?configuration=3d_cascade_fullres" if source in ("dataset", "zip") else str(path)
+    options = SegmentOptions(device="cpu", tta=False)
+    expected = np.asarray(segment(tall, ref, options=options).labels)
+    package = import_model(ref, name="both")
+    given = export_model("both", tmp_path / "given.tileseg.zip")
+    shutil.rmtree(package)
+    monkeypatch.setenv("TILESEG_MODELS", str(tmp_path / "other computer"))
+    monkeypatch.setenv("TILESEG_CACHE", str(tmp_path / "other cache"))
+    import_model(str(given), name="there")
+    for model in (str(given), "there"):
+        np.testing.assert_array_equal(segment(tall, model, options=options).labels, expected)
+    if source != "zip":
+        copied = {file.parent.parent.name for file in (tmp_path / "other computer" / "there").rglob("*.pth")}
+        assert copied == {FIRST, SECOND}

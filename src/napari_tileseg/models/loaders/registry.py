@@ -74,6 +74,9 @@ class Loader:
         `load` as keyword arguments, as they were typed.
     runs_code : bool
         Whether such a file can run code when it is opened, so that `load` asks for trust.
+    pack : str
+        ``pack(path, **options) -> (folder or file, its files, options)``: what a copy of the model must hold that a path and options
+        mean, and which options mean it there. Empty: `files`, with the same options.
     code : str
         ``code(path) -> iterable of Path``: the files of this very model that `load` asks trust for. Empty: all of them.
     """
@@ -91,6 +94,7 @@ class Loader:
     options: tuple[str, ...] = ()
     runs_code: bool = False
     code: str = ""
+    pack: str = ""
 
     def call(self, which: str, *args: Any, **options: Any) -> Any:
         """Call one of the functions.
@@ -172,6 +176,7 @@ NNUNET = Loader(
     f"{_HERE}.nnunet.network:load",
     extra="nnunet",
     files=f"{_HERE}.nnunet.results:files",
+    pack=f"{_HERE}.nnunet.card:pack",
     options=("configuration", "folds", "checkpoint", "trainer", "plans"),
 )
 """Results folders and exports of nnU-Net v2."""
@@ -189,6 +194,8 @@ BUILTIN: tuple[Loader, ...] = (
     NNUNET,
     _room("monai", "MONAI bundle", (".zip",), room="monai_bundle", options=("without",), runs_code=True),
     _single("onnx", "ONNX", (".onnx",), extra="onnx", files=f"{_HERE}.onnx:files", options=("output", "provider")),
+    _single("cellpose", "Cellpose", (), options=("diameter", "flow_threshold", "niter")),
+    _single("stardist", "StarDist", (), extra="stardist", files=f"{_HERE}.stardist:files", options=("scale", "prob_thresh", "nms_thresh")),
     _single("torchscript", "TorchScript", (".pt", ".ts", ".torchscript"), runs_code=True),
     _single("pt2", "torch.export", (".pt2",), runs_code=True),
     _single("checkpoint", "checkpoint", (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".tar"), options=("architecture", "arguments")),

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["NETWORKS", "accepted_arguments", "build_network"]
 
 NETWORKS: dict[str, str] = {
+    "cellpose_sam": "napari_tileseg.models.nets.cellpose_sam:CellposeSAM",
+    "cellpose_unet": "napari_tileseg.models.nets.cellpose_unet:CellposeUNet",
     "plain_conv_unet": "napari_tileseg.models.nets.dynamic_unet:PlainConvUNet",
     "residual_conv_unet": "napari_tileseg.models.nets.dynamic_unet:ResidualUNet",
     "residual_encoder_unet": "napari_tileseg.models.nets.dynamic_unet:ResidualEncoderUNet",
@@ -31,6 +33,7 @@ NETWORKS: dict[str, str] = {
     "gan_discriminator": "napari_tileseg.models.nets.gan:GANDiscriminator",
     "dcgan_generator": "napari_tileseg.models.nets.gan:DCGANGenerator",
     "dcgan_discriminator": "napari_tileseg.models.nets.gan:DCGANDiscriminator",
+    "stardist_unet": "napari_tileseg.models.nets.stardist_unet:StarDistUNet",
     "anomaly_autoencoder": "napari_tileseg.models.nets.anomaly:AnomalyMap",
     "f_anogan": "napari_tileseg.models.nets.anomaly:FAnoGAN",
     "paired_generator": "napari_tileseg.models.nets.anomaly:PairedGenerator",

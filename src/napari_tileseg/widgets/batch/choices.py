@@ -44,7 +44,9 @@ SELECTED_LAYERS = "Selected layers"
 _TITLES = {
     "auto": "OME-TIFF, medical as given",
     ".ome.tif": "OME-TIFF",
+    ".imagej.tif": "ImageJ TIFF",
     ".ome.zarr": "OME-Zarr",
+    ".0.4.ome.zarr": "OME-Zarr 0.4",
     ".nii.gz": "NIfTI",
     ".tif": "TIFF",
     ".png": "PNG",
@@ -52,6 +54,8 @@ _TITLES = {
     ".seg.nrrd": "3D Slicer segmentation",
     ".mha": "MetaImage",
     ".dcm": "DICOM segmentation",
+    ".geojson": "GeoJSON (QuPath)",
+    ".coco.json": "COCO",
 }
 
 FORMATS = tuple((_TITLES[name], name) for name in get_args(Format))

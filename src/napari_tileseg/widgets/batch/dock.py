@@ -168,6 +168,7 @@ class BatchWidget(QWidget):
         self.session.ended.connect(self._on_change)
         self.session.told.connect(self._on_row_told)
         self.segment.altered.connect(self._on_segment)
+        self.segment.models_changed.connect(self._on_change)
         self._watch.listed.connect(self._on_layers)
         self._watch.altered.connect(self._on_layers)
         self.viewer.layers.selection.events.changed.connect(self._on_layers)

@@ -22,9 +22,10 @@ from napari_tileseg.widgets.parts.scroll import page
 from napari_tileseg.widgets.refine import saving
 from napari_tileseg.widgets.refine.folds import FOLDS
 from napari_tileseg.widgets.refine.form import RefineForm
+from napari_tileseg.widgets.refine.preview import is_preview
 from napari_tileseg.widgets.refine.session import refine_session_of
 from napari_tileseg.widgets.refine.states import view
-from napari_tileseg.widgets.refine.subject import labels_layers
+from napari_tileseg.widgets.refine.subject import image_beside, labels_layers
 from napari_tileseg.widgets.refine.tools import KEYS, TOOLS
 from napari_tileseg.widgets.session import real_viewer
 from napari_tileseg.widgets.states import Action, Message
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     import napari
     from qtpy.QtGui import QShowEvent
 
+    from napari_tileseg.widgets.parts import Fold
     from napari_tileseg.widgets.refine.work import Work
 
 __all__ = ["RefineWidget"]
@@ -117,6 +119,10 @@ class RefineWidget(QWidget):
         get_settings().appearance.events.font_size.connect(self._restyle)
         for fold in self.folds:
             fold.toggled.connect(self.updateGeometry)
+            if hasattr(fold, "tool"):
+                self.form.add_button(*fold.tool).clicked.connect(partial(self._open, fold))
+            for key, deed in getattr(fold, "shortcuts", ()):
+                dock_shortcut(self, key, deed)
         for tool in TOOLS:
             if tool.key:
                 dock_shortcut(self, tool.key, partial(self.session.toggle, tool.name))
@@ -136,8 +142,8 @@ class RefineWidget(QWidget):
         image = self.session.image
         if chosen not in labels or (image is not None and image not in self.viewer.layers):
             self.session.choose(chosen if chosen in labels else self._guess(labels))
-        elif chosen is not None and image is None:
-            self.session.choose(chosen)  # an image may have come that suits it
+        elif chosen is not None and image is None and image_beside(chosen, self.viewer.layers) is not None:
+            self.session.choose(chosen)  # an image has come that suits it
         self.session.rename()
         self._fill()
 
@@ -147,7 +153,7 @@ class RefineWidget(QWidget):
 
     def _on_active(self, event: Any = None) -> None:
         active = self.viewer.layers.selection.active
-        if isinstance(active, Labels) and active is not self.session.labels:
+        if isinstance(active, Labels) and not is_preview(active) and active is not self.session.labels:
             self.session.choose(active)
 
     def _on_chosen_by_hand(self) -> None:
@@ -236,6 +242,10 @@ class RefineWidget(QWidget):
             if work is not None and work.moves == moves:
                 self.session.keeper.saved(work)
             self.session.tell(Message("done", f"Saved as {answer.name}."))
+
+    def _open(self, fold: Fold, _checked: bool = False) -> None:
+        fold.open()
+        self.scroller.ensureWidgetVisible(fold)
 
     def show_keys(self) -> None:
         """Show the keys of the dock."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari.layers import Layer
-    from qtpy.QtGui import QShowEvent
+    from qtpy.QtGui import QResizeEvent, QShowEvent
 
 __all__ = ["RefineForm"]
 
@@ -68,6 +68,7 @@ class RefineForm(QWidget):
         self._places = QGridLayout(self.grid)
         self._places.setContentsMargins(0, 0, 0, 0)
         self._places.setSpacing(4)
+        self._columns = _COLUMNS
         for column in range(_COLUMNS):
             self._places.setColumnStretch(column, 1)
         for tool in TOOLS:
@@ -103,8 +104,26 @@ class RefineForm(QWidget):
         button.setToolTip(tip)
         button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         number = self._places.count()
-        self._places.addWidget(button, number // _COLUMNS, number % _COLUMNS)
+        self._places.addWidget(button, number // self._columns, number % self._columns)
         return button
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        if event is not None:
+            super().resizeEvent(event)
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Put fewer buttons into a row where the font is too large for four."""
+        buttons = self.grid.findChildren(QPushButton)
+        widest = max(button.fontMetrics().horizontalAdvance(button.text()) for button in buttons) + 4
+        columns = next((count for count in (_COLUMNS, 3) if (self.width() + 4) // count - 4 >= widest), 2)
+        if columns == self._columns:
+            return
+        self._columns = columns
+        for number, button in enumerate(buttons):
+            self._places.addWidget(button, number // columns, number % columns)
+        for column in range(_COLUMNS):
+            self._places.setColumnStretch(column, int(column < columns))
 
     def offer(self, labels: Sequence[Layer], images: Sequence[Layer], chosen: Layer | None, image: Layer | None) -> None:
         """List the layers there are; those that are worked on stay chosen."""
@@ -147,6 +166,7 @@ class RefineForm(QWidget):
     def showEvent(self, event: QShowEvent | None) -> None:
         if event is not None:
             super().showEvent(event)
+        self._arrange()
         self.align()
 
     def widgets_in_order(self) -> list[Any]:

@@ -59,7 +59,9 @@ class Marks:
         zoom = max(float(getattr(self._viewer, "scene", self._viewer).camera.zoom), 1e-6)
         arm = _ARM / zoom / float(np.min(np.abs(self.layer.scale)))
         strokes = [np.stack([line[:-1], line[1:] - line[:-1]], axis=1) for line in lines if len(line) > 1]
-        strokes += [_cross(np.asarray(seed, dtype=np.float32), arm, self._viewer.dims.displayed[-2:]) for seed in seeds]
+        offset = self._viewer.dims.ndim - self.layer.ndim  # other layers may have more axes: scores have their classes
+        axes = [axis - offset for axis in self._viewer.dims.displayed[-2:]]
+        strokes += [_cross(np.asarray(seed, dtype=np.float32), arm, axes) for seed in seeds]
         self.layer.edge_width = 2 / zoom / float(np.min(np.abs(self.layer.scale)))
         self.layer.data = np.concatenate(strokes) if strokes else np.zeros((0, 2, self.layer.ndim), np.float32)
 

@@ -18,6 +18,7 @@ from napari_tileseg.widgets.refine.keeper import Keeper
 from napari_tileseg.widgets.refine.marks import Marks
 from napari_tileseg.widgets.refine.mouse import Mouse
 from napari_tileseg.widgets.refine.region import Regions
+from napari_tileseg.widgets.refine.sheets import Sheets
 from napari_tileseg.widgets.refine.states import Refine
 from napari_tileseg.widgets.refine.subject import image_beside, trouble_with
 from napari_tileseg.widgets.refine.tools import TOOLS, tool_of
@@ -26,7 +27,7 @@ from napari_tileseg.widgets.session import session_of
 from napari_tileseg.widgets.states import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import napari
     from napari.layers import Image, Labels, Layer
@@ -100,6 +101,7 @@ class RefineSession(QObject):
         self._clock = QTimer(self)
         self._clock.setInterval(_CLOCK)
         self._clock.timeout.connect(self._tell_time)
+        self.sheets = Sheets(self)
         viewer.layers.events.removed.connect(self._on_removed)
         segment.closing.connect(self.close)
         segment.changed.connect(self._on_segment)
@@ -138,6 +140,7 @@ class RefineSession(QObject):
             self.labels = labels
             self.selection = ()
             if labels is not None:
+                labels.events.selected_label.connect(self._on_label)
                 labels.events.editable.connect(self._on_altered)
                 labels.events.data.connect(self._on_altered)
                 self._bind(labels)
@@ -193,6 +196,7 @@ class RefineSession(QObject):
         if labels is not None:
             for key in self._keys:
                 labels.bind_key(key, None)
+            labels.events.selected_label.disconnect(self._on_label)
             labels.events.editable.disconnect(self._on_altered)
             labels.events.data.disconnect(self._on_altered)
 
@@ -304,6 +308,18 @@ class RefineSession(QObject):
             return list(self.selection)
         return [int(self.labels.selected_label)] if self.labels is not None else []
 
+    def select(self, labels: Sequence[int]) -> None:
+        """Select objects from a list; the first one becomes the label that the layer paints with."""
+        if self.labels is not None and labels:
+            self.selection = tuple(labels)
+            self.labels.selected_label = labels[0]
+            if self.viewer is not None and self.labels in self.viewer.layers:
+                self.viewer.layers.selection.active = self.labels  # where the keys work
+
+    def _on_label(self, event: Any = None) -> None:
+        if self.labels is not None and int(self.labels.selected_label) not in self.selection[:1]:
+            self.selection = ()  # another one was picked in the layer
+
     def rename(self) -> None:
         """Take over what the chosen labels are called now."""
         if self.labels is not None and self.labels.name != self.state.labels:
@@ -330,6 +346,7 @@ class RefineSession(QObject):
         if self._stop is not None:
             self._stop.set()
         self.keeper.close()
+        self.sheets.close()
         self._bridge.close()
         for work in self._works.values():
             work.close()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "canvas_of",
+    "channels_of",
     "class_of",
     "has_classes",
     "image_beside",
@@ -41,7 +42,7 @@ _BY_PLANES = "→ model Y X."
 
 def labels_layers(layers: Sequence[Layer]) -> list[Labels]:
     """Return the labels layers, the topmost first."""
-    return [layer for layer in reversed(list(layers)) if isinstance(layer, Labels)]
+    return [layer for layer in reversed(list(layers)) if isinstance(layer, Labels) and not layer.metadata.get("tileseg_preview")]
 
 
 def space_of(layer: Labels) -> tuple[int, ...]:
@@ -123,6 +124,7 @@ def trouble_with(layer: Labels) -> str:
 def image_beside(labels: Labels, layers: Sequence[Layer]) -> Image | None:
     """Return the image that labels most likely belong to: of their shape, of the name that theirs begins with, the nearest below."""
     images = [layer for layer in layers if isinstance(layer, Image) and pixels_of(layer, labels) is not None]
+    images = [layer for layer in images if "tileseg" not in layer.metadata] or images  # scores and maps are no images
     named = [layer for layer in images if labels.name.startswith(layer.name)]
     below = [layer for layer in images if layers.index(layer) < layers.index(labels)]
     return next(iter([*sorted(named, key=lambda layer: -len(layer.name)), *reversed(below), *images]), None)
@@ -140,6 +142,55 @@ def pixels_of(image: Image, labels: Labels) -> Any:
     if len(data.shape) == len(shape) + 1 and tuple(data.shape[1:]) == shape and not image.rgb:
         return data[0]
     return None
+
+
+def channels_of(image: Image | None, labels: Labels, layers: Sequence[Layer]) -> dict[str, Any]:
+    """Return what is measured of the image under labels: an array of the labels' shape for each of its channels, by name.
+
+    Channels lie along a first axis, in colours, or in layers of one shape, as napari opens them; those are taken together if they come
+    from the same file.
+    """
+    if image is None:
+        return {}
+    shape = tuple(labels.data[0].shape if labels.multiscale else labels.data.shape)
+    data = image.data[0] if image.multiscale else image.data
+    if image.rgb:
+        colours = ("red", "green", "blue")
+        return {name: _Channel(data, (..., number)) for number, name in enumerate(colours)} if tuple(data.shape[:-1]) == shape else {}
+    if len(data.shape) == len(shape) + 1 and tuple(data.shape[1:]) == shape:
+        known = [str(name) for name in (image.metadata.get("tileseg_volume") or {}).get("channel_names") or ()]
+        names = tuple(known) if len(known) == data.shape[0] else tuple(f"channel {number}" for number in range(min(data.shape[0], _MOST)))
+        return {name: _Channel(data, (number,)) for number, name in enumerate(names)}
+    if tuple(data.shape) != shape:
+        return {}
+    beside = [layer for layer in layers if isinstance(layer, Image) and layer is not image and _together(layer, image)][: _MOST - 1]
+    return {"" if not beside else image.name: data, **{layer.name: layer.data for layer in beside}}
+
+
+_MOST = 16
+"""Most channels that are measured."""
+
+
+def _together(layer: Image, image: Image) -> bool:
+    """Whether two layers are channels of one image."""
+    if layer.rgb or layer.multiscale or image.multiscale or tuple(layer.data.shape) != tuple(image.data.shape):
+        return False
+    path = getattr(image.source, "path", None)
+    return path is not None and getattr(layer.source, "path", None) == path
+
+
+class _Channel:
+    """One channel of an array, read where it is indexed."""
+
+    def __init__(self, data: Any, where: tuple[Any, ...]) -> None:
+        self._data, self._where = data, where
+        self.shape = tuple(data.shape[:-1]) if where[0] is ... else tuple(data.shape[1:])
+        self.dtype = np.dtype(data.dtype)
+        self.ndim = len(self.shape)
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        key = key if isinstance(key, tuple) else (key,)
+        return np.asarray(self._data[(*key, *self._where)] if self._where[0] is ... else self._data[(*self._where, *key)])
 
 
 def scores_of(labels: Labels, layers: Sequence[Layer]) -> Any:

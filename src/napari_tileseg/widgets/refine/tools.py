@@ -44,6 +44,10 @@ TOOLS = (
 
 KEYS = (
     *((tool.key, tool.sentence.split(":")[0].lower()) for tool in TOOLS if tool.key),
+    ("N", "review: the next object that is not checked"),
+    ("Shift+N", "review: the object before"),
+    ("J", "review: accept the object"),
+    ("Shift+J", "review: reject the object"),
     ("Ctrl+Z", "undo: tools and painting, in the order they were made"),
     ("Ctrl+Shift+Z", "redo"),
     ("Space", "hold it to move the view while a tool draws lines"),

@@ -13,6 +13,7 @@ from napari_tileseg.models.archive import printable
 from napari_tileseg.models.checksum import checksum
 from napari_tileseg.models.loaders.nnunet.checkpoint import read_header
 from napari_tileseg.models.loaders.nnunet.plans import Labels, Plans, read_labels
+from napari_tileseg.models.loaders.nnunet.primus import NAMES, network_of
 from napari_tileseg.models.loaders.nnunet.results import Choice, Results, choose, find_stage
 from napari_tileseg.models.resampling import Interpolation, Resampling
 from napari_tileseg.models.spec import ModelSpec, Normalization, PreviousStage
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["describe", "letters", "read_spec"]
+__all__ = ["describe", "letters", "pack", "read_spec"]
 
 _SAME = 1e-8
 """Least standard deviation that nnU-Net divides by."""
@@ -86,6 +87,41 @@ def _card(results: Results, choice: Choice, path: Path) -> ModelSpec:
     return spec.model_copy(update={"weights_sha256": checksum(files, path)})
 
 
+def pack(path: Path, **options: str) -> tuple[Path, list[Path], dict[str, str]]:
+    """Return what a copy of the model that a path and options mean must hold: its folds, and both stages of a cascade.
+
+    Returns
+    -------
+    root : Path
+        The zip; or the folder that all files are in.
+    files : list of Path
+    options : dict of str to str
+        Which mean the same model in a folder with these files alone.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model.
+    """
+    results = Results(path)
+    if not path.is_dir():
+        return path, [path], options
+    choice = choose(results, **options)
+    stages = [(results, choice)]
+    if (before := read_spec(path, **options).previous) is not None:
+        stages.append(find_stage(results, choice, str(before.model.training["configuration"])))
+        options = {**options, "configuration": choice.trained.configuration}
+    elif not choice.trained.folder:  # a copy has no folder whose name says these
+        options = {name: value for name, value in options.items() if name not in ("configuration", "trainer", "plans")}
+    root = stages[-1][0].root.absolute()  # of a stage whose first one lies beside it: the folder of both
+    files = [
+        place.root.absolute() / name
+        for place, stage in stages
+        for name in (*(stage.trained.path(name) for name in ("plans.json", "dataset.json")), *stage.checkpoints)
+    ]
+    return root, files, options
+
+
 def letters(plans: Plans) -> str:
     """Return the image's axis for each axis of the network."""
     turned = "".join("ZYX"[axis] for axis in plans.order)
@@ -100,7 +136,7 @@ def describe(plans: Plans, labels: Labels, choice: Choice, header: Mapping[str, 
     trainer = str(header.get("trainer_name") or choice.trained.trainer)
     dataset = plans.name or choice.trained.dataset
     many = f"fold{'s' * (len(choice.folds) > 1)} {', '.join(choice.folds)}"
-    _, arguments = plans.network
+    dotted, arguments = network_of(plans, trainer)
     unknown = ["licence", "attribution", "citation"]
     spacing = _by_letter(axes, plans["spacing"]) if plans.reader in _LENGTHS else None
     return ModelSpec(
@@ -117,6 +153,7 @@ def describe(plans: Plans, labels: Labels, choice: Choice, header: Mapping[str, 
         crop="nonzero",
         window=_by_letter(axes, plans["patch_size"]),
         multiple_of=_by_letter(axes, _multiples(plans["patch_size"], arguments.get("strides"))),
+        fixed_window=dotted in NAMES,
         overlap=0.5,
         steps="even",
         blending="nnunet",

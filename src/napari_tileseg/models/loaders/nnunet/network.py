@@ -14,6 +14,7 @@ from napari_tileseg.models.ensemble import Ensemble
 from napari_tileseg.models.loaders.nnunet.card import letters
 from napari_tileseg.models.loaders.nnunet.checkpoint import read_weights
 from napari_tileseg.models.loaders.nnunet.plans import Plans
+from napari_tileseg.models.loaders.nnunet.primus import NAMES, network_of
 from napari_tileseg.models.loaders.nnunet.results import Choice, Results, choose, find_stage
 from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.predictor import from_module
@@ -32,12 +33,6 @@ _OWN = {"PlainConvUNet": "plain_conv_unet", "ResidualEncoderUNet": "residual_enc
 """Networks that this package has itself."""
 
 _PACKAGE = "dynamic_network_architectures"
-
-_ELSEWHERE = {
-    f"{_PACKAGE}.architectures.primus.Primus",
-    f"{_PACKAGE}.architectures.primus.PrimusV2",
-}
-"""Other networks that plans may name; they come from the package, and no other name is ever imported."""
 
 
 class Folds(Ensemble):
@@ -118,7 +113,7 @@ def _load(results: Results, choice: Choice, spec: ModelSpec, device: str) -> Pre
 
 def _build(plans: Plans, spec: ModelSpec, weights: Mapping[str, Any]) -> nn.Module:
     """Build the network that the plans name."""
-    dotted, arguments = plans.network
+    dotted, arguments = network_of(plans, str(spec.training["trainer"]))
     kind = dotted.rpartition(".")[2]
     if any(key.endswith(".running_mean") for key in weights) and "InstanceNorm" in str(arguments.get("norm_op")):
         # A trainer that exchanges the normalisation leaves the plans as they are.
@@ -126,15 +121,24 @@ def _build(plans: Plans, spec: ModelSpec, weights: Mapping[str, Any]) -> nn.Modu
     inputs, outputs = spec.inputs, len(spec.score_names)
     if kind in _OWN and dotted.startswith(f"{_PACKAGE}.architectures."):
         return build_network(_OWN[kind], input_channels=inputs, num_classes=outputs, **arguments)
-    if dotted not in _ELSEWHERE:
-        known = ", ".join([*_OWN, *(name.rpartition(".")[2] for name in sorted(_ELSEWHERE))])
+    if dotted not in NAMES:
+        known = ", ".join([*_OWN, *(name.rpartition(".")[2] for name in sorted(NAMES))])
         raise ModelError(f'The plans name the network "{printable(dotted)}". Known are {known}; nothing else is imported.')
     module, _, attribute = dotted.rpartition(".")
-    network_class = getattr(import_module(module), attribute)
     try:
-        network: nn.Module = network_class(input_channels=inputs, num_classes=outputs, **arguments)
+        network_class = getattr(import_module(module), attribute)
+    except ModuleNotFoundError:
+        raise  # the loader says what to install
+    except Exception as error:  # of packages that do not fit each other; torchvision, of another torch, raises RuntimeError
+        raise ModelError(
+            f"The network {kind} cannot be imported: {printable(str(error))}. The packages torch, torchvision, timm and {_PACKAGE} "
+            "do not fit each other, or are too old. Install torch and torchvision of the same release."
+        ) from error
+    try:
+        network: nn.Module = network_class(input_channels=inputs, **{NAMES[dotted]: outputs}, **arguments)
     except (TypeError, ValueError, KeyError, AssertionError) as error:
-        raise ModelError(f"The network {kind} cannot be built from the plans: {printable(str(error))}") from error
+        reason = printable(str(error)) or f"{arguments} are not accepted"
+        raise ModelError(f"The network {kind} cannot be built from the plans: {reason}.") from error
     return network
 
 

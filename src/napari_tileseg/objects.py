@@ -1,0 +1,52 @@
+"""The table of all objects of labels as a file: ``cells.csv``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_tileseg.io.output import survey
+from napari_tileseg.io.tables import write_table
+from napari_tileseg.measure.table import measure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from napari_tileseg.volume import Volume
+
+__all__ = ["write_objects"]
+
+
+def write_objects(
+    labels: Volume,
+    path: Path,
+    *,
+    classes: tuple[str, ...] = (),
+    colors: tuple[str, ...] = (),
+    provenance: Mapping[str, Any] | None = None,
+    image: Volume | None = None,
+) -> None:
+    """Measure labels and write a row for each: size, place, shape, in the unit of the image.
+
+    Parameters
+    ----------
+    labels : Volume
+        Labels that are more than the classes are objects, all of the last class.
+    path : Path
+        Ends in ``.csv``.
+    classes : tuple of str
+        Names, the background first.
+    colors, provenance
+        Not used: a table has no room for them.
+    image : Volume, optional
+        What the labels were made from; gives mean and maximum of each channel.
+
+    Raises
+    ------
+    OutputError
+        If the labels are no whole numbers, or the file cannot be written there.
+    """
+    highest = survey(labels).highest
+    objects = "C" not in labels.axes and highest >= max(len(classes), 2)
+    names = classes[-1:] if objects else classes
+    write_table(measure(labels, image, names=names, shape=None if objects else False), path, image=labels.name)

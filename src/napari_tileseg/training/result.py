@@ -1,0 +1,106 @@
+"""``write_result``: from the best weights to a model package; for objects, the decoder is fitted first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tileseg.engine.decoders import find_decoder
+from napari_tileseg.models.nets import build_network
+from napari_tileseg.models.package import write_package
+from napari_tileseg.training.card import write_card, write_curves
+from napari_tileseg.training.predict import whole_image_scores
+from napari_tileseg.training.tune import tune_decoder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from napari_tileseg.models.spec import ModelSpec
+    from napari_tileseg.training.config import TrainConfig
+    from napari_tileseg.training.data import Example
+    from napari_tileseg.training.plan import Plan
+    from napari_tileseg.training.report import Report
+
+__all__ = ["FITTED", "fit_decoder", "write_result"]
+
+FITTED = 12
+"""Validation images that a decoder is fitted to at most."""
+
+_CHOICES = {
+    "depth": (0.1, 0.2, 0.3, 0.4, 0.5),
+    "foreground_bias": (-0.2, 0.0, 0.2, 0.4),
+    "border_weight": (0.0, 0.25, 0.5, 1.0),
+    "min_score": (0.5, 0.6, 0.7, 0.8),
+    "min_size": (5.0, 10.0, 20.0),
+    "min_height": (0.0, 0.3, 0.5),
+}
+"""Values of the decoder's parameters that are tried."""
+
+
+def fit_decoder(spec: ModelSpec, state: Mapping[str, Tensor], examples: Sequence[Example]) -> dict[str, float]:
+    """Choose the few numbers by which scores become objects.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        Of a model that finds objects.
+    state : mapping of str to Tensor
+        Its weights.
+    examples : sequence of Example
+        Images that were not learnt from.
+
+    Returns
+    -------
+    dict of str to float
+        Of the best mean AP on these images.
+    """
+    network = build_network(spec.architecture, **spec.arguments)
+    network.load_state_dict(state)
+    samples = [(whole_image_scores(network.eval(), spec, item.image), np.maximum(item.labels, 0)) for item in examples[:FITTED]]
+    return tune_decoder(find_decoder(spec.decoder), samples, spec.decoder_parameters, _CHOICES, rounds=1)[0]
+
+
+def write_result(
+    output: Path, config: TrainConfig, plan: Plan, report: Report, notes: Mapping[str, Any], state: Mapping[str, Tensor], *, ended: str
+) -> ModelSpec:
+    """Write the package: card and curves, data summary, scores, weights.
+
+    Parameters
+    ----------
+    notes : mapping
+        ``history``: one mapping for each epoch; ``best_epoch``, ``best``, ``scores`` and ``rows`` of the weights.
+    ended : str
+        Why the training is over.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written there.
+    """
+    history = notes["history"]
+    fields = {"epochs", "optimizer", "schedule", "warmup", "weight_decay", "clip", "average", "seed", "foreground", "freeze"}
+    facts: dict[str, Any] = {
+        "data": list(report.lines),
+        "notes": list(report.warnings),
+        "settings": plan.settings(),
+        "options": config.model_dump(mode="json", include=fields),
+        "started_from": Path(config.start).name if config.start else "",  # a path would say too much of the user's folders
+        "ended": ended,
+        "epoch": notes["best_epoch"],
+        "epochs": len(history),
+        "score": notes["best"],
+        "scores": dict(notes["scores"]),
+        "curves": {name: [row.get(name) for row in history] for name in ("loss", "score")},
+        "images": [item.name for item in report.train],
+        "validation_images": [item.name for item in report.val],
+    }
+    what = "objects" if plan.spec.output == "instances" else ", ".join(plan.spec.foreground_classes)
+    described = f"Finds {what}; trained here, on the images that its card describes."
+    spec = plan.spec.model_copy(update={"training": facts, "description": described})
+    card = write_card(spec, plan, report, history, notes["rows"])
+    extras = {"curves.csv": write_curves(history)} if history else {}
+    return write_package(output, spec, state, card=card, extras=extras)

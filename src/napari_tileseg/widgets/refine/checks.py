@@ -1,0 +1,105 @@
+"""What people said of objects: accepted, to fix, rejected. It stands in the layer's table (``features``), in the column ``check``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from napari.layers import Labels
+    from numpy.typing import NDArray
+
+__all__ = ["ACCEPTED", "CHECK", "FIX", "MARKS", "REJECTED", "check_of", "checks", "column", "mark"]
+
+CHECK = "check"
+"""Name of the column."""
+
+ACCEPTED, FIX, REJECTED = MARKS = ("accepted", "fix", "rejected")
+
+
+def checks(layer: Labels) -> dict[int, str]:
+    """Return what was said of each object of which something was said."""
+    table = layer.features
+    if CHECK not in table:
+        return {}
+    said = table[CHECK].fillna("").astype(str).to_numpy()
+    there = np.flatnonzero(said != "")
+    labels = _labels(table)
+    return {int(labels[row]): str(said[row]) for row in there}
+
+
+def check_of(layer: Labels, label: int) -> str:
+    """Return what was said of an object; empty for nothing."""
+    return checks(layer).get(label, "")
+
+
+def column(layer: Labels, name: str, labels: NDArray[Any]) -> NDArray[Any] | None:
+    """Return a column of the layer's table for some labels, in their order; empty where it says nothing, None if there is none."""
+    table = layer.features
+    if name not in table:
+        return None
+    known = _labels(table)
+    values = table[name].fillna("").astype(str).to_numpy(dtype=object)
+    order = np.argsort(known, kind="stable")
+    at = np.searchsorted(known[order], labels)
+    inside = at < len(known)
+    found = np.full(len(labels), "", dtype=object)
+    rows = order[at[inside]]
+    found[inside] = np.where(known[rows] == labels[inside], values[rows], "")
+    return found
+
+
+def mark(layer: Labels, marks: Mapping[int, str]) -> None:
+    """Say something of objects; an empty word takes back what was said.
+
+    How many objects were marked in which way is told in the layer's ``metadata["tileseg"]`` too, which files carry.
+    """
+    table = layer.features
+    labels = _labels(table)
+    if CHECK in table and len(marks) == 1:  # in place: tables of many objects take long to be set
+        ((label, said),) = marks.items()
+        rows = np.flatnonzero(labels == label)
+        if len(rows):
+            table.iloc[rows[0], table.columns.get_loc(CHECK)] = said
+            layer.events.features()
+            _tell(layer)
+            return
+    columns = {str(name): table[name].to_numpy() for name in table}
+    columns.setdefault("index", np.arange(len(table)))
+    columns.setdefault(CHECK, np.full(len(table), "", dtype=object))
+    missing = sorted({0, *marks} - set(labels.tolist()))
+    if missing:
+        columns = {name: _longer(name, values, missing) for name, values in columns.items()}
+    said_of = np.array(["" if value != value else str(value) for value in columns[CHECK]], dtype=object)  # NaN is not itself
+    place = {int(label): row for row, label in enumerate(columns["index"])}
+    for label, word in marks.items():
+        said_of[place[label]] = word
+    layer.features = {"index": columns["index"], **columns, CHECK: said_of}
+    _tell(layer)
+
+
+def _longer(name: str, values: NDArray[Any], labels: list[int]) -> NDArray[Any]:
+    """Add rows for labels to a column; what is not known of them is empty."""
+    if name == "index":
+        return np.concatenate([values, np.array(labels, dtype=values.dtype)])
+    if values.dtype.kind in "iufb":
+        return np.concatenate([values.astype(np.float64), np.full(len(labels), np.nan)])
+    return np.concatenate([values.astype(object), np.full(len(labels), "", dtype=object)])
+
+
+def _tell(layer: Labels) -> None:
+    counts: dict[str, int] = {}
+    for said in checks(layer).values():
+        counts[said] = counts.get(said, 0) + 1
+    told = {name: value for name, value in (layer.metadata.get("tileseg") or {}).items() if name != "checked"}
+    layer.metadata = {**layer.metadata, "tileseg": {**told, **({"checked": counts} if counts else {})}}
+
+
+def _labels(table: Any) -> NDArray[Any]:
+    """Return the label that each row of a layer's table stands for."""
+    if "index" in table:
+        return np.asarray(table["index"].to_numpy())
+    return np.arange(len(table))
