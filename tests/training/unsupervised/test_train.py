@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +28,6 @@ from napari_tileseg.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from napari_tileseg.models.spec import ModelSpec
 
@@ -242,3 +243,12 @@ def test_options_that_are_refused(values: dict[str, Any], sentence: str) -> None
 def test_the_configuration_survives_json() -> None:
     config = UnsupervisedConfig(network="dcgan", tile=32, arguments={"noise": 8}, classes=("ground", "cell"))
     assert UnsupervisedConfig.model_validate(json.loads(config.model_dump_json())) == config
+
+
+def test_the_example_of_the_documentation_is_a_configuration() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "anomaly.md").read_text(encoding="utf-8")
+    example = tomllib.loads(page.partition("```toml\n")[2].partition("```")[0])
+    config = UnsupervisedConfig.parse(**example)
+    usual = UnsupervisedConfig()
+    for field in ("tile", "normalization", "steps", "batch", "held_out", "percentile", "median", "min_size", "residual", "seed"):
+        assert getattr(config, field) == getattr(usual, field), f"{field} is not what it is by default"
