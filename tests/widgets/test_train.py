@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 import tifffile
 from train_desk import scene
 
@@ -50,6 +51,7 @@ def test_from_open_layers_to_segment(train: Callable[..., Any]) -> None:
     assert here.form.name.text() == "my-model-2"
 
 
+@pytest.mark.slow
 def test_pause_stop_and_go_on(train: Callable[..., Any]) -> None:
     here = train(show=True)
     here.open_pairs(3)
@@ -102,3 +104,29 @@ def test_folders_and_what_does_not_go_together(train: Callable[..., Any], tmp_pa
     here.dock.results.picked.emit(here.dock.results.names[0])
     here.until(lambda: len(here.layers) == 3)
     assert [name.partition("_")[2][1:] for name in here.layers] == ["", "_labels", "_prediction"]
+
+
+def test_sparse_labels_and_nonsense(train: Callable[..., Any]) -> None:
+    here = train(show=True)
+    image, labels = scene(1, 96)
+    strokes = np.zeros_like(labels)
+    strokes[::3] = labels[::3] + 1  # 1 is the background, 0 was never painted
+    here.viewer.add_image(image, name="one")
+    here.viewer.add_labels(strokes, name="one_strokes")
+    here.until(lambda: len(here.form.pairs.rows) == 1)
+    here.form.source.choose("sparse")
+    here.make_small(epochs=1)
+    here.settle()
+    assert "Labelled: 33.3 % of all pixels." in here.form.report.text()
+    assert "There is one image only" in here.form.warning.text.text()
+    here.start()
+    here.finish()
+    here.dock.results.picked.emit(here.dock.results.names[0])
+    here.until(lambda: len(here.layers) == 3)
+    here.click()
+    here.set(arguments="depths=3")
+    here.settle()
+    assert "depths" in here.problem
+    here.viewer.layers.remove("one_strokes")
+    here.until(lambda: not here.form.pairs.rows)
+    assert here.problem == "" and not here.dock.button.isEnabled()

@@ -142,7 +142,7 @@ class TrainWidget(QWidget):
         self._stop_key = dock_shortcut(self, "Esc", self.session.stop)
         for keys in ("Ctrl+Return", "Ctrl+Enter"):
             dock_shortcut(self, keys, self.press)
-        dock_shortcut(self, "?", lambda: show_keys(self, KEYS))
+        dock_shortcut(self, "?", self.show_keys)
 
     # -- what the form holds ---------------------------------------------------------------------------------------
 
@@ -289,6 +289,10 @@ class TrainWidget(QWidget):
             bring_to_front(dock)
         else:
             self._on_told(f"{name} is not among the models that Segment lists.")
+
+    def show_keys(self) -> None:
+        """Show the keys of the dock."""
+        show_keys(self, KEYS)
 
     def _show_card(self) -> None:
         result = self.session.state.result
