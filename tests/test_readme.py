@@ -41,7 +41,6 @@ NOT_RUN = {
 
 RUN_ELSEWHERE = {
     "SLURMCluster(": "tests/batch/test_slurm.py, with stand-ins for SLURM's commands",
-    "train(config, [(image": "tests/training/test_train.py, for fewer epochs",
 }
 """What marks the Python of the documentation that is not run here, and where it is."""
 
