@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from napari.layers import Image, Labels
+from napari.layers import Image
 from napari.settings import get_settings
 from qtpy.QtCore import QSize, QTimer
 from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
@@ -22,6 +21,7 @@ from napari_tileseg.widgets.choices import pick_model
 from napari_tileseg.widgets.deeds import Deeds
 from napari_tileseg.widgets.devices import choices as device_choices
 from napari_tileseg.widgets.devices import probe
+from napari_tileseg.widgets.first import FirstLabels, import_all
 from napari_tileseg.widgets.form import SegmentForm
 from napari_tileseg.widgets.judge import ANSWERS, judge, refuse
 from napari_tileseg.widgets.keys import bind_segment, dock_shortcut
@@ -87,6 +87,7 @@ class SegmentWidget(QWidget):
         self._pause = QTimer(self)
         self._pause.setSingleShot(True)
         self._pause.setInterval(_PAUSE)
+        self._first = FirstLabels()
         self._lay_out()
         self._connect()
         self._fill_models()
@@ -94,7 +95,7 @@ class SegmentWidget(QWidget):
         self._list_images()
         self._bridge.background(probe, Late(self, "_on_devices"))
         self.session.docks.add(self)
-        Labels(np.zeros((1, 1), np.uint8))  # napari's first one takes long: now, rather than while a run goes on
+        self._bridge.background(import_all, Late(self, "_on_imported"))
         bind_segment(viewer)
 
     # -- building --------------------------------------------------------------------------------------------------
@@ -207,6 +208,10 @@ class SegmentWidget(QWidget):
         self.form.set_images(images, chosen)
         self._on_image()
         self._offer_again(active)
+        self._first.make(image=bool(images))
+
+    def _on_imported(self, answer: Any) -> None:
+        self._first.on_imported(answer, image=bool(image_layers(self.viewer.layers)))
 
     def _on_active(self) -> None:
         active = self.viewer.layers.selection.active
