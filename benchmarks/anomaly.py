@@ -43,10 +43,11 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "autoencoder": {"arguments": {"features": (256, 64, 16)}},
     "conv_autoencoder": {},
     "vae": {},
+    "vae-ssim": {"network": "vae", "residual": "ssim"},
     "lsgan": {},
     "dcgan": {"steps": 0.1},
 }
-"""Options of each; of ``steps`` the share that fits in the same time."""
+"""Options by the name in the table; of ``steps`` the share that fits in the same time."""
 
 KINDS = ("shuffled", "foreign", "stain")
 SIDE = 224
@@ -111,9 +112,10 @@ class Method:
     def __init__(self, network: str, images: Sequence[NDArray[np.uint8]], arguments: argparse.Namespace, place: Path, **more: Any) -> None:
         options = {**NETWORKS[network], **more}
         steps = max(1, round(arguments.steps * options.pop("steps", 1)))
+        options.setdefault("network", network)
         began = time.perf_counter()
         config = UnsupervisedConfig(
-            name=network, output=str(place), network=network, tile=arguments.tile, steps=steps, batch=64, seed=arguments.seed, **options
+            name=network, output=str(place), tile=arguments.tile, steps=steps, batch=64, seed=arguments.seed, **options
         )
         self.spec = train_unsupervised(config, volumes=[volume(image, f"{number:04d}") for number, image in enumerate(images)])
         self.seconds = time.perf_counter() - began
