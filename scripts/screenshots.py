@@ -5,7 +5,8 @@ Run it where there is a screen, or under a virtual one::
     xvfb-run -a -s "-screen 0 1366x768x24" python scripts/screenshots.py
 
 The pictures go to ``docs/images``: the dock in every state and theme, and the whole window as ``segment.png`` (the README's),
-``volume.png``, ``batch.png``, ``refine.png``, ``refine_review.png`` and ``models.png``. ``--out`` and ``--only`` choose otherwise.
+``volume.png``, ``batch.png``, ``refine.png``, ``refine_review.png``, ``models.png`` and ``train.png``. ``--out`` and ``--only`` choose
+otherwise.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from qtpy.QtWidgets import QApplication, QScrollArea
 
 from napari_tileseg.io.samples import sample
 from napari_tileseg.models.imports import import_model
+from napari_tileseg.models.predictor import load_model
+from napari_tileseg.pipeline import segment
 from napari_tileseg.refine.objects import remove
 from napari_tileseg.widgets.batch import BatchWidget
 from napari_tileseg.widgets.bridge import close_supervisor, supervisor
@@ -38,6 +41,7 @@ from napari_tileseg.widgets.refine import RefineWidget
 from napari_tileseg.widgets.refine.mouse import Click
 from napari_tileseg.widgets.segment import SegmentWidget
 from napari_tileseg.widgets.states import Action, Phase
+from napari_tileseg.widgets.train import TrainWidget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,6 +134,8 @@ def take(studio: Studio) -> None:
         refine(studio)
     if not studio.only or "models" in studio.only:
         models(studio)
+    if not studio.only or "train" in studio.only:
+        train(studio)
 
 
 def unfold(studio: Studio) -> None:
@@ -319,6 +325,53 @@ def refine(studio: Studio) -> None:
     objects.open()
     studio.pause(1.0)
     studio.save("refine_review", whole=True)
+
+
+def train(studio: Studio) -> None:
+    """Train a new model on five small fields, and look at the worst one while it goes on."""
+    viewer = studio.viewer
+    studio.clear()
+    kept = os.environ.get("TILESEG_MODELS")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TILESEG_MODELS"] = folder
+        pixels = np.asarray(sample("nuclei-fluorescence")[0].data)
+        found = np.asarray(segment(pixels, load_model("nuclei-2d", device="cpu"), axes="YX").labels)
+        for number, (y, x) in enumerate(((0, 0), (0, 260), (200, 100), (260, 0), (260, 420)), start=1):
+            part = np.s_[y : y + 256, x : x + 256]
+            viewer.add_image(pixels[part], name=f"field_{number}")
+            viewer.add_labels(found[part], name=f"field_{number}_corrected")
+        dock = TrainWidget(viewer)
+        viewer.window.add_dock_widget(dock, name="Train (TileSeg)", area="right", tabify=True)
+        settings = {"batch": "2", "epochs": "16", "epoch_steps": "10", "window": "128, 128", "val_share": "0.4", "learning_rate": "0.003"}
+        for name, text in settings.items():
+            page = next(page for page in dock.form.pages.values() if name in page.widgets)
+            page.widgets[name].setText(text)
+            page.widgets[name].textEdited.emit(text)
+        studio.wait(lambda: dock.button.isEnabled())
+        studio.pause(0.5)
+        studio.save("train_ready", whole=False)
+        QTest.mouseClick(dock.button, Qt.MouseButton.LeftButton)
+        studio.wait(lambda: bool(dock.results.names))
+        for layer in viewer.layers:
+            layer.visible = layer.name.startswith(dock.results.names[0]) and "corrected" not in layer.name
+        dock.results.selectRow(0)
+        dock.results.picked.emit(dock.results.names[0])
+        studio.wait(lambda: len(viewer.layers) == 11 and dock.session.state.epoch > 12)
+        viewer.reset_view()
+        studio.pause(0.5)
+        studio.save("train", whole=True)
+        for theme in THEMES:
+            viewer.theme = theme
+            studio.pause(0.3)
+            studio.save(f"train_running_{theme}", whole=False)
+        viewer.theme = THEMES[0]
+        studio.wait(lambda: not dock.session.active)
+        studio.pause(0.5)
+        studio.save("train_done", whole=False)
+        dock.session.close()
+    os.environ.pop("TILESEG_MODELS")
+    if kept is not None:
+        os.environ["TILESEG_MODELS"] = kept
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from napari_tileseg.engine.allocator import kept_memory
 from napari_tileseg.engine.axes import AxisMap, map_axes
 from napari_tileseg.engine.events import Planned, Progress, Warned
 from napari_tileseg.engine.journal import disk_error
-from napari_tileseg.engine.orientation import FacingPredictor, facing
+from napari_tileseg.engine.orientation import turned
 from napari_tileseg.errors import OptionsError, OutputError, RunError
 from napari_tileseg.estimation import Estimate, estimate
 from napari_tileseg.execution import Run
@@ -120,8 +120,7 @@ def segment(
     image = as_volume(volume, axes=axes, spec=predictor.spec, partial=options.unreadable == "skip")
     if target is not None:
         _check_fits(target, image)
-    if (turned := facing(image, predictor.spec)) is not None:
-        predictor, options = FacingPredictor(predictor, turned), turned.options(options)
+    predictor, options = turned(image, predictor, options)
     axis_map = map_axes(image.axes, image.shape, predictor.spec, channels=channels)
     if target is not None:
         _check_axes(target, axis_map.result_axes)

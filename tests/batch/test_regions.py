@@ -28,7 +28,7 @@ from napari_tileseg.errors import Cancelled, InputError, OptionsError
 from napari_tileseg.io import read_volume
 from napari_tileseg.job import SegmentOptions
 from napari_tileseg.models.nets import build_network
-from napari_tileseg.models.package import write_package
+from napari_tileseg.models.package import read_spec, write_package, write_spec
 from napari_tileseg.models.spec import ModelSpec
 from napari_tileseg.pipeline import segment
 from napari_tileseg.unfinished import folder_beside
@@ -125,6 +125,23 @@ def test_two_workers_give_what_one_process_gives(
     assert progress[-1].done == progress[-1].total == events[0].tiles
     assert [event.done for event in progress] == sorted(event.done for event in progress)
     assert {path.name for path in tmp_path.iterdir()} == {kind, "image.tif", "together.ome.zarr", "alone.ome.zarr"}
+
+
+def test_workers_turn_volumes_as_one_process_does(cluster: Any, tmp_path: Path) -> None:
+    import nibabel
+
+    model = Path(package(tmp_path, "classes", 2))
+    spec = read_spec(model)
+    write_spec(model, spec.model_copy(update={"orientation": "SAR"}))
+    pixels = np.random.default_rng(0).integers(0, 4000, (40, 50, 60)).astype(np.int16)
+    affine = np.array([[0, 0, 1.0, 0], [-1.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 0, 1]])
+    nibabel.save(nibabel.Nifti1Image(pixels, affine), tmp_path / "turned.nii.gz")
+    source = tmp_path / "turned.nii.gz"
+    alone = np.asarray(segment(source, str(model)).labels)
+    together = segment_on_cluster(source, str(model), tmp_path / "together.ome.zarr", scheduler=cluster.scheduler_address)
+    np.testing.assert_array_equal(np.asarray(together.labels), alone)
+    write_spec(model, spec)
+    assert not np.array_equal(np.asarray(segment(source, str(model)).labels), alone), "turning changes what the model sees"
 
 
 def run(job: BatchJob, cluster: Any, **more: Any) -> Any:

@@ -402,5 +402,15 @@ def test_other_packages_bring_loaders_and_broken_ones_are_reported(monkeypatch: 
         (tmp_path / "x.toy").touch()
         image = np.random.default_rng(0).random((20, 30), np.float32)
         assert np.array_equal(np.asarray(segment(image, str(tmp_path / "x.toy"), axes="YX", options=CPU).labels), image > 0.5)
+        monkeypatch.setenv("TILESEG_MODELS", str(tmp_path))
+        assert "x" in {spec.name for spec in list_models()}
+        kinds.loaders.cache_clear()
+        entries[0] = Entry(Loader("toy", "Toy", (".toy",), "toy_models:detect", "toy_models:KNOWN", "toy_models:load"))
+        with pytest.warns(UserWarning, match="were left out"):
+            kinds.loaders()
+        (tmp_path / "y.toy").touch()
+        names = {spec.name for spec in list_models()}
+        assert "y" not in names, "its loader raises TypeError"
+        assert "nuclei-2d" in names, "which hides nothing else"
     finally:
         kinds.loaders.cache_clear()

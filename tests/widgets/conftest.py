@@ -27,12 +27,15 @@ from napari_tileseg.widgets.models import session as models_session
 from napari_tileseg.widgets.refine import RefineWidget
 from napari_tileseg.widgets.refine import session as refine_session
 from napari_tileseg.widgets.segment import SegmentWidget
+from napari_tileseg.widgets.train import TrainWidget
+from napari_tileseg.widgets.train import session as train_session
 from napari_tileseg.worker import Supervisor
 
 sys.path.insert(0, str(Path(__file__).parent))  # for what several files of tests share
 from batch_desk import BatchDesk, make_folder, save_job
 from models_desk import Commands, Hubs, ModelsDesk, sources
 from refine_desk import RefineDesk
+from train_desk import TrainDesk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -134,6 +137,7 @@ def _sessions(monkeypatch: pytest.MonkeyPatch) -> dict[int, Any]:
     monkeypatch.setattr(batch_session, "_SESSIONS", {})
     monkeypatch.setattr(models_session, "_SESSIONS", {})
     monkeypatch.setattr(refine_session, "_SESSIONS", {})
+    monkeypatch.setattr(train_session, "_SESSIONS", {})
     return sessions
 
 
@@ -146,7 +150,7 @@ def no_leaks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         return  # the traceback holds everything
     QApplication.sendPostedEvents(None, 52)  # DeferredDelete
     gc.collect()
-    left = [item for item in gc.get_objects() if type(item) in (SegmentWidget, BatchWidget, ModelsWidget, RefineWidget)]
+    left = [item for item in gc.get_objects() if type(item) in (SegmentWidget, BatchWidget, ModelsWidget, RefineWidget, TrainWidget)]
     assert not left, f"{len(left)} docks outlived their viewers"
 
 
@@ -273,6 +277,24 @@ def refine(no_leaks: None, _edits: None, make_napari_viewer: Any, qtbot: Any) ->
         dock = RefineWidget(viewer)
         viewer.window.add_dock_widget(dock, name="Refine (TileSeg)", area="right")
         return RefineDesk(viewer, qtbot, dock)
+
+    return make
+
+
+@pytest.fixture
+def train(
+    no_leaks: None, make_napari_viewer: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., TrainDesk]]:
+    """Return a function that opens a viewer with the Train dock; models go into a folder of the test."""
+    monkeypatch.setattr(train_session, "_CALM", 0.0)
+    monkeypatch.setenv("TILESEG_MODELS", str(tmp_path / "models"))
+
+    def make(*, show: bool = False, viewer: Any = None) -> TrainDesk:
+        viewer = viewer or make_napari_viewer(show=show)
+        get_settings().application.confirm_close_window = False
+        dock = TrainWidget(viewer)
+        viewer.window.add_dock_widget(dock, name="Train (TileSeg)", area="right")
+        return TrainDesk(viewer, qtbot, dock)
 
     return make
 

@@ -15,6 +15,7 @@ from napari_tileseg.division import Share, find_objects, label_box
 from napari_tileseg.engine.axes import map_axes
 from napari_tileseg.engine.events import Event, Progress
 from napari_tileseg.engine.normalize import Statistics
+from napari_tileseg.engine.orientation import turned
 from napari_tileseg.execution import Run
 from napari_tileseg.image import check_dtype
 from napari_tileseg.job import SegmentOptions
@@ -57,6 +58,7 @@ def prepare(
     cancel: Callable[[], bool],
 ) -> Run:
     """Return the run of the whole image, with its tiles laid."""
+    predictor, options = turned(volume, predictor, options)
     axis_map = map_axes(volume.axes, volume.shape, predictor.spec, channels=channels)
     run = Run(volume, axis_map, predictor, options, None, tell, cancel)
     run.prepare()

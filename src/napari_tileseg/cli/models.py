@@ -67,7 +67,7 @@ def _standing(spec: ModelSpec) -> Standing:
 
     try:
         return standing(spec)
-    except (TileSegError, OSError):
+    except Exception:  # a loader of another package may raise anything
         return Standing("damaged", "not needed", 0, "own")
 
 

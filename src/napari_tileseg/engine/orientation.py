@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.volume import Volume
 
-__all__ = ["Facing", "FacingPredictor", "facing"]
+__all__ = ["Facing", "FacingPredictor", "facing", "turned", "turned_spec"]
 
 _SPACE = "ZYX"
 
@@ -110,6 +110,18 @@ def facing(volume: Volume, spec: ModelSpec) -> Facing | None:
         flips.append(signs[place] != sign)
     found = Facing(spec.spatial_axes, letters, tuple(flips))
     return None if found.plain else found
+
+
+def turned_spec(volume: Volume, spec: ModelSpec) -> ModelSpec:
+    """Return the card of a model as it is for a volume: its axes are those of the volume that the network sees."""
+    found = facing(volume, spec)
+    return spec if found is None else found.spec(spec)
+
+
+def turned(volume: Volume, predictor: Predictor, options: SegmentOptions) -> tuple[Predictor, SegmentOptions]:
+    """Return a model turned to a volume, and options in the order of the volume's axes; both as they are where nothing is turned."""
+    found = facing(volume, predictor.spec)
+    return (predictor, options) if found is None else (FacingPredictor(predictor, found), found.options(options))
 
 
 def _directions(linear: NDArray[np.float64]) -> tuple[list[int], list[int]]:

@@ -158,7 +158,7 @@ def _place(path: Path) -> Place:
 def _spec_or_none(path: Path) -> ModelSpec | None:
     try:
         return spec_of(_place(path))
-    except ModelError:
+    except Exception:  # whatever a loader of another package raises, the other models are there
         return None
 
 

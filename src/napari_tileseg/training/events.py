@@ -71,6 +71,9 @@ class EpochEnded(Record):
         Whether it is the best so far.
     preview, preview_path : str
         Name of the validation image that is shown, and the file (``.npy``) with its labels; empty where there is none.
+    images : tuple of dict
+        Where the epoch is the best and somebody wants to look at its results: each validation image by ``"name"``, its ``"scores"`` by
+        name, the paths of ``"image"``, ``"truth"`` and ``"labels"`` (``.npy``), and the ``"box"`` of the region that counts, if it is one.
     """
 
     kind: ClassVar[str] = "epoch"
@@ -85,6 +88,7 @@ class EpochEnded(Record):
     seconds_left: float | None = None
     preview: str = ""
     preview_path: str = ""
+    images: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -43,10 +43,12 @@ if TYPE_CHECKING:
     from napari_tileseg.training.plan import Plan
     from napari_tileseg.training.report import Report
 
-__all__ = ["place_of", "train", "work_folder"]
+__all__ = ["place_of", "preview", "train", "work_folder"]
 
 _FREE = {"device", "memory_limit", "preview", "output", "patience"}
 """Fields that may differ when a training goes on."""
+
+_FITTED_NOTE = "What turns scores into objects was fitted to the validation images, so the scores on them are somewhat too good."
 
 _HALVED = "The device has no memory for the batch; {} crops are learnt at once, and the result is nearly the same."
 
@@ -63,6 +65,7 @@ def train(
     paused: Callable[[], bool] | None = None,
     resume: bool = True,
     overwrite: bool = False,
+    views: Path | None = None,
 ) -> ModelSpec:
     """Train a model and write it.
 
@@ -81,6 +84,8 @@ def train(
         Go on where an earlier call with this config was interrupted; False begins anew.
     overwrite : bool
         Replace a model that stands in the output folder.
+    views : Path, optional
+        Folder for the labels that the best model gives to the validation images, which its events then tell of.
 
     Returns
     -------
@@ -97,9 +102,33 @@ def train(
         If the loss is no number any more, or a single crop is too large; the best model so far is written if there is one, and
         ``error.kept`` says where.
     """
-    return _Training(config, data, on_event or (lambda event: None), cancel or (lambda: False), paused or (lambda: False)).run(
+    return _Training(config, data, on_event or (lambda event: None), cancel or (lambda: False), paused or (lambda: False), views).run(
         resume=resume, overwrite=overwrite
     )
+
+
+def preview(
+    config: TrainConfig, data: Sequence[tuple[Any, Any]] | None = None, *, cancel: Callable[[], bool] = lambda: False
+) -> TrainingStarted:
+    """Return what `train` would begin with; nothing is learnt and nothing is written.
+
+    Parameters
+    ----------
+    config, data, cancel
+        As of `train`.
+
+    Raises
+    ------
+    InputError, OptionsError, ModelError, OutputError
+        As `train` would, before anything is learnt.
+    Cancelled
+    """
+    output, name = place_of(config)
+    if output.exists() and not (work_folder(output) / "checkpoint.pt").is_file():
+        raise OutputError(f'There is a model "{output.name}" already. Choose another name.')
+    report = inspect(config, data, cancel=cancel)
+    plan = make_plan(config, report, name)
+    return TrainingStarted(len(report.train), len(report.val), report.lines, report.warnings, plan.settings(), config.epochs)
 
 
 def place_of(config: TrainConfig) -> tuple[Path, str]:
@@ -135,12 +164,14 @@ class _Training:
         tell: Callable[[TrainEvent], None],
         cancel: Callable[[], bool],
         paused: Callable[[], bool],
+        views: Path | None = None,
     ) -> None:
         self.config = config
         self.data = data
         self.tell = tell
         self.cancel = cancel
         self.paused = paused
+        self.views = views
         self.output, self.name = place_of(config)
         self.work = work_folder(self.output)
         self.notes: dict[str, Any] = {"history": [], "best": None, "best_epoch": 0, "scores": {}, "rows": {}}
@@ -190,6 +221,7 @@ class _Training:
             unlabelled=config.unlabelled,
             axes=config.axes,
             preview=config.preview,
+            views=self.views,
         )
         settings = self.plan.settings()
         self.tell(
@@ -305,6 +337,7 @@ class _Training:
                 left,
                 validation.preview if path else "",
                 path,
+                validation.look_back() if best else (),
             )
         )
         return True
@@ -363,6 +396,7 @@ class _Training:
         if score is not None and score > (self.notes["best"] or 0.0):
             self.tell(Noted(f"The decoder was fitted to the validation images: score {score:.3f} instead of {self.notes['best']:.3f}."))
             self.plan = replace(self.plan, spec=validation.spec)
+            self.report = replace(self.report, warnings=(*self.report.warnings, _FITTED_NOTE))
             self.notes |= {"best": score, "scores": scores, "rows": validation.rows}
 
     def _open(self, *, resume: bool) -> None:

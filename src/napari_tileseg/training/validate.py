@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tileseg.errors import Cancelled, TileSegError
+from napari_tileseg.errors import Cancelled, OutputError, TileSegError
+from napari_tileseg.io.output import refused
 from napari_tileseg.job import SegmentOptions
 from napari_tileseg.models.predictor import Predictor
 from napari_tileseg.pipeline import segment
@@ -50,6 +53,8 @@ class Validation:
         Of every image.
     preview : str
         Name of the image whose labels are kept; the first if empty.
+    views : Path, optional
+        Folder for the labels of every image, for `look_back`.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class Validation:
         unlabelled: int | None = None,
         axes: str | None = None,
         preview: str = "",
+        views: Path | None = None,
     ) -> None:
         self.items = list(items)
         self.spec = spec
@@ -68,6 +74,7 @@ class Validation:
         self.unlabelled = unlabelled
         self.axes = axes
         self.preview = preview if any(item.name == preview for item in items) else items[0].name if items else ""
+        self.views = views
         self.rows: dict[str, dict[str, float]] = {}
         self._kept: dict[str, tuple[Volume, Volume]] = {}
         self._room = _KEPT
@@ -106,9 +113,10 @@ class Validation:
                 found = segment(image, predictor, options=SegmentOptions(device=device), cancel=cancel)
                 labels = np.asarray(found.labels)
                 shown = labels.copy() if item.name == self.preview else shown
+                self._view(item, labels)
                 compared = self._compared(found.labels_volume().with_data(labels), truth)
                 self.rows[item.name] = {name: value for name, value in compared.items() if not math.isnan(value)}
-            except Cancelled:
+            except (Cancelled, OutputError):
                 raise
             except TileSegError as error:
                 note(f'"{item.name}" is left out of this validation: {error}')
@@ -121,6 +129,37 @@ class Validation:
         first = _METRICS[self.spec.output][0]
         mean = _mean([value for name, value in scores.items() if name.split(" ")[0] == first])
         return None if math.isnan(mean) else mean
+
+    def look_back(self) -> tuple[dict[str, Any], ...]:
+        """Return what `EpochEnded.images` holds, for the run before; its labels stay until the next call."""
+        if self.views is None:
+            return ()
+        new, kept = self.views / "new", self.views / "best"
+        if new.is_dir():
+            shutil.rmtree(kept, ignore_errors=True)
+            new.rename(kept)
+        return tuple(
+            {
+                "name": item.name,
+                "scores": self.rows[item.name],
+                "image": str(item.image) if isinstance(item.image, str | Path) else "",
+                "truth": str(item.labels) if isinstance(item.labels, str | Path) else "",
+                "labels": str(kept / f"{number}.npy"),
+                "box": item.box,
+            }
+            for number, item in enumerate(self.items)
+            if item.name in self.rows
+        )
+
+    def _view(self, item: Item, labels: NDArray[Any]) -> None:
+        if self.views is None:
+            return
+        path = self.views / "new" / f"{self.items.index(item)}.npy"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, labels)
+        except OSError as error:
+            raise refused(path, error) from error
 
     def _compared(self, found: Volume, truth: Volume) -> dict[str, float]:
         instances = self.spec.output == "instances"

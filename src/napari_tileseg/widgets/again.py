@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Labels
 
 from napari_tileseg.engine.axes import map_axes
+from napari_tileseg.engine.orientation import turned_spec
 from napari_tileseg.errors import InputError
 from napari_tileseg.models.registry import find_spec
 from napari_tileseg.replay import differences, recall
@@ -59,7 +60,7 @@ def order_again(viewer: napari.viewer.Viewer, provenance: Mapping[str, Any]) -> 
     volume = volume_from_layer(layer, again.job.axes or "")
     path = getattr(layer.source, "path", None)
     job = again.job.model_copy(update={"input": str(path) if path else None})
-    axis_map = map_axes(volume.axes, volume.shape, spec, channels=job.channels)
+    axis_map = map_axes(volume.axes, volume.shape, turned_spec(volume, spec), channels=job.channels)
     return Order(job, volume, layer, axis_map, spec), [*again.notes, *differences(provenance, volume)]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_tileseg.engine.axes import map_axes
+from napari_tileseg.engine.orientation import turned_spec
 from napari_tileseg.engine.recipe import resolve as resolve_recipe
 from napari_tileseg.errors import InputError, OptionsError
 from napari_tileseg.estimation import Estimate, estimate
@@ -87,7 +88,7 @@ def make_plan(viewer: napari.viewer.Viewer, layer: Image, spec: ModelSpec, choic
     volume = volume_from_layer(layer, axes)
     if inputs:
         volume = stack([volume_from_layer(item, axes) for item in inputs], layer.name)
-    axis_map = map_axes(volume.axes, volume.shape, spec, channels=choices.channels)
+    axis_map = map_axes(volume.axes, volume.shape, turned_spec(volume, spec), channels=choices.channels)
     check_dtype(volume)
     pixel, unit = facts.pixel(axes, spec.spatial_axes)
     options = options_from(choices, spec, pixel)

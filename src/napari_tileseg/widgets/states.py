@@ -87,6 +87,7 @@ class Action(Enum):
     RESUME = "Go on"
     SEGMENT = "Open Segment"
     AGAIN_SCORES = "Run again"
+    USE = "Use"
     KEEP = "Keep"
     DISCARD = "Discard"
 

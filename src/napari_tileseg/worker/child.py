@@ -218,6 +218,12 @@ class Service:
 
     def _execute_training(self, number: int, begin: BeginTraining, tell: Callable[[TrainEvent], None]) -> Done | CancelledRun:
         config = TrainConfig.model_validate(begin.config)
+        data = begin.data or None
+        if begin.dry:
+            from napari_tileseg.training.train import preview
+
+            tell(preview(config, data, cancel=lambda: number in self._stopped))
+            return Done({}, {}, 0.0)
         self._model.forget()
         name = config.name or Path(config.output).name
         self.send(Loading(name), number)
@@ -231,11 +237,13 @@ class Service:
 
         spec = _training_backend(begin.backend)(
             config,
+            data,
             on_event=told,
             cancel=lambda: number in self._stopped,
             paused=lambda: number in self._paused,
             resume=begin.resume,
             overwrite=begin.overwrite,
+            views=Path(begin.views) if begin.views else None,
         )
         gc.collect()
         return CancelledRun(0, 0) if stopped else Done({"model": spec.name}, {}, time.perf_counter() - began)

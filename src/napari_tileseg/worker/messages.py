@@ -254,9 +254,15 @@ class BeginTraining:
     ----------
     config : dict
         A ``TrainConfig`` as JSON, its paths absolute.
+    data : tuple of (str, str)
+        Images and labels, instead of the config's folders; empty for those.
+    dry : bool
+        Whether nothing is learnt: one ``TrainingStarted`` says what would be.
     resume : bool
     overwrite : bool
         Whether a model that stands there is replaced.
+    views : str
+        Folder for the labels of validation images; empty if nobody wants to see them.
     paused : bool
         Whether it begins with a pause.
     backend : str
@@ -264,8 +270,11 @@ class BeginTraining:
     """
 
     config: dict[str, Any]
+    data: tuple[tuple[str, str], ...] = ()
+    dry: bool = False
     resume: bool = True
     overwrite: bool = False
+    views: str = ""
     paused: bool = False
     backend: str = ""
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import napari_tileseg
 from napari_tileseg.engine.axes import map_axes
 from napari_tileseg.engine.events import Finished, Progress
+from napari_tileseg.engine.orientation import turned_spec
 from napari_tileseg.errors import RunError
 from napari_tileseg.models.registry import find_spec
 from napari_tileseg.worker.batch_run import BatchRun, rooted
@@ -43,7 +44,7 @@ from napari_tileseg.worker.training_run import TrainingRun, rooted_config
 from napari_tileseg.worker.turn import OVER, Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from napari_tileseg.batch.job import BatchJob
@@ -141,7 +142,7 @@ class Supervisor:
         if self._closed:
             raise RunError("The program is being closed, so no run can start.")
         spec = find_spec(job.model)
-        axis_map = map_axes(job.axes or volume.axes, volume.shape, spec, channels=job.channels)
+        axis_map = map_axes(job.axes or volume.axes, volume.shape, turned_spec(volume, spec), channels=job.channels)
         self._python = self._python or find_python()
         finished, tiles = 0, (0, 0)
         if previous is not None:
@@ -201,7 +202,15 @@ class Supervisor:
         return run
 
     def start_training(
-        self, config: TrainConfig, *, on_message: Callable[[Message], None], resume: bool = True, overwrite: bool = False
+        self,
+        config: TrainConfig,
+        data: Sequence[tuple[Path, Path]] = (),
+        *,
+        on_message: Callable[[Message], None],
+        dry: bool = False,
+        resume: bool = True,
+        overwrite: bool = False,
+        views: Path | None = None,
     ) -> TrainingRun:
         """Put a training into the queue; one with this output folder that was interrupted goes on where it was.
 
@@ -209,12 +218,12 @@ class Supervisor:
         ----------
         config : TrainConfig
             Its images are files: layers without one are saved first.
+        data : sequence of (Path, Path)
+            Images and labels, instead of the config's folders.
         on_message : callable
             As for `start`; the events of the training come in it too.
-        resume : bool
-            Whether to go on with what an interrupted one has left.
-        overwrite : bool
-            Whether to replace a model that stands there.
+        dry, resume, overwrite, views
+            As of `BeginTraining`.
 
         Returns
         -------
@@ -231,10 +240,13 @@ class Supervisor:
         run = TrainingRun(
             next(self._numbers),
             rooted_config(config),
+            data,
             on_message=on_message,
             on_cancel=self._cancel,
+            dry=dry,
             resume=resume,
             overwrite=overwrite,
+            views=views,
         )
         self._queue(run)
         return run
@@ -336,7 +348,7 @@ class Supervisor:
                 return
             run.state = "cancelling"
             if run is self._active:
-                self._overdue = time.monotonic() + CANCEL_SECONDS
+                self._overdue = time.monotonic() + (run.patience or CANCEL_SECONDS)
             elif run in self._waiting:
                 self._waiting.remove(run)
         if process is not None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from napari_tileseg.folders import model_folder
 from napari_tileseg.training.events import EpochEnded, StepEnded, TrainingStarted
 from napari_tileseg.worker.messages import BeginTraining, Evented, Pause
 from napari_tileseg.worker.turn import OVER, Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from napari_tileseg.training.config import TrainConfig
     from napari_tileseg.worker.messages import Message
@@ -25,10 +27,16 @@ class TrainingRun(Turn):
     ----------
     config : TrainConfig
         With absolute paths: the model's process stands in another folder.
+    data : sequence of (Path, Path)
+        Images and labels, instead of the config's folders.
+    dry : bool
+        Whether it only says what would be learnt.
     resume : bool
         Whether it goes on with what an interrupted one has left.
     overwrite : bool
         Whether it may replace a model.
+    views : Path, optional
+        Folder for the labels of validation images.
 
     Attributes
     ----------
@@ -38,18 +46,26 @@ class TrainingRun(Turn):
         The last one that is over and can be gone on from.
     """
 
+    patience = 120.0  # a large step ends, and the model is written
+
     def __init__(
         self,
         number: int,
         config: TrainConfig,
+        data: Sequence[tuple[Path, Path]] = (),
         *,
         on_message: Callable[[Message], None],
         on_cancel: Callable[[Turn], None],
+        dry: bool = False,
         resume: bool = True,
         overwrite: bool = False,
+        views: Path | None = None,
     ) -> None:
         super().__init__(number, on_message=on_message, on_cancel=on_cancel)
         self.config = config
+        self.data = tuple(data)
+        self.dry = dry
+        self.views = views
         self.resume = resume
         self.overwrite = overwrite
         self.paused = False
@@ -74,9 +90,12 @@ class TrainingRun(Turn):
 
     def begin(self, backend: str) -> BeginTraining:
         return BeginTraining(
-            config=self.config.model_dump(mode="json"),
+            config=self.config.model_dump(mode="json", exclude_unset=True),  # a network that nobody named is that of the start
+            data=tuple((os.path.abspath(image), os.path.abspath(labels)) for image, labels in self.data),
+            dry=self.dry,
             resume=self.resume,
             overwrite=self.overwrite,
+            views=os.path.abspath(self.views) if self.views is not None else "",
             paused=self.paused,
             backend=backend,
         )
@@ -100,9 +119,11 @@ class TrainingRun(Turn):
 
 
 def rooted_config(config: TrainConfig) -> TrainConfig:
-    """Return a config that means the same in every folder."""
+    """Return a config that means the same in every folder, and in a process that keeps its models elsewhere."""
     fields = ("images", "labels", "val_images", "val_labels", "output")
     paths = {field: os.path.abspath(os.path.expanduser(value)) for field in fields if (value := getattr(config, field))}
     if os.path.exists(os.path.expanduser(config.start)) and config.start:
         paths["start"] = os.path.abspath(os.path.expanduser(config.start))
+    if not config.output and config.name:
+        paths["output"] = str(model_folder() / config.name)
     return config.model_copy(update=paths)

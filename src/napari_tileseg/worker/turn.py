@@ -45,9 +45,12 @@ class Turn(ABC):
         The place in the queue that its callback knows of.
     volume : Volume or None
         The image whose boxes the model's process asks for; None where it reads files by itself.
+    patience : float or None
+        Seconds after which one that was cancelled is ended with its process; None for the usual ones.
     """
 
     volume: Volume | None = None
+    patience: float | None = None
 
     def __init__(self, number: int, *, on_message: Callable[[Message], None], on_cancel: Callable[[Turn], None]) -> None:
         self.number = number

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_tileseg.widgets.models.rows import Row
     from napari_tileseg.widgets.models.session import ModelsSession
 
-__all__ = ["KEYS", "ModelsDeeds"]
+__all__ = ["KEYS", "ModelsDeeds", "bring_to_front"]
 
 KEYS = (
     ("Ctrl+Enter", "press the big button"),
@@ -112,10 +112,7 @@ class ModelsDeeds(QObject):
         if not dock.choose_model(name):
             self.told.emit(Message("error", f"{name} is not among the models that Segment lists. Import it again."))
             return False
-        frame = dock.parent()
-        if isinstance(frame, QDockWidget):
-            frame.show()
-            frame.raise_()
+        bring_to_front(dock)
         return True
 
     def try_out(self, name: str) -> None:
@@ -129,3 +126,11 @@ class ModelsDeeds(QObject):
     def show_keys(self) -> None:
         """Show the keys of the dock."""
         show_keys(self._dock, KEYS)
+
+
+def bring_to_front(dock: QWidget) -> None:
+    """Show the frame of a dock before those that lie over it."""
+    frame = dock.parent()
+    if isinstance(frame, QDockWidget):
+        frame.show()
+        frame.raise_()

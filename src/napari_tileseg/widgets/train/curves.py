@@ -1,0 +1,120 @@
+"""``Curves``: loss and score of a training, painted as they come."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QPointF, QRectF, QSize, Qt
+from qtpy.QtGui import QColor, QPainter, QPen, QPolygonF
+from qtpy.QtWidgets import QSizePolicy, QWidget
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qtpy.QtGui import QPaintEvent
+
+__all__ = ["Curves"]
+
+_LEFT, _GAP = 2, 4
+_POINTS = 400
+"""More points than this are not painted."""
+
+
+class Curves(QWidget):
+    """Two small diagrams side by side: the loss of each step, the score of each epoch.
+
+    Their titles say what the curve is and its last value; nothing is told by colour alone.
+    """
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("plain")
+        self.setAccessibleName("Curves")
+        self.losses: list[tuple[float, float]] = []
+        self.scores: list[tuple[float, float]] = []
+        self.span = 0.0
+        self.measure = "Dice"
+        self._ink, self._line = QColor("#ffffff"), QColor("#808080")
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+
+    def sizeHint(self) -> QSize:
+        return QSize(240, 5 * self.fontMetrics().height() + 12)
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(120, self.sizeHint().height())
+
+    def show_curves(
+        self, losses: Sequence[tuple[float, float]], scores: Sequence[tuple[float, float]], *, epochs: float, measure: str
+    ) -> None:
+        """Show these points.
+
+        Parameters
+        ----------
+        losses, scores : sequence of (epoch, value)
+            Epochs may be broken: 1.5 is the middle of the second.
+        epochs : float
+            Where the axes end.
+        measure : str
+            What the score is.
+        """
+        self.losses, self.scores, self.span, self.measure = list(losses), list(scores), epochs, measure
+        said = [f"Loss {losses[-1][1]:.3g}"] if losses else []
+        if scores:
+            best = max(scores, key=lambda point: point[1])
+            said.append(f"{measure} {scores[-1][1]:.3f}, best {best[1]:.3f} in epoch {best[0]:.0f}")
+        self.setAccessibleDescription("; ".join(said))
+        self.setToolTip("\n".join(said))
+        self.update()
+
+    def set_colors(self, ink: str, line: str) -> None:
+        """Take the colours of another theme."""
+        self._ink, self._line = QColor(ink), QColor(line)
+        self.update()
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        half = (self.width() - _GAP) / 2
+        last = f" {self.losses[-1][1]:.3g}" if self.losses else ""
+        self._paint(painter, QRectF(0, 0, half, self.height()), f"Loss{last}", _thinned(self.losses), lowest=None)
+        last = f" {self.scores[-1][1]:.2f}" if self.scores else ""
+        self._paint(painter, QRectF(half + _GAP, 0, half, self.height()), f"{self.measure}{last}", self.scores, lowest=0.0)
+
+    def _paint(self, painter: QPainter, place: QRectF, title: str, points: Sequence[tuple[float, float]], *, lowest: float | None) -> None:
+        metrics = painter.fontMetrics()
+        painter.setPen(self._ink)
+        title = metrics.elidedText(title, Qt.TextElideMode.ElideRight, int(place.width()) - 2 * _LEFT)
+        painter.drawText(QPointF(place.left() + _LEFT, place.top() + metrics.ascent()), title)
+        area = place.adjusted(_LEFT, metrics.height() + 4, -_LEFT, -3)
+        painter.setPen(QPen(self._line, 1))
+        painter.drawLine(area.bottomLeft(), area.bottomRight())
+        painter.drawLine(area.bottomLeft(), area.topLeft())
+        known = [(epoch, value) for epoch, value in points if math.isfinite(value)]
+        if not known:
+            return
+        values = [value for _, value in known]
+        low, high = (min(values) if lowest is None else lowest), max(values)
+        if lowest is not None:
+            high = max(high, 1e-6)
+        spread, span = (high - low) or 1.0, max(self.span, known[-1][0], 1e-6)
+        shape = [
+            QPointF(area.left() + epoch / span * area.width(), area.bottom() - (value - low) / spread * area.height())
+            for epoch, value in known
+        ]
+        painter.setPen(QPen(self._ink, 1.6))
+        painter.drawPolyline(QPolygonF(shape))
+        if lowest is not None or len(known) == 1:
+            painter.setBrush(self._ink)
+            for point in shape if len(known) <= 60 else shape[-1:]:
+                painter.drawEllipse(point, 1.8, 1.8)
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+
+
+def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return means of neighbours where there are too many points to see."""
+    size = -(-len(points) // _POINTS)
+    if size <= 1:
+        return list(points)
+    groups = [points[start : start + size] for start in range(0, len(points), size)]
+    return [(group[-1][0], sum(value for _, value in group) / len(group)) for group in groups]

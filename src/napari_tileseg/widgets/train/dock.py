@@ -1,0 +1,371 @@
+"""The Train dock: images and their labels become a model of one's own."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.settings import get_settings
+from napari.utils.theme import get_theme
+from qtpy.QtCore import QSize
+from qtpy.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
+
+from napari_tileseg.errors import InputError, TileSegError
+from napari_tileseg.models.registry import list_models
+from napari_tileseg.widgets.deeds import show_keys
+from napari_tileseg.widgets.details import help_text
+from napari_tileseg.widgets.dialogs import TextDialog, copy_text
+from napari_tileseg.widgets.keys import dock_shortcut
+from napari_tileseg.widgets.late import soon
+from napari_tileseg.widgets.models.deeds import bring_to_front
+from napari_tileseg.widgets.parts import Box, Fold, MainButton, MessageBox, ProgressBar, Scroll
+from napari_tileseg.widgets.parts.scroll import page
+from napari_tileseg.widgets.segment import dock_of
+from napari_tileseg.widgets.session import real_viewer, session_of
+from napari_tileseg.widgets.states import Action, Message
+from napari_tileseg.widgets.style import icon_color, sheet
+from napari_tileseg.widgets.train.choices import config_of, startable
+from napari_tileseg.widgets.train.curves import Curves
+from napari_tileseg.widgets.train.form import TrainForm
+from napari_tileseg.widgets.train.pairs import examples_of
+from napari_tileseg.widgets.train.results import ResultView
+from napari_tileseg.widgets.train.session import Order, train_session_of
+from napari_tileseg.widgets.train.states import Fields, press, view
+from napari_tileseg.widgets.watch import LayerWatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import napari
+    from qtpy.QtGui import QShowEvent
+
+__all__ = ["KEYS", "TrainWidget"]
+
+KEYS = (
+    ("Ctrl+Enter", "press the big button"),
+    ("Esc", "stop and keep, while a training goes on"),
+    ("?", "these keys"),
+)
+
+_PAUSE = 400
+"""Milliseconds without another change before the data is looked at."""
+
+_NOTHING = "Open images and Labels layers of their size, or choose folders."
+
+
+class TrainWidget(QWidget):
+    """Form, what will happen, buttons, progress, message, curves, and the validation images.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:  # napari looks for exactly this annotation to inject the viewer
+        super().__init__()
+        self.setObjectName("tileseg")
+        self.viewer = viewer = real_viewer(viewer)
+        self.segment = session_of(viewer)
+        self.session = train_session_of(viewer)
+        self.form = TrainForm()
+        self.setup = Fold("Set-up", self.form)
+        self.scroller = Scroll(page(self.setup))
+        self.box = Box("What will happen")
+        self.button = MainButton("Train")
+        self.second = MainButton("Stop and keep")
+        self.progress = ProgressBar()
+        self.message = MessageBox()
+        self.curves = Curves()
+        self.results = ResultView()
+        self._watch = LayerWatch(viewer, self)
+        self._fields = Fields()
+        self._order: Order | None = None
+        self._told: Message | None = None
+        self._folded = False
+        self._pause = soon(self, _PAUSE, self._look)
+        self._lay_out()
+        self._connect()
+        self._list_models()
+        self._restyle()
+        self.session.docks.add(self)
+        self._draw()
+        self._on_layers()
+
+    # -- building --------------------------------------------------------------------------------------------------
+
+    def _lay_out(self) -> None:
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addWidget(self.scroller)
+        buttons = QHBoxLayout()
+        buttons.setSpacing(4)
+        for button in (self.button, self.second):
+            buttons.addWidget(button, 1)
+        below = QVBoxLayout()
+        below.setContentsMargins(6, 0, 6, 4)
+        below.setSpacing(4)
+        below.addWidget(self.box)
+        below.addLayout(buttons)
+        for widget in (self.progress, self.message, self.curves):
+            below.addWidget(widget)
+        below.addWidget(self.results, 1)
+        self.rest = QWidget()
+        self.rest.setObjectName("plain")
+        below.addWidget(self.rest, 1)
+        layout.addLayout(below, 1)
+        self.second.hide()
+        self.setup.header.hide()
+        self.setup.open()
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+        order = [self.setup.header, *self.form.widgets_in_order(), self.button, self.second, self.results]
+        for before, after in pairwise(order):
+            QWidget.setTabOrder(before, after)
+
+    def _connect(self) -> None:
+        self.form.changed.connect(self._on_change)
+        self.message.chosen.connect(self.act)
+        self.setup.toggled.connect(self._draw)
+        self.button.clicked.connect(self.press)
+        self.second.clicked.connect(self.press_second)
+        self.results.picked.connect(self.session.show)
+        self.session.changed.connect(self._draw)
+        self.session.ended.connect(self._on_ended)
+        self.session.looked.connect(self._on_looked)
+        self.session.told.connect(self._on_told)
+        self.segment.models_changed.connect(self._list_models)
+        self._watch.listed.connect(self._on_layers)
+        self._watch.altered.connect(self._on_layers)
+        self.viewer.events.theme.connect(self._restyle)
+        get_settings().appearance.events.font_size.connect(self._restyle)
+        self._stop_key = dock_shortcut(self, "Esc", self.session.stop)
+        for keys in ("Ctrl+Return", "Ctrl+Enter"):
+            dock_shortcut(self, keys, self.press)
+        dock_shortcut(self, "?", self.show_keys)
+
+    # -- what the form holds ---------------------------------------------------------------------------------------
+
+    def _list_models(self) -> None:
+        self.form.offer_models(startable(list_models()))
+
+    def _on_layers(self, event: Any = None) -> None:
+        before = self.form.pairs.pairs()
+        self.form.pairs.follow(list(self.viewer.layers))
+        self.form.align()
+        if self.session.active or self.form.source.value == "folder":
+            return
+        after = self.form.pairs.pairs()
+        if len(before) != len(after) or any(one[0] is not two[0] or one[1] is not two[1] for one, two in zip(before, after, strict=True)):
+            self._on_change()
+        elif not after:
+            self._on_change()
+
+    def order(self) -> Order:
+        """Return what the fields ask for.
+
+        Raises
+        ------
+        TileSegError
+            One sentence: what is missing, or does not go together.
+        """
+        choices = self.form.choices()
+        config = config_of(choices)
+        axes = str(choices.values.get("axes", ""))
+        if choices.source == "folder":
+            return Order(config, axes=axes.replace(" ", "").upper())
+        spec = next((spec for spec in list_models() if spec.name == choices.start), None)
+        examples = examples_of(self.form.pairs.pairs(), spec, axes)
+        if not examples:
+            raise InputError(_NOTHING)
+        return Order(config, tuple(examples))
+
+    def _on_change(self) -> None:
+        """Say at once what cannot be, and look at the data soon."""
+        self._told, self._order = None, None
+        self.session.leave_look()
+        choices = self.form.choices()
+        empty = not (choices.images and choices.labels) if choices.source == "folder" else not self.form.pairs.pairs()
+        self.form.complain("")
+        if empty:
+            self._pause.stop()
+            self.form.tell((), (), {})
+            self._fields = Fields(box=_NOTHING)
+        else:
+            self._fields = Fields(box="Looking at the data")
+            self._pause.start()
+        self._draw()
+
+    def _look(self) -> None:
+        if self.session.active:
+            return
+        try:
+            order = self.order()
+        except TileSegError as error:
+            self._refuse(error)
+            return
+        self._order = order
+        self.session.look(order)
+
+    def _on_looked(self, order: Order, answer: Any) -> None:
+        if order is not self._order:
+            return
+        if isinstance(answer, Exception):
+            told = answer if isinstance(answer, TileSegError) else InputError(f"The data could not be looked at: {answer}.")
+            self._refuse(told)
+            return
+        settings = answer.settings
+        window = " x ".join(map(str, settings["window"]))
+        self.form.tell(answer.report, answer.warnings, settings)
+        box = (
+            f"{answer.epochs} epochs of {settings['epoch_steps']} steps; {settings['batch']} crops of {window} in a step.\n"
+            "The time is known after the first steps."
+        )
+        self._fields = Fields(ready=True, box=box)
+        self._draw()
+
+    def _refuse(self, error: TileSegError) -> None:
+        self._order = None
+        self.form.tell((), (), {})
+        self.form.complain(str(error))
+        self._fields = Fields(box="Waiting for a change.")
+        self._draw()
+
+    # -- deeds -----------------------------------------------------------------------------------------------------
+
+    def press(self) -> None:
+        """Do what the primary button says."""
+        deeds: dict[str, Callable[[], object]] = {
+            "start": self.start,
+            "pause": self.session.pause,
+            "continue": self.session.carry_on,
+            "new": self.new_training,
+        }
+        deed = deeds.get(press(self._fields, self.session.state))
+        if deed is not None:
+            self._watch_window()
+            deed()
+
+    def press_second(self) -> None:
+        """Do what the button beside it says."""
+        if self.session.active:
+            self.session.stop()
+        else:
+            self.new_training()
+
+    def start(self) -> None:
+        """Start a training with what fields and layers hold now."""
+        if self._order is None:
+            return
+        try:
+            order = self.order()
+        except TileSegError as error:
+            self._refuse(error)
+            return
+        self.session.start(order)
+
+    def new_training(self) -> None:
+        """Put the last training away and set up another."""
+        self.session.forget()
+        self.form.free_name()
+        self._on_change()
+
+    def act(self, action: Action) -> None:
+        """Do what a link asks for."""
+        deeds: dict[Action, Callable[[], object]] = {
+            Action.USE: self.use,
+            Action.CARD: self._show_card,
+            Action.HELP: lambda: TextDialog("How to fix", help_text(self.session.state.sentence), parent=self).show(),
+            Action.COPY: lambda: copy_text(f"{self.session.state.sentence}\n\n{self.session.state.details}".strip()),
+        }
+        if action in deeds:
+            deeds[action]()
+
+    def use(self) -> None:
+        """Choose the model in the Segment dock, and bring that to the front."""
+        name = self.session.state.name
+        dock = dock_of(self.viewer)
+        if dock.choose_model(name):
+            bring_to_front(dock)
+        else:
+            self._on_told(f"{name} is not among the models that Segment lists.")
+
+    def show_keys(self) -> None:
+        """Show the keys of the dock."""
+        show_keys(self, KEYS)
+
+    def _show_card(self) -> None:
+        result = self.session.state.result
+        if result is None:
+            return
+        try:
+            text = (Path(result.output) / "CARD.md").read_text(encoding="utf-8")
+        except OSError:
+            self._on_told("The card is not there any more.")
+            return
+        TextDialog(self.session.state.name, text, markdown=True, parent=self).show()
+
+    # -- drawing ---------------------------------------------------------------------------------------------------
+
+    def _draw(self) -> None:
+        state, curve = self.session.state, self.session.curve
+        shown = view(self._fields, state)
+        self._fold(shown.folded, shown.setup)
+        self.box.say(shown.box)
+        self.box.setVisible(bool(shown.box))
+        self.button.show_state(shown.button, enabled=shown.enabled, primary=shown.primary)
+        self.second.setVisible(bool(shown.second))
+        if shown.second:
+            self.second.show_state(shown.second, enabled=shown.second_enabled, primary=False)
+        self.progress.show_bar(shown.bar)
+        self.message.show_message(self._told or shown.message)
+        self._stop_key.setEnabled(self.session.active)
+        self.curves.setVisible(shown.folded)
+        self.results.setVisible(shown.folded and bool(curve.images))
+        self.rest.setVisible(self.results.isHidden())
+        if shown.folded:
+            self.curves.show_curves(curve.losses, curve.scores, epochs=float(state.epochs), measure=state.measure)
+            self.results.show_results(curve.images, state.measure)
+
+    def _fold(self, folded: bool, title: str) -> None:
+        """Fold the form away once a training goes on, and bring it back when it is forgotten."""
+        self.setup.say(title)
+        if folded == self._folded:
+            return
+        self._folded = folded
+        self.setup.header.setVisible(folded)
+        self.setup.open(not folded)
+
+    def _on_ended(self) -> None:
+        if not self.session.state.folded:
+            self.form.propose_name()
+        self._draw()
+
+    def _on_told(self, sentence: str) -> None:
+        self._told = Message("warning", sentence) if sentence else None
+        self._draw()
+
+    def _restyle(self, event: Any = None) -> None:
+        theme = str(self.viewer.theme)
+        self.setStyleSheet(sheet(theme))
+        color = icon_color(theme)
+        self.setup.set_theme(theme)
+        self.form.set_theme(theme, color)
+        self.message.set_theme(theme, color)
+        self.curves.set_colors(color, get_theme(theme).highlight.as_hex())
+        self.form.align()
+        self.results.fit()
+
+    def _watch_window(self) -> None:
+        self.segment.docks.watch(self)
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        if event is not None:
+            super().showEvent(event)
+        self._watch_window()
+
+    def sizeHint(self) -> QSize:
+        return QSize(300, 700)
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(240, super().minimumSizeHint().height())

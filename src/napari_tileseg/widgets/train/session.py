@@ -1,0 +1,359 @@
+"""One viewer's training: looked at, started, followed, paused, stopped, carried on; it outlives the dock that started it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.utils.notifications import show_error, show_info
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_tileseg.errors import TileSegError
+from napari_tileseg.training.events import EpochEnded, StepEnded, TrainingEnded, TrainingStarted
+from napari_tileseg.widgets.activity import Activity
+from napari_tileseg.widgets.bridge import Bridge, supervisor
+from napari_tileseg.widgets.docks import Docks
+from napari_tileseg.widgets.session import session_of, tell_models_changed
+from napari_tileseg.widgets.states import Phase
+from napari_tileseg.widgets.train.pairs import LayerFiles
+from napari_tileseg.widgets.train.shown import Look, Shown, read_shown
+from napari_tileseg.widgets.train.states import Fields, Training, advance, view
+from napari_tileseg.widgets.waiting import ask_before_closing
+from napari_tileseg.worker.messages import CancelledRun, Died, Done, Evented, Failed
+
+if TYPE_CHECKING:
+    import napari
+
+    from napari_tileseg.training.config import TrainConfig
+    from napari_tileseg.widgets.session import Session
+    from napari_tileseg.widgets.train.pairs import Example
+    from napari_tileseg.worker.training_run import TrainingRun
+
+__all__ = ["Curve", "Order", "TrainSession", "train_session_of"]
+
+_LOG = logging.getLogger(__name__)
+
+_TICK = 200
+"""Milliseconds between two drawings while a training goes on."""
+
+_CALM = 0.5
+"""Seconds after the start in which Stop ignores clicks: the second one of a double click."""
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """Everything a training is made of, frozen when the button was pressed.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    examples : tuple of Example
+        Layers to learn from; none where the config has folders.
+    axes : str
+        Of the images of a folder, where the user has named them.
+    """
+
+    config: TrainConfig
+    examples: tuple[Example, ...] = ()
+    axes: str = ""
+
+    @property
+    def title(self) -> str:
+        source = f"{len(self.examples)} pair{'s' * (len(self.examples) != 1)}" if self.examples else Path(self.config.images).name
+        return f"{source} \N{RIGHTWARDS ARROW} {self.config.name}"
+
+
+@dataclass(eq=False)
+class Curve:
+    """What is painted: (epoch, value), epochs broken for losses; and the validation images of the best epoch."""
+
+    losses: list[tuple[float, float]] = field(default_factory=list)
+    scores: list[tuple[float, float]] = field(default_factory=list)
+    images: tuple[dict[str, Any], ...] = ()
+
+
+class TrainSession(QObject):
+    """The training of one viewer.
+
+    Signals
+    -------
+    changed
+        The state is another one: draw it.
+    ended
+        A training came to its end.
+    looked
+        What `look` was asked for: the order, and a `TrainingStarted` or an error.
+    told
+        A sentence about an image that could not be shown.
+    """
+
+    changed = Signal()
+    ended = Signal()
+    looked = Signal(object, object)
+    told = Signal(str)
+
+    def __init__(self, segment: Session) -> None:
+        super().__init__()
+        self._segment = segment
+        self.state = Training()
+        self.curve = Curve()
+        self.order: Order | None = None
+        self.docks = Docks(segment.close)
+        self._files = LayerFiles()
+        self._bridge = Bridge(self)
+        self._token: object = None
+        self._look_token: object = None
+        self._looking: TrainingRun | None = None
+        self._run: TrainingRun | None = None
+        self._views: Path | None = None
+        self._began = 0.0
+        self._asked = ""
+        self._activity = Activity()
+        self._tick = QTimer(self)
+        self._tick.setSingleShot(True)
+        self._tick.setInterval(_TICK)
+        self._tick.timeout.connect(self._draw)
+        self._closed = False
+        viewer = segment.viewer
+        self.layers = Look(viewer) if viewer is not None else None
+        segment.closing.connect(self.close)
+
+    @property
+    def viewer(self) -> napari.viewer.Viewer | None:
+        return self._segment.viewer
+
+    @property
+    def active(self) -> bool:
+        return self.state.phase.active
+
+    # -- what a training would do ----------------------------------------------------------------------------------
+
+    def look(self, order: Order) -> None:
+        """Find out what there is to learn from, and what follows from it; `looked` tells."""
+        self.leave_look()
+        if self.active or self._closed:
+            return
+        token = self._look_token = object()
+        self._bridge.background(lambda: self._files.save(order.examples), lambda answer: self._on_look_saved(token, order, answer))
+
+    def leave_look(self) -> None:
+        """Look no further."""
+        self._look_token = None
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+
+    def _on_look_saved(self, token: object, order: Order, answer: Any) -> None:
+        if token is not self._look_token or self._closed:
+            return
+        if isinstance(answer, Exception):
+            self._tell_looked(order, answer)
+            return
+        deliver = self._bridge.carry(lambda message: self._on_look(token, order, message))
+        try:
+            self._looking = supervisor().start_training(order.config, answer, on_message=deliver, dry=True)
+        except TileSegError as error:
+            self._tell_looked(order, error)
+
+    def _on_look(self, token: object, order: Order, message: Any) -> None:
+        if token is not self._look_token:
+            return
+        match message:
+            case Evented(TrainingStarted() as found):
+                self._tell_looked(order, found)
+            case Failed(_, sentence) | Died(sentence):
+                self._tell_looked(order, TileSegError(sentence))
+
+    def _tell_looked(self, order: Order, answer: object) -> None:
+        self._look_token, self._looking = None, None
+        self.looked.emit(order, answer)
+
+    # -- deeds -----------------------------------------------------------------------------------------------------
+
+    def start(self, order: Order, *, again: bool = False) -> None:
+        """Start a training, or go on with one that was stopped.
+
+        Parameters
+        ----------
+        order : Order
+        again : bool
+            Whether curves and results of the last one stay.
+        """
+        if self.active or self._closed:
+            return
+        self.leave_look()
+        self.order, self._run, self._began = order, None, time.monotonic()
+        token = self._token = object()
+        if not again:
+            self.curve = Curve()
+        before = self.state if again else Training()
+        started = Training(Phase.LOADING, name=order.config.name, title=order.title, epochs=order.config.epochs)
+        self._become(replace(started, task="Saving the layers", best_epoch=before.best_epoch, score=before.score, measure=before.measure))
+        QTimer.singleShot(0, self._open_activity)  # later, because it lets Qt handle messages
+        self._bridge.background(
+            lambda: (self._files.save(order.examples), self._files.folder()), lambda answer: self._launch(token, answer)
+        )
+
+    def carry_on(self) -> None:
+        """Go on with a training that was stopped, or whose process died."""
+        if self.order is not None and self.state.stopped:
+            self.start(self.order, again=True)
+
+    def pause(self) -> None:
+        """Pause, or go on."""
+        if self._run is not None and self.active and self.state.phase is not Phase.CANCELLING:
+            paused = not self.state.pausing
+            self._run.pause(paused)
+            self._become(replace(self.state, pausing=paused))
+
+    def stop(self) -> None:
+        """Stop after the current step, and keep the best model so far."""
+        if not self.active or self.state.phase is Phase.CANCELLING or time.monotonic() - self._began < _CALM:
+            return
+        if self._run is None:  # layers are still being saved
+            self._receive((self._token, CancelledRun(0, 0)))
+            return
+        self._become(replace(self.state, phase=Phase.CANCELLING, pausing=False))
+        self._run.cancel()
+
+    def forget(self) -> None:
+        """Put the last training away: a new one is to be set up."""
+        if not self.active:
+            self.order, self._run, self._token, self.curve = None, None, None, Curve()
+            self._asked = ""
+            self._become(Training())
+
+    def show(self, name: str) -> None:
+        """Show a validation image, its labels and what the model makes of it."""
+        self._asked = name
+        self._show()
+
+    def close(self) -> None:
+        """Stop the training: the viewer is gone. What is needed to go on stays, and the same training goes on later."""
+        if self._closed:
+            return
+        self._closed = True
+        self.leave_look()
+        self._bridge.close()
+        self._tick.stop()
+        self._activity.close()
+        if self._run is not None and self.active:
+            self._run.cancel()
+        self._files.close()
+        _SESSIONS.pop(id(self._segment), None)
+
+    # -- a training's way ------------------------------------------------------------------------------------------
+
+    def _launch(self, token: object, answer: Any) -> None:
+        if token is not self._token or not self.active or self.order is None:
+            return
+        if isinstance(answer, Exception):
+            told = str(answer) if isinstance(answer, TileSegError) else f"The layers could not be saved: {answer}."
+            self._receive((token, Failed(type(answer).__name__, told)))
+            return
+        data, self._views = answer
+        deliver = self._bridge.stream(self._receive)
+        try:
+            run = supervisor().start_training(
+                self.order.config, data, on_message=lambda message: deliver((token, message)), views=self._views
+            )
+        except TileSegError as error:
+            self._receive((token, Failed(type(error).__name__, str(error))))
+            return
+        self._run = run
+        ask_before_closing(run, f"training of {self.order.config.name}")
+
+    def _receive(self, content: tuple[object, Any]) -> None:
+        token, message = content
+        if self._closed or token is not self._token:
+            return
+        before = self.state.phase
+        self.state = advance(self.state, message)
+        match message:
+            case Evented(event):
+                self._hear(event)
+            case Done() | CancelledRun() | Failed() | Died():
+                self._end()
+                return
+        if self.state.phase is not before:
+            self.changed.emit()
+        if not self._tick.isActive():
+            self._tick.start()
+
+    def _hear(self, event: Any) -> None:
+        curve, epochs = self.curve, max(self.state.epochs, 1)
+        match event:
+            case StepEnded(step, steps, loss):
+                place = step / steps * epochs
+                while curve.losses and curve.losses[-1][0] >= place:  # it goes on from the end of an epoch
+                    curve.losses.pop()
+                curve.losses.append((place, loss))
+            case EpochEnded():
+                if event.score is not None:
+                    curve.scores = [*(point for point in curve.scores if point[0] < event.epoch), (event.epoch, event.score)]
+                if event.images:
+                    curve.images = event.images
+                    self._show()
+            case TrainingEnded():
+                tell_models_changed()
+
+    def _end(self) -> None:
+        self._activity.close()
+        self._become(self.state)
+        self.ended.emit()
+        if self.docks.hidden:
+            self._announce()
+
+    def _draw(self) -> None:
+        if self._closed:
+            return
+        self.changed.emit()
+        self._activity.update(self.state)  # last: it lets Qt handle other events
+
+    def _open_activity(self) -> None:
+        if self.active and not self._closed:
+            self._activity.open(self.state.title)
+
+    def _announce(self) -> None:
+        """Tell the outcome in a notification of napari, because no dock shows it."""
+        message = view(Fields(), self.state).message
+        if message is not None:
+            (show_error if message.kind == "error" else show_info)(message.text)
+
+    def _show(self) -> None:
+        """Open what was asked for, or renew it after a better epoch."""
+        asked, order = self._asked, self.order
+        image = next((image for image in self.curve.images if image["name"] == asked), None)
+        if image is None or order is None or self.layers is None:
+            return
+        examples = {example.name: example for example in order.examples}
+        self._bridge.background(lambda: read_shown(image, examples, order.axes), lambda answer: self._on_shown(asked, answer))
+
+    def _on_shown(self, asked: str, answer: Shown | Exception) -> None:
+        if self._closed or asked != self._asked or self.layers is None:
+            return
+        if isinstance(answer, Exception):
+            if not isinstance(answer, TileSegError):
+                _LOG.error("a validation image could not be shown", exc_info=answer)
+            self.told.emit(str(answer) if isinstance(answer, TileSegError) else f'"{asked}" could not be shown: {answer}.')
+            return
+        self.told.emit("")
+        self.layers.show(answer)
+
+    def _become(self, state: Training) -> None:
+        self.state = state
+        self.changed.emit()
+
+
+_SESSIONS: dict[int, TrainSession] = {}
+
+
+def train_session_of(viewer: napari.viewer.Viewer) -> TrainSession:
+    """Return the training session of a viewer; docks come and go, the session stays."""
+    segment = session_of(viewer)
+    if id(segment) not in _SESSIONS:
+        _SESSIONS[id(segment)] = TrainSession(segment)
+    return _SESSIONS[id(segment)]

@@ -1,0 +1,233 @@
+"""What the Train dock shows, as pure functions of what the form holds and how the training stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from napari_tileseg.training.events import EpochEnded, Noted, StepEnded, TrainingEnded, TrainingStarted
+from napari_tileseg.widgets.states import Action, Bar, Message, Phase, duration
+from napari_tileseg.worker.messages import CancelledRun, Died, Done, Evented, Failed, Loaded, Loading, Queued
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from napari_tileseg.worker.messages import Message as Told
+
+__all__ = ["Fields", "Training", "View", "advance", "press", "view"]
+
+Press = Literal["start", "pause", "continue", "new", "nothing"]
+
+_OVER = (Phase.DONE, Phase.CANCELLED, Phase.DIED, Phase.FAILED)
+
+
+@dataclass(frozen=True)
+class Fields:
+    """What the form says at this moment.
+
+    Parameters
+    ----------
+    ready : bool
+        A training can be started with it.
+    box : str
+        What will happen.
+    """
+
+    ready: bool = False
+    box: str = ""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the latest training stands.
+
+    Parameters
+    ----------
+    phase : Phase
+    name : str
+        Of the model.
+    title : str
+        ``"4 pairs → nuclei-2d-mine"``.
+    measure : str
+        What its score is: ``"Dice"`` or ``"AP"``.
+    task : str
+        What is done before the first step.
+    epoch, epochs : int
+        The epoch under way, from 1, and all.
+    done, total : int
+        Steps.
+    seconds_left : float or None
+    pausing : bool
+        Somebody has asked for a pause.
+    waiting : int
+        Runs before this one.
+    notes : tuple of str
+        What the user should know, the latest last.
+    best_epoch : int
+        The one whose weights are kept; 0 before the first is over.
+    score : float or None
+        Of that epoch.
+    result : TrainingEnded or None
+        The model is written.
+    sentence, details : str
+        What went wrong.
+    """
+
+    phase: Phase = Phase.NONE
+    name: str = ""
+    title: str = ""
+    measure: str = "Dice"
+    task: str = ""
+    epoch: int = 0
+    epochs: int = 0
+    done: int = 0
+    total: int = 0
+    seconds_left: float | None = None
+    pausing: bool = False
+    waiting: int = 0
+    notes: tuple[str, ...] = ()
+    best_epoch: int = 0
+    score: float | None = None
+    result: TrainingEnded | None = None
+    sentence: str = ""
+    details: str = ""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it can go on: somebody stopped it, or its process died."""
+        return self.phase.resumable
+
+    @property
+    def folded(self) -> bool:
+        """Whether the form makes room for curves and table."""
+        return self.phase.active or (self.phase in _OVER and (self.phase is not Phase.FAILED or self.result is not None))
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything around form and curves, ready to be shown; an empty `second` hides the second button."""
+
+    button: str
+    enabled: bool
+    primary: bool
+    second: str
+    second_enabled: bool
+    folded: bool
+    setup: str
+    box: str
+    bar: Bar | None = None
+    message: Message | None = None
+
+
+def advance(training: Training, told: Told) -> Training:
+    """Return the training after a message of the supervisor; one that is being stopped keeps saying so."""
+    match told:
+        case Queued(position):
+            return _step(training, Phase.QUEUED, waiting=position)
+        case Loading() | Loaded():
+            return _step(training, Phase.LOADING, task="Looking at the images")
+        case Evented(TrainingStarted(epochs=epochs, settings=settings)):
+            return _step(training, Phase.RUNNING, epochs=epochs, epoch=max(training.epoch, 1), measure=_measure(settings), task="")
+        case Evented(StepEnded(step, steps, seconds_left=left)):
+            epoch = 1 + (step - 1) * training.epochs // steps if steps else training.epoch
+            return _step(training, Phase.RUNNING, done=step, total=steps, seconds_left=left, epoch=epoch)
+        case Evented(EpochEnded() as ended):
+            kept = {"best_epoch": ended.epoch, "score": ended.score} if ended.best else {}
+            following = min(ended.epoch + 1, ended.epochs)
+            return _step(training, Phase.RUNNING, epoch=following, epochs=ended.epochs, seconds_left=ended.seconds_left, **kept)
+        case Evented(Noted(text)):
+            return replace(training, notes=(*training.notes, text))
+        case Evented(TrainingEnded() as result):
+            return replace(training, result=result, best_epoch=result.epoch, score=result.score)
+        case Done():
+            stopped = training.result is not None and training.result.reason == "stopped"
+            return replace(training, phase=Phase.CANCELLED if stopped else Phase.DONE, pausing=False)
+        case CancelledRun():
+            return replace(training, phase=Phase.CANCELLED, pausing=False)
+        case Failed(_, sentence, details):
+            return replace(training, phase=Phase.FAILED, sentence=sentence, details=details, pausing=False)
+        case Died(sentence, _, _, details):
+            return replace(training, phase=Phase.DIED, sentence=sentence, details=details, pausing=False)
+    return training
+
+
+def _step(training: Training, phase: Phase, **values: Any) -> Training:
+    kept = training.phase is Phase.CANCELLING
+    return replace(training, phase=training.phase if kept else phase, **values)
+
+
+def _measure(settings: Mapping[str, Any]) -> str:
+    return "AP" if settings.get("task") == "instances" else "Dice"
+
+
+def press(fields: Fields, training: Training) -> Press:
+    """Say what the primary button does now."""
+    if training.phase is Phase.CANCELLING:
+        return "nothing"
+    if training.phase.active:
+        return "pause"
+    if training.stopped:
+        return "continue"
+    if training.folded:
+        return "new"
+    return "start" if fields.ready else "nothing"
+
+
+def view(fields: Fields, training: Training) -> View:
+    """Put the state into words."""
+    deed = press(fields, training)
+    pause = "Resume" if training.pausing else "Pause"
+    words = {"start": "Train", "pause": pause, "continue": "Continue", "new": "New training", "nothing": "Train"}
+    stopping = training.phase is Phase.CANCELLING
+    return View(
+        button=pause if stopping else words[deed],
+        enabled=deed != "nothing",
+        primary=deed in ("start", "continue"),
+        second="Stopping..." if stopping else "Stop and keep" if training.phase.active else "New training" if training.stopped else "",
+        second_enabled=not stopping,
+        folded=training.folded,
+        setup=training.title,
+        box="" if training.folded else fields.box,
+        bar=_bar(training),
+        message=_message(training),
+    )
+
+
+def _bar(training: Training) -> Bar | None:
+    share = training.done / training.total if training.total else None
+    epoch = f"poch {training.epoch} of {training.epochs}"
+    match training.phase:
+        case Phase.QUEUED:
+            return Bar("Waiting for another run" if training.waiting <= 1 else f"Waiting for {training.waiting} other runs")
+        case Phase.LOADING:
+            return Bar(training.task or "Starting")
+        case Phase.RUNNING if training.pausing:
+            return Bar(f"Paused in e{epoch}", share)
+        case Phase.RUNNING if not training.total:
+            return Bar("Preparing the images")
+        case Phase.RUNNING:
+            left = f", {duration(training.seconds_left)} left" if training.seconds_left is not None else ""
+            return Bar(f"E{epoch}{left}", share)
+        case Phase.CANCELLING:
+            return Bar("Finishing the current step", share)
+    return None
+
+
+def _message(training: Training) -> Message | None:
+    score = f", {training.measure} {training.score:.2f}" if training.score is not None else ""
+    kept = f"Epoch {training.best_epoch} is kept{score}." if training.best_epoch else "No epoch was over yet."
+    use = (Action.USE,) if training.result is not None else ()
+    match training.phase:
+        case Phase.RUNNING if training.notes:
+            return Message("info", training.notes[-1])
+        case Phase.DONE:
+            early = " It did not get better any more." if training.result is not None and training.result.reason == "early" else ""
+            return Message("done", f"{training.name} is ready{score}.{early}", (*use, Action.CARD))
+        case Phase.CANCELLED:
+            return Message("warning", f"Stopped. {kept} Continue goes on from there.", (*use, *((Action.CARD,) if use else ())))
+        case Phase.FAILED:
+            text = f"{training.sentence} {kept}" if training.result is not None else training.sentence
+            return Message("error", text, (*use, Action.HELP, *((Action.COPY,) if training.details else ())))
+        case Phase.DIED:
+            return Message("error", training.sentence, (Action.COPY,))
+    return None
