@@ -43,10 +43,11 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "autoencoder": {"arguments": {"features": (256, 64, 16)}},
     "conv_autoencoder": {},
     "vae": {},
+    "vae-ssim": {"network": "vae", "residual": "ssim"},
     "lsgan": {},
-    "dcgan": {"steps": 0.1},
+    "dcgan": {"steps": 0.25},
 }
-"""Options of each; of ``steps`` the share that fits in the same time."""
+"""Options by the name in the table; of ``steps`` the share that fits in the same time."""
 
 KINDS = ("shuffled", "foreign", "stain")
 SIDE = 224
@@ -111,9 +112,10 @@ class Method:
     def __init__(self, network: str, images: Sequence[NDArray[np.uint8]], arguments: argparse.Namespace, place: Path, **more: Any) -> None:
         options = {**NETWORKS[network], **more}
         steps = max(1, round(arguments.steps * options.pop("steps", 1)))
+        options.setdefault("network", network)
         began = time.perf_counter()
         config = UnsupervisedConfig(
-            name=network, output=str(place), network=network, tile=arguments.tile, steps=steps, batch=64, seed=arguments.seed, **options
+            name=network, output=str(place), tile=arguments.tile, steps=steps, batch=64, seed=arguments.seed, **options
         )
         self.spec = train_unsupervised(config, volumes=[volume(image, f"{number:04d}") for number, image in enumerate(images)])
         self.seconds = time.perf_counter() - began
@@ -150,6 +152,7 @@ def main() -> None:
     parser.add_argument("--tile", type=int, default=28)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--networks", default=",".join(NETWORKS))
+    parser.add_argument("--only", default="", help="axon_myelin_sem, ebhi_colon_glands or stroma; all by default")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     if arguments.data is None:
@@ -172,7 +175,7 @@ def main() -> None:
     print("| images | network | seconds | " + " | ".join(f"{kind} AUROC / Dice" for kind in KINDS) + " |")
     with tempfile.TemporaryDirectory() as folder:
         for name, train in (("axon_myelin_sem", sem), ("ebhi_colon_glands", normal)):
-            for network in arguments.networks.split(","):
+            for network in arguments.networks.split(",") if arguments.only in ("", name) else ():
                 method = Method(network, train, arguments, Path(folder) / f"{name}-{network}")
                 told = []
                 for kind in KINDS:
@@ -187,7 +190,7 @@ def main() -> None:
                     )
         squares = list(stroma(glands / "train"))
         truths = [np.asarray(read_volume(path).data) > 0 for path in sorted((glands / "val" / "labels").glob("normal_*.png"))]
-        for network in arguments.networks.split(","):
+        for network in arguments.networks.split(",") if arguments.only in ("", "stroma") else ():
             method = Method(network, squares, arguments, Path(folder) / f"stroma-{network}", normalization="range")
             print(f"| glands, {len(squares)} squares without | {network} | {method.seconds:.0f} | "
                   "{:.3f} / {:.2f} |".format(*judge(method, list(zip(unseen, truths, strict=True)))), flush=True)  # fmt: skip

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Labels
-from napari.utils.colormaps import label_colormap
+from napari.utils.colormaps import DirectLabelColormap
 
 from napari_tileseg.errors import InputError
 from napari_tileseg.training.unsupervised.embed import Embedding
@@ -38,11 +38,15 @@ def test_points_lie_on_the_image_and_codes_beside_it() -> None:
     assert np.corrcoef(codes.data[:, 0], found.points[:, 1])[0, 1] == pytest.approx(-1)
 
 
-def test_colours_are_those_of_the_labels() -> None:
+@pytest.mark.parametrize("own", [False, True])
+def test_colours_are_those_of_the_labels(own: bool) -> None:
     viewer, found = ViewerModel(), embedding()
-    for made in show_embedding(viewer, found):
-        np.testing.assert_allclose(made.face_color[1:], label_colormap().map(found.labels[1:]), atol=1e-6)
-        np.testing.assert_allclose(made.face_color[0], (0.5, 0.5, 0.5, 1))
+    layer = viewer.add_labels(np.zeros((50, 60), np.uint8))
+    if own:
+        layer.colormap = DirectLabelColormap(color_dict={None: "black", 0: "transparent", 1: "red", 2: "blue"})
+    for made in show_embedding(viewer, found, layer=layer if own else None):
+        np.testing.assert_allclose(made.face_color[1:], [layer.get_color(label) for label in found.labels[1:]], atol=1e-6)
+        np.testing.assert_allclose(made.face_color[0], (0.75, 0.75, 0.75, 1))
         assert made.features["label"].tolist() == [0, 1, 2, 2, 1]
         assert made.features["score"].tolist() == found.scores.tolist()
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.layers import Points
-from napari.utils.colormaps import label_colormap
+from napari.layers import Labels, Points
 
 from napari_tileseg.errors import InputError
 from napari_tileseg.widgets.layers import layer_matrix
@@ -20,12 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["show_embedding"]
 
-_GREY = (0.5, 0.5, 0.5, 1.0)
+_GREY = (0.75, 0.75, 0.75, 1.0)
 _GAP = 0.1
 
 
 def show_embedding(viewer: ViewerModel, embedding: Embedding, *, layer: Layer | None = None) -> tuple[Points, Points]:
-    """Add two Points layers, both coloured as napari colours the labels; by score, where there are no labels.
+    """Add two Points layers, both coloured as the labels are (by score, where there are none).
 
     Parameters
     ----------
@@ -48,7 +47,7 @@ def show_embedding(viewer: ViewerModel, embedding: Embedding, *, layer: Layer | 
     ndim = embedding.positions.shape[1]
     if layer is not None and layer.ndim != ndim:
         raise InputError(f'"{layer.name}" has {layer.ndim} axes, the points {ndim}. Choose the labels, or one channel of the image.')
-    looks: dict[str, Any] = {"features": _features(embedding), "border_width": 0, **_colours(embedding)}
+    looks: dict[str, Any] = {"features": _features(embedding), "border_width": 0, **_colours(embedding, layer)}
     grid: dict[str, Any] = {} if layer is None else {"affine": layer_matrix(layer), "units": layer.units, "axis_labels": layer.axis_labels}
     places = Points(embedding.positions, name=f"{_name(layer)} places", size=_step(embedding.positions) / 4, **grid, **looks)
     low, high = _box(places if layer is None else layer)
@@ -69,10 +68,11 @@ def _features(embedding: Embedding) -> dict[str, NDArray[Any]]:
     return {"label": embedding.labels, "score": embedding.scores, **codes}
 
 
-def _colours(embedding: Embedding) -> dict[str, Any]:
+def _colours(embedding: Embedding, layer: Layer | None) -> dict[str, Any]:
     if not embedding.labels.any():
         return {"face_color": "score", "face_colormap": "viridis"}
-    colours = np.asarray(label_colormap().map(embedding.labels), float)
+    shown = layer if isinstance(layer, Labels) else Labels(np.zeros((1, 1), np.int64))
+    colours = np.asarray(shown.colormap.map(embedding.labels), float)
     colours[embedding.labels == 0] = _GREY  # napari shows the background as nothing at all
     return {"face_color": colours}
 
