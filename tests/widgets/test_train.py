@@ -122,7 +122,7 @@ def test_sparse_labels_and_nonsense(train: Callable[..., Any]) -> None:
     here.start()
     here.finish()
     here.dock.results.picked.emit(here.dock.results.names[0])
-    here.until(lambda: len(here.layers) == 5)
+    here.until(lambda: len(here.layers) == 3)
     here.click()
     here.set(arguments="depths=3")
     here.settle()
