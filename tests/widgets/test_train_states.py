@@ -256,7 +256,7 @@ def test_a_region_is_shown_where_it_lies(tmp_path: Path) -> None:
     image, labels = pair("a", scale=(2.0, 2.0))
     example = examples_of([(image, labels)], None)[0]
     np.save(tmp_path / "0.npy", np.ones((5, 30), np.uint8))
-    row = {"name": "a", "labels": str(tmp_path / "0.npy"), "box": [[15, 20], [0, 30]]}
+    row = {"name": "a (validation part)", "image": "/scratch/a.ome.tif", "labels": str(tmp_path / "0.npy"), "box": [[15, 20], [0, 30]]}
     shown = read_shown(row, {"a": example})
     data, meta, kind = shown.prediction
     assert (kind, data.shape, shown.image) == ("labels", (5, 30), [])

@@ -18,6 +18,7 @@ from napari_tileseg.errors import Cancelled, OptionsError, OutputError, RunError
 from napari_tileseg.folders import model_folder
 from napari_tileseg.io.output import put_in_place, refused
 from napari_tileseg.models.nets import build_network
+from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.package import build_module, write_package
 from napari_tileseg.models.predictor import pick_device
 from napari_tileseg.training.card import write_curves
@@ -128,6 +129,7 @@ def preview(
         raise OutputError(f'There is a model "{output.name}" already. Choose another name.')
     report = inspect(config, data, cancel=cancel)
     plan = make_plan(config, report, name)
+    build_network(plan.spec.architecture, **plan.spec.arguments)  # what cannot be built is said now
     return TrainingStarted(len(report.train), len(report.val), report.lines, report.warnings, plan.settings(), config.epochs)
 
 

@@ -61,7 +61,8 @@ def read_shown(image: Mapping[str, Any], examples: Mapping[str, Example], axes: 
         labels = np.load(image["labels"])
     except (OSError, ValueError):
         raise InputError(f'What the model makes of "{name}" is not on the disk any more. Wait for the next epoch.') from None
-    example = examples.get(name)
+    file = Path(image["image"]).name.removesuffix(".ome.tif")  # a region has a name of its own
+    example = examples.get(file)
     if example is not None:
         grid = ordered(example.image, "TCZYX")
         return Shown(name, [], [], _labels(grid, labels, image["box"], f"{name}_prediction"))
