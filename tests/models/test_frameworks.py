@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 NNUNET = HERE / "loaders" / "nnunet" / "Dataset901_Hippocampus"
 FRAMEWORKS = ("torch", "monai", "onnx", "onnxruntime", "bioimageio", "nnunetv2", "dynamic_network_architectures", "timm", "torchvision")
-FRAMEWORKS += ("cellpose", "stardist", "tensorflow", "napari", "qtpy")
+FRAMEWORKS += ("cellpose", "stardist", "tensorflow", "h5py", "napari", "qtpy")
 
 _CODE = """
 import json, sys, warnings
@@ -57,6 +57,8 @@ def test_each_kind_imports_what_it_needs_and_no_more(
         "nnunet": f"nnunet:{NNUNET}?configuration=2d",
         "own": "hippocampus-3d",
         "torchscript": str(script),
+        "cellpose": f"cellpose:{HERE / 'loaders' / 'cellpose' / 'small3'}",
+        "stardist": f"stardist:{HERE / 'loaders' / 'stardist' / 'plane'}",
         "bioimageio": str(HERE / "bioimageio" / "onnx-2d-v5.zip"),
         "onnx": str(tools.write_onnx(small, tmp_path / "net.onnx")),
         "monai": str(HERE / "bioimageio" / "library-3d-v5.zip"),
@@ -71,6 +73,8 @@ def test_each_kind_imports_what_it_needs_and_no_more(
         "nnunet": ([], ["torch"]),
         "own": ([], []),
         "torchscript": ([], []),
+        "cellpose": ([], []),
+        "stardist": ([], ["h5py"]),
         "bioimageio": ([], ["onnxruntime"]),
         "onnx": ([], []),  # there already
         "monai": ([], ["monai"]),
@@ -78,6 +82,11 @@ def test_each_kind_imports_what_it_needs_and_no_more(
 
 
 def test_a_missing_extra_is_a_line_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_folder: Path) -> None:
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    folder = HERE / "loaders" / "stardist" / "plane"
+    assert find_spec(str(folder)).name
+    with pytest.raises(ModelError, match=r'StarDist models need the package h5py, .*: pip install "napari-tileseg\[stardist\]"'):
+        load_model(str(folder), device="cpu")
     path = shutil.copy(HERE / "bioimageio" / "onnx-2d-v5.zip", tmp_path)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert find_spec(str(path)).name

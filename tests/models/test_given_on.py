@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from napari_tileseg.errors import TrustError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 NNUNET = HERE / "loaders" / "nnunet" / "Dataset901_Hippocampus"
 KINDS = (
     "onnx",
@@ -46,11 +48,15 @@ KINDS = (
     "nnunet, fold",
     "nnunet, one of two",
     "nnunet, zip",
+    "cellpose, 3",
+    "cellpose, 4",
+    "stardist, plane",
+    "stardist, volume",
 )
 RUNS = {"torchscript", "pt2", "monai, script", "bioimageio, script", "bioimageio, source"}
 """Kinds that can run code, and so need trust."""
 
-QUICK = {"torchscript", "checkpoint", "monai, zip", "bioimageio, onnx", "bioimageio, source", "nnunet, one of two"}
+QUICK = {"torchscript", "checkpoint", "monai, zip", "bioimageio, onnx", "bioimageio, source", "nnunet, one of two", "stardist, plane"}
 """One of each; the others take a minute together."""
 
 
@@ -122,6 +128,12 @@ def make(kind: str, folder: Path, small: torch.nn.Module, tools: SimpleNamespace
         case "bioimageio":
             file = {"library": "library-3d-v5", "onnx": "onnx-2d-v5", "script": "script-2d-v5", "source": "source-2d-v4"}[more]
             return str(shutil.copy(HERE / "bioimageio" / f"{file}.zip", folder))
+        case "cellpose":
+            return f"cellpose:{shutil.copy(HERE / 'loaders' / 'cellpose' / f'small{more}', folder)}?diameter=25"
+        case "stardist":
+            pytest.importorskip("h5py")
+            shutil.copytree(HERE / "loaders" / "stardist" / more, folder / more)
+            return f"stardist:{folder / more}?prob_thresh=0.4"
     three = "nnUNetTrainer__nnUNetPlans__3d_fullres"
     shutil.copytree(NNUNET, folder / NNUNET.name)
     return {
@@ -137,6 +149,9 @@ def labels_of(ref: str) -> NDArray[Any]:
     spec = find_spec(ref)
     shape = (len(spec.channels), *((20, 34, 30) if spec.spatial_ndim == 3 else (70, 83)))
     image = np.random.default_rng(5).random(shape, np.float32) * 255
+    if spec.finds_objects:
+        sample = tifffile.imread(ROOT / "sample_data" / "nuclei_fluorescence.tif")[40:200, 100:240].astype(np.float32)
+        image = np.broadcast_to(sample, (len(spec.channels), *shape[1:-2], *sample.shape))
     options = SegmentOptions(device="cpu", tta=False, rescale=False)
     return np.asarray(segment(image, load_model(ref, device="cpu"), axes=spec.axes, options=options).labels)
 
