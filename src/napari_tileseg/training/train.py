@@ -18,7 +18,6 @@ from napari_tileseg.errors import Cancelled, OptionsError, OutputError, RunError
 from napari_tileseg.folders import model_folder
 from napari_tileseg.io.output import put_in_place, refused
 from napari_tileseg.models.nets import build_network
-from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.package import build_module, write_package
 from napari_tileseg.models.predictor import pick_device
 from napari_tileseg.training.card import write_curves
