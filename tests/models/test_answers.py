@@ -184,7 +184,7 @@ def test_on_the_command_line(file: Path, run: Any, own_folder: Path) -> None:
     words = ("--classes", "background,one,two", "--channels", "a,b", "--window", "32,32", "--normalization", "range:0,255")
     status, said, told = run("answer", file, *words, "--spacing", "0.5,0.5um")
     assert (status, said) == (0, "Remembered: net takes CYX, 2 in, background, one, two out.\n"), told
-    assert told == "Still not said, hence assumed: licence.\n"
+    assert told == "Still not said: licence.\n"
     spec = find_spec(str(file))
     assert (spec.spacing, spec.spacing_unit, spec.normalization.high) == ((0.5, 0.5), "micrometer", 255)
     status, said, told = run("answer", file, "--accept", "--json")

@@ -186,7 +186,7 @@ def test_what_a_model_does_not_say_is_said_later(ready: Callable[..., ModelsDesk
     commands.say("models answer", {"event": "answered", "name": "quiet", "unknown": ["spacing"]})
     commands.say("models list", *THREE, model("quiet", unknown=["spacing"]))
     here.click()
-    here.until(lambda: here.text == "What was said of quiet is remembered. Still assumed: spacing.")
+    here.until(lambda: here.text == "What was said of quiet is remembered. Still not said: spacing.")
     assert commands.last("answer")[2:-1] == ["quiet", "--classes", "background,a,b", "--normalization", "zscore"]
     here.until(lambda: "assumed" not in here.card["Finds"])
     assert here.dock.row.ref == "quiet"

@@ -141,7 +141,7 @@ def test_what_is_not_said_can_be_said_later() -> None:
         assert ending(Work(kind, "x", "x"), {"name": "net", "unknown": ["classes"]}).links == (Action.SAY,)  # type: ignore[arg-type]
         assert ending(Work(kind, "x", "x"), {"name": "net", "unknown": ["arguments"]}).links == ()  # type: ignore[arg-type]
     assert ending(Work("answering", "x", "x"), {"name": "net", "unknown": ["licence"]}).text == (
-        "What was said of net is remembered. Still assumed: licence."
+        "What was said of net is remembered. Still not said: licence."
     )
 
 

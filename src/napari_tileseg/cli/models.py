@@ -188,7 +188,7 @@ def answer(
             return emit({"event": "answered", "name": spec.name, "unknown": spec.unknown})
         typer.echo(f"Remembered: {spec.name} takes {spec.axes}, {len(spec.channels)} in, {', '.join(spec.classes)} out.")
         if spec.unknown:
-            complain(f"Still not said, hence assumed: {', '.join(spec.unknown)}.")
+            complain(f"Still not said: {', '.join(spec.unknown)}.")
 
 
 def _how(ref: str) -> str:

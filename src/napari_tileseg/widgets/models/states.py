@@ -204,7 +204,7 @@ def ending(work: Work, answer: Mapping[str, Any]) -> Message:
             return Message("warning" if trust or "failed" in tests else "done", " ".join([f"{name} is here now.", *notes]), links)
         case "answering":
             left = answer.get("unknown") or ()
-            still = f" Still assumed: {', '.join(str(item) for item in left)}." if left else ""
+            still = f" Still not said: {', '.join(str(item) for item in left)}." if left else ""
             return Message("done", f"What was said of {name} is remembered.{still}")
         case "checking" | "finding":
             loaded, tile = seconds_words(answer.get("seconds_to_load")), seconds_words(answer.get("seconds_for_tile"))
