@@ -144,11 +144,10 @@ class Supervisor:
         spec = find_spec(job.model)
         axis_map = map_axes(job.axes or volume.axes, volume.shape, turned_spec(volume, spec), channels=job.channels)
         self._python = self._python or find_python()
-        finished, tiles = 0, (0, 0)
         if previous is not None:
             store, finished, tiles = previous.hand_over(job, axis_map)
         else:
-            store = Store.make(self._folder(), axis_map, spec, volume, job.options)
+            store, finished, tiles = Store.make(self._folder(), axis_map, spec, volume, job.options), 0, (0, 0)
         number = next(self._numbers)
         run = Run(number, job, volume, axis_map, store, on_message=on_message, on_cancel=self._cancel, finished_rows=finished, tiles=tiles)
         self._queue(run)
