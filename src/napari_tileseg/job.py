@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from napari_tileseg.errors import OptionsError
 
-__all__ = ["Job", "SegmentOptions", "sentence"]
+__all__ = ["Job", "Parsed", "SegmentOptions", "sentence"]
 
 
-class SegmentOptions(BaseModel):
+class Parsed(BaseModel):
+    """Fields that a user gives; what is wrong with them is said in one sentence."""
+
+    @classmethod
+    def parse(cls, **values: Any) -> Self:
+        """Build it from what a user gave.
+
+        Raises
+        ------
+        OptionsError
+            One sentence that names the field, the value and what is accepted.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise OptionsError(sentence(error)) from None
+
+
+class SegmentOptions(Parsed):
     """How to segment. Titles and descriptions become the labels and tooltips of every interface.
 
     ``None`` means: as the model says.
@@ -65,20 +83,6 @@ class SegmentOptions(BaseModel):
     def _name_entropy(cls, uncertainty: Any) -> Any:
         return "entropy" if uncertainty is True else uncertainty
 
-    @classmethod
-    def parse(cls, **values: Any) -> SegmentOptions:
-        """Build options from what a user typed.
-
-        Raises
-        ------
-        OptionsError
-            One sentence that names the option, the value and what is accepted.
-        """
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            raise OptionsError(sentence(error)) from None
-
 
 class Job(BaseModel):
     """One segmentation, frozen: which image, which model, how. It can be saved, sent and replayed."""
@@ -101,5 +105,8 @@ class Job(BaseModel):
 def sentence(error: ValidationError) -> str:
     """Say in one sentence what pydantic found wrong first."""
     first = error.errors(include_url=False)[0]
+    if not first["loc"]:  # two fields do not fit together
+        told = str(first["msg"]).removeprefix("Value error, ")
+        return f"{told[:1].upper()}{told[1:]}."
     where = ".".join(str(part) for part in first["loc"]) or "input"
     return f"{where} = {first.get('input')!r} is not accepted: {first['msg'].removeprefix('Value error, ')}."

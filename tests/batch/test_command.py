@@ -146,7 +146,7 @@ def test_a_dry_run_says_all_and_does_nothing(batch: Run, raw: Path, tmp_path: Pa
 
 
 WRONG = [
-    (("--format", "xyz"), "'.ome.tif', '.ome.zarr'"),
+    (("--format", "xyz"), "'.ome.tif', '.imagej.tif'"),
     (("--series", "first"), "a number from 0, or all"),
     (("--name", "{size}"), "{stem}"),
     (("--overlap", "2"), "overlap = 2.0 is not accepted"),

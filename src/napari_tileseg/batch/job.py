@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
-from napari_tileseg.errors import OptionsError
-from napari_tileseg.job import SegmentOptions, sentence
+from napari_tileseg.job import Parsed, SegmentOptions
 
 __all__ = ["BatchJob", "Format"]
 
@@ -30,7 +29,7 @@ Format = Literal[
 """Suffix of the results; ``"auto"``: NIfTI for NIfTI and DICOM, NRRD for NRRD, MetaImage for MetaImage, OME-TIFF for all else."""
 
 
-class BatchJob(BaseModel):
+class BatchJob(Parsed):
     """Which images, which models, how, and where the results go. It can be saved, sent, repeated and resumed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,17 +64,3 @@ class BatchJob(BaseModel):
         if isinstance(series, int) and series < 0:
             raise ValueError("must be a number from 0, or all")
         return series
-
-    @classmethod
-    def parse(cls, **values: Any) -> BatchJob:
-        """Build a job from what a user gave.
-
-        Raises
-        ------
-        OptionsError
-            One sentence that names the field, the value and what is accepted.
-        """
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            raise OptionsError(sentence(error)) from None

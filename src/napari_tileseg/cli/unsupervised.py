@@ -11,7 +11,8 @@ import typer
 
 from napari_tileseg.cli.console import complain, duration, emit, interrupts
 from napari_tileseg.errors import OptionsError
-from napari_tileseg.training.unsupervised.config import UNSUPERVISED, UnsupervisedConfig, read_toml
+from napari_tileseg.training.toml_config import read_toml
+from napari_tileseg.training.unsupervised.config import UNSUPERVISED, UnsupervisedConfig
 
 if TYPE_CHECKING:
     from napari_tileseg.training.unsupervised.events import UnsupervisedEvent

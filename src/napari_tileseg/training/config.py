@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from napari_tileseg.errors import OptionsError
-from napari_tileseg.job import sentence
 from napari_tileseg.models.spec import Normalization
+from napari_tileseg.training.toml_config import TomlConfig
 
 __all__ = ["Strengths", "TrainConfig"]
 
@@ -33,13 +30,14 @@ class Strengths(BaseModel):
     stain: float = Field(0.0, ge=0, le=3, title="Stain", description="Colours of stained tissue; 1: amounts of stain by a fifth.")
 
 
-class TrainConfig(BaseModel):
+class TrainConfig(TomlConfig):
     """What to learn from, what to train, and how. Titles and descriptions become the labels and tooltips of every interface.
 
     ``None`` means: derived from the data; `tileseg train --dry-run` says what that is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    PATHS: ClassVar[tuple[str, ...]] = ("images", "labels", "val_images", "val_labels", "output")
 
     kind: Literal["train"] = "train"
     images: str = Field("", title="Images", description="Folder of images, or one image.")
@@ -118,43 +116,3 @@ class TrainConfig(BaseModel):
         if bool(self.val_images) != bool(self.val_labels):
             raise ValueError("val_images and val_labels belong together")
         return self
-
-    @classmethod
-    def parse(cls, **values: Any) -> TrainConfig:
-        """Build a config from what a user gave.
-
-        Raises
-        ------
-        OptionsError
-            One sentence that names the field, the value and what is accepted.
-        """
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            raise OptionsError(sentence(error)) from None
-
-    @classmethod
-    def read(cls, path: Path, **changes: Any) -> TrainConfig:
-        """Read a TOML file; paths in it are relative to its folder.
-
-        Parameters
-        ----------
-        path : Path
-        **changes
-            Fields that count instead of the file's.
-
-        Raises
-        ------
-        OptionsError
-            If the file cannot be read, or is no config.
-        """
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise OptionsError(f'"{path}" cannot be read: {error.strerror or error}. Give a TOML file.') from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise OptionsError(f'"{path.name}" is no TOML file: {error}.') from None
-        for field in ("images", "labels", "val_images", "val_labels", "output"):
-            if isinstance(values.get(field), str) and values[field]:
-                values[field] = str(path.parent / Path(values[field]).expanduser())
-        return cls.parse(**values | changes)

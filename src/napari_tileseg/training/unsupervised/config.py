@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from napari_tileseg.errors import OptionsError
 from napari_tileseg.folders import model_folder
-from napari_tileseg.job import sentence
 from napari_tileseg.models.sides import next_side
+from napari_tileseg.training.toml_config import TomlConfig
 
-__all__ = ["ADVERSARIAL", "UNSUPERVISED", "UnsupervisedConfig", "read_toml"]
+__all__ = ["ADVERSARIAL", "UNSUPERVISED", "UnsupervisedConfig"]
 
 ADVERSARIAL = {"gan": "gan", "lsgan": "gan", "dcgan": "dcgan"}
 """Networks that learn against a discriminator: the layers of each."""
@@ -25,29 +23,14 @@ _LEAST = {"autoencoder": 8, "conv_autoencoder": 16, "vae": 8, "gan": 8, "lsgan":
 _RATES = {"autoencoder": 1e-3, "conv_autoencoder": 1e-3, "vae": 1e-3, "gan": 3e-4, "lsgan": 3e-4, "dcgan": 3e-4}
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Return what a TOML file holds.
-
-    Raises
-    ------
-    OptionsError
-        If it cannot be read.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise OptionsError(f'"{path}" cannot be read: {error.strerror or error}. Give a TOML file.') from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise OptionsError(f'"{path.name}" is no TOML file: {error}.') from None
-
-
-class UnsupervisedConfig(BaseModel):
+class UnsupervisedConfig(TomlConfig):
     """How to train without labels. Titles and descriptions become labels and tooltips.
 
     ``None`` means: as is usual for the network.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    PATHS: ClassVar[tuple[str, ...]] = ("images", "labels", "output")
 
     name: str = Field("normal", title="Name", pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Of the model.")
     output: str = Field("", title="Save in", description="Folder of the model; among your own models if empty.")
@@ -108,44 +91,6 @@ class UnsupervisedConfig(BaseModel):
         if taken:
             raise ValueError(f"arguments may not hold {', '.join(sorted(taken))}, which the images and other options decide")
         return self
-
-    @classmethod
-    def parse(cls, **values: Any) -> UnsupervisedConfig:
-        """Build a configuration from what a user gave.
-
-        Raises
-        ------
-        OptionsError
-            One sentence that names the option, the value and what is accepted.
-        """
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            if not first["loc"]:
-                raise OptionsError(f"This cannot be trained: {str(first['msg']).removeprefix('Value error, ')}.") from None
-            raise OptionsError(sentence(error)) from None
-
-    @classmethod
-    def read(cls, path: Path, **changes: Any) -> UnsupervisedConfig:
-        """Read a TOML file; paths in it are relative to its folder.
-
-        Parameters
-        ----------
-        path : Path
-        **changes
-            Fields that count instead of the file's.
-
-        Raises
-        ------
-        OptionsError
-            If the file cannot be read, or is no configuration.
-        """
-        values = read_toml(path)
-        for field in ("images", "labels", "output"):
-            if isinstance(values.get(field), str) and values[field]:
-                values[field] = str(path.parent / Path(values[field]).expanduser())
-        return cls.parse(**values | changes)
 
     @property
     def adversarial(self) -> bool:
