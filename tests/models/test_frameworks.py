@@ -90,7 +90,9 @@ def test_a_missing_extra_is_a_line_to_type(tmp_path: Path, monkeypatch: pytest.M
     path = shutil.copy(HERE / "bioimageio" / "onnx-2d-v5.zip", tmp_path)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert find_spec(str(path)).name
-    with pytest.raises(ModelError, match=r'BioImage.IO models need the package onnxruntime, .*: pip install "napari-tileseg\[onnx\]"'):
+    with pytest.raises(
+        ModelError, match=r'need (the package )?onnxruntime, which is not installed\. Install it: pip install "napari-tileseg\[onnx\]"'
+    ):
         load_model(str(path), device="cpu")
 
 

@@ -252,3 +252,14 @@ def test_a_model_without_architecture_cannot_be_built(tmp_path: Path) -> None:
     write_package(tmp_path / "model", SPEC.model_copy(update={"architecture": ""}), {"weight": torch.zeros(1)})
     with pytest.raises(ModelError, match="names no architecture"):
         build_module(tmp_path / "model")
+
+
+def test_a_card_without_checksum_is_no_obstacle(tmp_path: Path) -> None:
+    from napari_tileseg.models.predictor import load_model
+
+    write_package(tmp_path / "small", SPEC, network().state_dict())
+    card = tmp_path / "small" / "model.json"
+    told = json.loads(card.read_text())
+    assert told.pop("weights_sha256")
+    card.write_text(json.dumps(told))
+    assert load_model(str(tmp_path / "small"), device="cpu").spec.weights_sha256, "that of all its files"

@@ -407,7 +407,7 @@ def test_layers_that_were_painted_on_stay(ready: Callable[[], Any]) -> None:
     here.click_row("image03.tif")
     here.until(lambda: len(here.layers) == 4)
     here.click_row("image04.tif")
-    here.until(lambda: "image04_small-objects" in here.layers)
+    here.until(lambda: "image04_small-objects" in here.layers and "image03" not in here.layers)
     assert here.layers == ["image02", "image02_small-objects", "image04", "image04_small-objects"]
 
 

@@ -169,10 +169,11 @@ def build_module(path: Path | str, spec: ModelSpec | None = None) -> tuple[Model
     WeightsError
         If the weights are missing, damaged, or do not fit the network.
     """
-    spec = spec or read_spec(path)
+    written = read_spec(path)  # whose checksum, if any, is that of the weights alone
+    spec = spec or written
     if not spec.architecture:
         raise ModelError(f"{spec.label} names no architecture, so its network cannot be built. Only the program that made it can.")
-    state = load_weights(path, spec)
+    state = load_weights(path, written)
     module = build_for(spec, {key: tuple(value.shape) for key, value in state.items()})
     module.load_state_dict(state, strict=False)  # only counters of batches may be missing
     return spec, module.eval().requires_grad_(False)
