@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -167,8 +168,12 @@ def small_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _own_models(small_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_models(small_models: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let every test find the small models; a process that was started with another folder is not kept for the next one."""
     monkeypatch.setenv("TILESEG_MODELS", str(small_models))
+    yield
+    if os.environ["TILESEG_MODELS"] != str(small_models):
+        bridge.close_supervisor()
 
 
 def _package(folder: Path, name: str, classes: list[str], *, channels: list[str] | None = None, seed: int = 4, **more: Any) -> None:
@@ -288,6 +293,7 @@ def train(
     """Return a function that opens a viewer with the Train dock; models go into a folder of the test."""
     monkeypatch.setattr(train_session, "_CALM", 0.0)
     monkeypatch.setenv("TILESEG_MODELS", str(tmp_path / "models"))
+    bridge.close_supervisor()  # the process of the test before looks elsewhere
 
     def make(*, show: bool = False, viewer: Any = None) -> TrainDesk:
         viewer = viewer or make_napari_viewer(show=show)

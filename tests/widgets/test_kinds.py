@@ -13,12 +13,12 @@ from napari_tileseg.widgets import bridge
 from napari_tileseg.widgets.states import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 
 @pytest.fixture
-def own_models(extensions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def own_models(extensions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder of models of the example packages; the model's process is started anew, so that it finds them too."""
     folder = tmp_path / "models"
     folder.mkdir()
@@ -26,8 +26,7 @@ def own_models(extensions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (folder / "tissue.ordinary.json").write_text('{"mean": 0.5, "threshold": 0.1}')
     monkeypatch.setenv("TILESEG_MODELS", str(folder))
     bridge.close_supervisor()
-    yield folder
-    bridge.close_supervisor()
+    return folder
 
 
 def image() -> np.ndarray:
