@@ -121,7 +121,7 @@ def test_other_content_under_the_name(tmp_path: Path) -> None:
 def test_absurd_pixel_sizes(tmp_path: Path, spacing: bytes) -> None:
     path = save(tmp_path / "a.mha", phantom())
     path.write_bytes(path.read_bytes().replace(b"ElementSpacing = 0.5 1.5 2.5", b"ElementSpacing = " + spacing))
-    refusal(path)
+    assert "pixel size" in refusal(path)
 
 
 # NumPy

@@ -16,14 +16,14 @@ from napari_tileseg.models.registry import list_models
 from napari_tileseg.training.config import Strengths, TrainConfig
 from napari_tileseg.training.events import EpochEnded, Noted, StepEnded, TrainingEnded, TrainingStarted
 from napari_tileseg.training.losses import LOSSES as KNOWN_LOSSES
-from napari_tileseg.widgets.states import Action, Phase
+from napari_tileseg.widgets.states import Action, Phase, Prospect
 from napari_tileseg.widgets.train import choices
 from napari_tileseg.widgets.train.choices import FOLDS, Choices, config_of, default_name, read_value, startable, words_of
 from napari_tileseg.widgets.train.curves import Curves
 from napari_tileseg.widgets.train.pairs import LayerFiles, examples_of, natural_pairs, possible_pairs
 from napari_tileseg.widgets.train.results import ResultView, score_of
 from napari_tileseg.widgets.train.shown import read_shown
-from napari_tileseg.widgets.train.states import Fields, Training, advance, press, view
+from napari_tileseg.widgets.train.states import Training, advance, press, view
 from napari_tileseg.worker.messages import CancelledRun, Died, Done, Evented, Failed, Loading, Queued, from_line, to_line
 
 if TYPE_CHECKING:
@@ -50,32 +50,32 @@ def finished(reason: str, epoch: int = 8) -> TrainingEnded:
 
 
 def test_ready_and_not() -> None:
-    assert view(Fields(box="x"), Training()).button == "Train"
-    assert not view(Fields(), Training()).enabled
-    shown = view(Fields(ready=True, box="50 epochs."), Training())
+    assert view(Prospect(box="x"), Training()).button == "Train"
+    assert not view(Prospect(), Training()).enabled
+    shown = view(Prospect(ready=True, box="50 epochs."), Training())
     assert shown.enabled and shown.primary and not shown.folded and shown.second == ""
 
 
 def test_while_it_goes_on() -> None:
     state = after(STARTED, StepEnded(111, 500, 0.4, 1e-3, 60.0, 240.0))
-    shown = view(Fields(), state)
+    shown = view(Prospect(), state)
     assert (shown.button, shown.second, shown.folded) == ("Pause", "Stop and keep", True)
     assert shown.bar is not None and shown.bar.text == "Epoch 12 of 50, 4 min left"
-    assert press(Fields(), state) == "pause"
-    noted = view(Fields(), after(Noted("The batch was halved."), begin=state))
+    assert press(Prospect(), state) == "pause"
+    noted = view(Prospect(), after(Noted("The batch was halved."), begin=state))
     assert noted.message is not None and noted.message.text == "The batch was halved."
-    queued = view(Fields(), after(Queued(1))).bar
+    queued = view(Prospect(), after(Queued(1))).bar
     assert queued is not None and queued.text == "Waiting for another run"
-    loading = view(Fields(), after(Loading("mine"))).bar
+    loading = view(Prospect(), after(Loading("mine"))).bar
     assert loading is not None and loading.text == "Looking at the images"
 
 
 def test_paused_and_stopping() -> None:
     state = after(STARTED, StepEnded(111, 500, 0.4, 1e-3, 60.0, 240.0))
-    paused = view(Fields(), Training(**{**vars(state), "pausing": True}))
+    paused = view(Prospect(), Training(**{**vars(state), "pausing": True}))
     assert paused.button == "Resume" and paused.bar is not None and paused.bar.text == "Paused in epoch 12 of 50"
     stopping = Training(**{**vars(state), "phase": Phase.CANCELLING})
-    shown = view(Fields(), after(StepEnded(112, 500, 0.4, 1e-3, 60.0, 240.0), begin=stopping))
+    shown = view(Prospect(), after(StepEnded(112, 500, 0.4, 1e-3, 60.0, 240.0), begin=stopping))
     assert (shown.second, shown.second_enabled, shown.enabled) == ("Stopping...", False, False), "it keeps saying so"
 
 
@@ -107,14 +107,14 @@ def test_paused_and_stopping() -> None:
 )
 def test_how_it_ends(messages: list[Any], text: str, links: tuple[Action, ...], button: str) -> None:
     state = after(STARTED, ended(8, 0.8), ended(9, 0.7, best=False), *messages)
-    shown = view(Fields(), state)
+    shown = view(Prospect(), state)
     assert shown.message is not None
     assert (shown.message.text, shown.message.links, shown.button) == (text, links, button)
 
 
 def test_a_failure_before_anything_was_learnt_gives_the_form_back() -> None:
     state = after(Failed("OptionsError", "There is no network x."))
-    shown = view(Fields(ready=True), state)
+    shown = view(Prospect(ready=True), state)
     assert not shown.folded and shown.button == "Train" and shown.enabled
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
 from napari.settings import get_settings
-from qtpy.QtCore import QSize, QTimer
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 from napari_tileseg.errors import TileSegError
@@ -27,7 +27,7 @@ from napari_tileseg.widgets.judge import ANSWERS, judge, refuse
 from napari_tileseg.widgets.keys import bind_segment, dock_shortcut
 from napari_tileseg.widgets.late import Late
 from napari_tileseg.widgets.layers import facts_of, image_layers
-from napari_tileseg.widgets.parts import Box, MainButton, MessageBox, ProgressBar, Scroll
+from napari_tileseg.widgets.parts import Box, Dock, MainButton, MessageBox, ProgressBar, Scroll
 from napari_tileseg.widgets.plan import SPEEDS, Plan, estimate_words
 from napari_tileseg.widgets.session import Order, real_viewer, session_of
 from napari_tileseg.widgets.states import Action, Form, Message, Phase, press, view
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
     import napari
     from napari.layers import Layer
-    from qtpy.QtGui import QShowEvent
 
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.widgets.devices import Device
@@ -52,7 +51,7 @@ _PAUSE = 120
 """Milliseconds without another change before the need of a run is worked out."""
 
 
-class SegmentWidget(QWidget):
+class SegmentWidget(Dock):
     """Form, what will happen, one button, progress, message.
 
     Parameters
@@ -61,10 +60,10 @@ class SegmentWidget(QWidget):
     """
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:  # napari looks for exactly this annotation to inject the viewer
-        super().__init__()
-        self.setObjectName("tileseg")
-        self.viewer = viewer = real_viewer(viewer)
-        self.session = session_of(viewer)
+        viewer = real_viewer(viewer)
+        session = session_of(viewer)
+        super().__init__(session.docks)
+        self.viewer, self.session = viewer, session
         self.form = SegmentForm()
         self.scroller = Scroll(self.form)
         self.box = Box("What will happen")
@@ -455,17 +454,6 @@ class SegmentWidget(QWidget):
         self.form.set_theme(theme, color)
         self.message.set_theme(theme, color)
         self.form.align()
-
-    def showEvent(self, event: QShowEvent | None) -> None:
-        if event is not None:
-            super().showEvent(event)
-        self.session.docks.watch(self)
-
-    def sizeHint(self) -> QSize:
-        return QSize(300, 700)
-
-    def minimumSizeHint(self) -> QSize:
-        return QSize(240, super().minimumSizeHint().height())
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Action", "Bar", "Form", "Link", "Message", "Phase", "Run", "View", "press", "progress_words", "summary", "view"]
+__all__ = ["Action", "Bar", "Form", "Link", "Message", "Phase", "Prospect", "Run", "View", "press", "progress_words", "summary", "view"]
 
 Kind = Literal["info", "done", "warning", "error"]
 Press = Literal["segment", "cancel", "continue", "nothing"]
@@ -111,6 +111,22 @@ class Bar:
 
     text: str
     share: float | None = None
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """What the form of a batch or a training says of it before it begins.
+
+    Parameters
+    ----------
+    ready : bool
+        It can be started.
+    box : str
+        What will happen.
+    """
+
+    ready: bool = False
+    box: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from napari_tileseg.batch.events import BatchProgress, BatchStarted, TaskEnded
 from napari_tileseg.errors import ModelError
 from napari_tileseg.models.ensemble import join, split
 from napari_tileseg.models.registry import BUNDLED, absolute, model_folder, resolve
-from napari_tileseg.worker.messages import BeginBatch, Evented, Pause
-from napari_tileseg.worker.turn import OVER, Turn
+from napari_tileseg.worker.messages import BeginBatch, Evented
+from napari_tileseg.worker.turn import Pausable, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["BatchRun", "rooted"]
 
 
-class BatchRun(Turn):
+class BatchRun(Pausable):
     """One batch: queued, running or over.
 
     Parameters
@@ -35,11 +35,6 @@ class BatchRun(Turn):
         Processes on this computer.
     cluster : str
         Address of a Dask scheduler; empty for this computer.
-
-    Attributes
-    ----------
-    paused : bool
-        Whether somebody has asked it to pause.
     """
 
     def __init__(
@@ -58,7 +53,6 @@ class BatchRun(Turn):
         self.retry_failed = retry_failed
         self.workers = workers
         self.cluster = cluster
-        self.paused = False
         self._total = 0
         self._safe: set[int] = set()
 
@@ -89,13 +83,6 @@ class BatchRun(Turn):
             paused=self.paused,
             backend=backend,
         )
-
-    def pause(self, paused: bool = True) -> None:
-        """Wait before the next tile until this is called with False; the models stay loaded."""
-        self.paused = paused
-        process = self.process
-        if process is not None and self.state not in OVER:
-            process.send(Pause(paused), self.number)
 
     def note(self, message: Message) -> None:
         super().note(message)

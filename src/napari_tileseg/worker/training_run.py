@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from napari_tileseg.folders import model_folder
 from napari_tileseg.training.events import EpochEnded, StepEnded, TrainingStarted
-from napari_tileseg.worker.messages import BeginTraining, Evented, Pause
-from napari_tileseg.worker.turn import OVER, Turn
+from napari_tileseg.worker.messages import BeginTraining, Evented
+from napari_tileseg.worker.turn import Pausable, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["TrainingRun", "rooted_config"]
 
 
-class TrainingRun(Turn):
+class TrainingRun(Pausable):
     """One training: queued, running or over.
 
     Parameters
@@ -40,8 +40,6 @@ class TrainingRun(Turn):
 
     Attributes
     ----------
-    paused : bool
-        Whether somebody has asked it to pause.
     epoch : int
         The last one that is over and can be gone on from.
     """
@@ -68,7 +66,6 @@ class TrainingRun(Turn):
         self.views = views
         self.resume = resume
         self.overwrite = overwrite
-        self.paused = False
         self.epoch = 0
         self._steps = (0, 0)
 
@@ -100,13 +97,6 @@ class TrainingRun(Turn):
             backend=backend,
         )
 
-    def pause(self, paused: bool = True) -> None:
-        """Wait after the current step until this is called with False."""
-        self.paused = paused
-        process = self.process
-        if process is not None and self.state not in OVER:
-            process.send(Pause(paused), self.number)
-
     def note(self, message: Message) -> None:
         super().note(message)
         match message:
@@ -120,8 +110,7 @@ class TrainingRun(Turn):
 
 def rooted_config(config: TrainConfig) -> TrainConfig:
     """Return a config that means the same in every folder, and in a process that keeps its models elsewhere."""
-    fields = ("images", "labels", "val_images", "val_labels", "output")
-    paths = {field: os.path.abspath(os.path.expanduser(value)) for field in fields if (value := getattr(config, field))}
+    paths = {field: os.path.abspath(os.path.expanduser(value)) for field in config.PATHS if (value := getattr(config, field))}
     if os.path.exists(os.path.expanduser(config.start)) and config.start:
         paths["start"] = os.path.abspath(os.path.expanduser(config.start))
     if not config.output and config.name:

@@ -6,7 +6,7 @@ import threading
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Literal
 
-from napari_tileseg.worker.messages import CancelledRun, Died, Done, Evented, Failed, Loaded, Loading, Message
+from napari_tileseg.worker.messages import CancelledRun, Died, Done, Evented, Failed, Loaded, Loading, Message, Pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari_tileseg.worker.messages import Begin, BeginBatch, BeginTraining
     from napari_tileseg.worker.process import ModelProcess
 
-__all__ = ["OVER", "RunState", "Turn"]
+__all__ = ["OVER", "Pausable", "RunState", "Turn"]
 
 RunState = Literal["queued", "loading", "running", "cancelling", "cancelled", "done", "failed", "died"]
 
@@ -109,3 +109,24 @@ class Turn(ABC):
     def finish(self) -> None:
         """Wake whoever waits."""
         self._over.set()
+
+
+class Pausable(Turn):
+    """A turn of many parts, which can wait between two of them.
+
+    Attributes
+    ----------
+    paused : bool
+        Whether somebody has asked it to pause.
+    """
+
+    def __init__(self, number: int, *, on_message: Callable[[Message], None], on_cancel: Callable[[Turn], None]) -> None:
+        super().__init__(number, on_message=on_message, on_cancel=on_cancel)
+        self.paused = False
+
+    def pause(self, paused: bool = True) -> None:
+        """Wait before the next tile or step until this is called with False; models stay loaded."""
+        self.paused = paused
+        process = self.process
+        if process is not None and self.state not in OVER:
+            process.send(Pause(paused), self.number)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.training.unsupervised.events import UnsupervisedEvent
     from napari_tileseg.training.unsupervised.loop import Stage
+    from napari_tileseg.training.unsupervised.tiles import Part
     from napari_tileseg.volume import Volume
 
 __all__ = ["train_unsupervised"]
@@ -133,14 +134,22 @@ def train_unsupervised(
         "losses": losses,
     }
     if not paired:
-        normal = residuals(held, from_module(network, spec, device=device), median=config.median, seed=config.seed, cancel=stop)
-        limit = max(float(np.percentile(normal, config.percentile)), 1e-6)
-        facts |= {"held_out": len({part.name for part in held}), "held_out_pixels": len(normal)}
-        spec = spec.model_copy(update={"decoder_parameters": {**spec.decoder_parameters, "threshold": limit}})
+        spec, told = _with_threshold(spec, network, held, config, device, stop)
+        facts |= told
     spec = write_package(place, spec.model_copy(update={"training": facts}), network.state_dict(), card=_card(spec, config, facts))
     checkpoint.remove()
     tell(Finished(spec, place, time.monotonic() - began))
     return spec
+
+
+def _with_threshold(
+    spec: ModelSpec, network: nn.Module, held: Sequence[Part], config: UnsupervisedConfig, device: str, cancel: Callable[[], bool]
+) -> tuple[ModelSpec, dict[str, int]]:
+    """Return the card with the score that is too high, a percentile of those of normal images held out; and how many there were."""
+    normal = residuals(held, from_module(network, spec, device=device), median=config.median, seed=config.seed, cancel=cancel)
+    limit = max(float(np.percentile(normal, config.percentile)), 1e-6)
+    card = spec.model_copy(update={"decoder_parameters": {**spec.decoder_parameters, "threshold": limit}})
+    return card, {"held_out": len({part.name for part in held}), "held_out_pixels": len(normal)}
 
 
 def _images(config: UnsupervisedConfig, volumes: Sequence[Volume] | None, masks: Sequence[Volume] | None) -> Images:

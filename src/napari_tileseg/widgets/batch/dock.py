@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
 from napari.settings import get_settings
-from qtpy.QtCore import QSize
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_tileseg.batch.job import BatchJob
@@ -33,15 +32,15 @@ from napari_tileseg.widgets.batch.outlook import Outlook, look, place_of
 from napari_tileseg.widgets.batch.recipe import segment_recipe
 from napari_tileseg.widgets.batch.rows import SHOWN
 from napari_tileseg.widgets.batch.session import batch_session_of
-from napari_tileseg.widgets.batch.states import Fields, press, row_message, view
+from napari_tileseg.widgets.batch.states import press, row_message, view
 from napari_tileseg.widgets.batch.table import FileView
 from napari_tileseg.widgets.bridge import Bridge
 from napari_tileseg.widgets.keys import dock_shortcut
 from napari_tileseg.widgets.late import Late, soon
-from napari_tileseg.widgets.parts import Box, Combo, Fold, MainButton, MessageBox, ProgressBar, Scroll
+from napari_tileseg.widgets.parts import Box, Combo, Dock, Fold, MainButton, MessageBox, ProgressBar, Scroll
 from napari_tileseg.widgets.parts.scroll import page
 from napari_tileseg.widgets.session import real_viewer, session_of
-from napari_tileseg.widgets.states import Action, Message
+from napari_tileseg.widgets.states import Action, Message, Prospect
 from napari_tileseg.widgets.style import icon_color, sheet
 from napari_tileseg.widgets.watch import LayerWatch
 
@@ -49,7 +48,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import napari
-    from qtpy.QtGui import QShowEvent
 
     from napari_tileseg.widgets.batch.outlook import Order
 
@@ -64,7 +62,7 @@ _STEP = 150
 _NOTHING = "Choose a folder of images, or open layers."
 
 
-class BatchWidget(QWidget):
+class BatchWidget(Dock):
     """Form, what will happen, buttons, progress, message, the files, and a sentence about the selected one.
 
     Parameters
@@ -73,10 +71,10 @@ class BatchWidget(QWidget):
     """
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:  # napari looks for exactly this annotation to inject the viewer
-        super().__init__()
-        self.setObjectName("tileseg")
-        self.viewer = viewer = real_viewer(viewer)
-        self.segment = session_of(viewer)
+        viewer = real_viewer(viewer)
+        segment = session_of(viewer)
+        super().__init__(segment.docks)
+        self.viewer, self.segment = viewer, segment
         self.session = batch_session_of(viewer)
         self.form = BatchForm()
         self.setup = Fold("Set-up", self.form)
@@ -93,7 +91,7 @@ class BatchWidget(QWidget):
         self._watch = LayerWatch(viewer, self)
         self._bridge = Bridge(self)
         self._saved: Recipe | None = None
-        self._fields = Fields()
+        self._prospect = Prospect()
         self._outlook: Outlook | None = None
         self._looking: threading.Event | None = None
         self._told: Message | None = None
@@ -275,7 +273,7 @@ class BatchWidget(QWidget):
             self._refuse(error, "settings")
             return
         self.form.complain("", "")
-        self._fields = Fields(box="Looking at the files" if choices.images else _NOTHING)
+        self._prospect = Prospect(box="Looking at the files" if choices.images else _NOTHING)
         if not choices.images and not self.session.state.folded:
             self.session.look_at(())
         self._draw()
@@ -311,10 +309,10 @@ class BatchWidget(QWidget):
         if isinstance(answer, TileSegError):
             self._refuse(answer)
         elif isinstance(answer, Exception):
-            self._fields = Fields(box=f"What the batch would do could not be found out: {answer}.")
+            self._prospect = Prospect(box=f"What the batch would do could not be found out: {answer}.")
         else:
             self._outlook = answer
-            self._fields = Fields(ready=True, box=answer.box)
+            self._prospect = Prospect(ready=True, box=answer.box)
             self.form.about.say(answer.recipe.words)
             self.form.offer_models(list_models(), answer.recipe.model)
             self.session.look_at(answer.rows)
@@ -325,7 +323,7 @@ class BatchWidget(QWidget):
         place = place or place_of(error)
         self.form.complain(place, str(error))
         names = {"images": "Images", "settings": "Settings", "output": "Save in"}
-        self._fields = Fields(box=f"Waiting for a change at {names[place]}.")
+        self._prospect = Prospect(box=f"Waiting for a change at {names[place]}.")
         self.session.look_at(())
         self._draw()
 
@@ -339,9 +337,9 @@ class BatchWidget(QWidget):
             "continue": self.session.carry_on,
             "new": self.new_batch,
         }
-        deed = deeds.get(press(self._fields, self.session.state))
+        deed = deeds.get(press(self._prospect, self.session.state))
         if deed is not None:
-            self._watch_window()
+            self.on_show()
             deed()
 
     def press_second(self) -> None:
@@ -426,7 +424,7 @@ class BatchWidget(QWidget):
 
     def _draw(self) -> None:
         state = self.session.state
-        shown = view(self._fields, state)
+        shown = view(self._prospect, state)
         self._fold(shown.folded, shown.setup)
         self.box.say(shown.box)
         self.box.setVisible(not shown.folded or self.setup.opened)
@@ -476,17 +474,3 @@ class BatchWidget(QWidget):
             box.set_theme(theme, color)
         self.form.align()
         self.files.fit()
-
-    def _watch_window(self) -> None:
-        self.segment.docks.watch(self)
-
-    def showEvent(self, event: QShowEvent | None) -> None:
-        if event is not None:
-            super().showEvent(event)
-        self._watch_window()
-
-    def sizeHint(self) -> QSize:
-        return QSize(300, 700)
-
-    def minimumSizeHint(self) -> QSize:
-        return QSize(240, super().minimumSizeHint().height())

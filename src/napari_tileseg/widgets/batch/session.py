@@ -19,12 +19,11 @@ from napari_tileseg.widgets.batch.outlook import rows_of
 from napari_tileseg.widgets.batch.pair import Pair, read_pair
 from napari_tileseg.widgets.batch.rows import Row
 from napari_tileseg.widgets.batch.states import Batch, advance, view
-from napari_tileseg.widgets.batch.states import Fields as FormFacts
 from napari_tileseg.widgets.batch.table import FileTable
 from napari_tileseg.widgets.bridge import Bridge, supervisor
 from napari_tileseg.widgets.docks import Docks
 from napari_tileseg.widgets.session import session_of
-from napari_tileseg.widgets.states import Phase
+from napari_tileseg.widgets.states import Phase, Prospect
 from napari_tileseg.widgets.waiting import ask_before_closing
 from napari_tileseg.worker.messages import CancelledRun, Died, Done, Evented, Failed
 
@@ -288,7 +287,7 @@ class BatchSession(QObject):
 
     def _announce(self) -> None:
         """Tell the outcome in a notification of napari, because no dock shows it."""
-        message = view(FormFacts(), self.state).message
+        message = view(Prospect(), self.state).message
         if message is not None and self.state.phase is not Phase.CANCELLED:
             (show_error if message.kind == "error" else show_info)(f"{self.state.title}: {message.text}")
 

@@ -6,34 +6,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from napari_tileseg.batch.events import BatchFinished, BatchProgress, BatchStarted
-from napari_tileseg.widgets.states import Action, Bar, Message, Phase, duration
+from napari_tileseg.widgets.states import Action, Bar, Message, Phase, Prospect, duration
 from napari_tileseg.worker.messages import CancelledRun, Died, Done, Evented, Failed, Loaded, Loading, Queued
 
 if TYPE_CHECKING:
     from napari_tileseg.widgets.batch.rows import Row
     from napari_tileseg.worker.messages import Message as Told
 
-__all__ = ["Batch", "Fields", "View", "advance", "press", "row_message", "view"]
+__all__ = ["Batch", "View", "advance", "press", "row_message", "view"]
 
 Press = Literal["start", "cancel", "continue", "new", "nothing"]
 
 _OVER = (Phase.DONE, Phase.CANCELLED, Phase.DIED)
-
-
-@dataclass(frozen=True)
-class Fields:
-    """What the form says at this moment.
-
-    Parameters
-    ----------
-    ready : bool
-        A batch can be started with it.
-    box : str
-        What will happen.
-    """
-
-    ready: bool = False
-    box: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,7 +110,7 @@ def _step(batch: Batch, phase: Phase, **values: object) -> Batch:
     return replace(batch, phase=batch.phase if kept else phase, **values)  # type: ignore[arg-type]
 
 
-def press(fields: Fields, batch: Batch) -> Press:
+def press(prospect: Prospect, batch: Batch) -> Press:
     """Say what the primary button does now."""
     if batch.phase is Phase.CANCELLING:
         return "nothing"
@@ -136,12 +120,12 @@ def press(fields: Fields, batch: Batch) -> Press:
         return "continue"
     if batch.phase is Phase.DONE:
         return "new"
-    return "start" if fields.ready else "nothing"
+    return "start" if prospect.ready else "nothing"
 
 
-def view(fields: Fields, batch: Batch) -> View:
+def view(prospect: Prospect, batch: Batch) -> View:
     """Put the state into words."""
-    deed = press(fields, batch)
+    deed = press(prospect, batch)
     words = {"start": "Start", "cancel": "Cancel", "continue": "Continue", "new": "New batch", "nothing": "Start"}
     return View(
         button="Cancelling..." if batch.phase is Phase.CANCELLING else words[deed],
@@ -150,7 +134,7 @@ def view(fields: Fields, batch: Batch) -> View:
         second=_second(batch),
         folded=batch.folded,
         setup=batch.title,
-        box=_box(fields, batch),
+        box=_box(prospect, batch),
         bar=_bar(batch),
         message=_message(batch),
     )
@@ -180,10 +164,10 @@ def row_message(row: Row | None, *, active: bool) -> Message | None:
     return None
 
 
-def _box(fields: Fields, batch: Batch) -> str:
+def _box(prospect: Prospect, batch: Batch) -> str:
     if batch.phase.active:
         return f"{batch.title} goes on. Changes apply to the next batch."
-    return "New batch takes what the fields hold." if batch.folded else fields.box
+    return "New batch takes what the fields hold." if batch.folded else prospect.box
 
 
 def _second(batch: Batch) -> str:

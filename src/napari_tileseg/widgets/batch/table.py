@@ -5,37 +5,34 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, QSortFilterProxyModel, Qt, Signal
+from qtpy.QtCore import QModelIndex, QSize, QSortFilterProxyModel, Qt, Signal
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QSizePolicy, QTableView, QWidget
 
 from napari_tileseg.widgets.batch.rows import Row, counted, found_words, glyph, heard, state_words
-from napari_tileseg.widgets.parts.button import tinted_icon
+from napari_tileseg.widgets.parts.rows import SIDE, RowTable
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable
 
-    from qtpy.QtGui import QIcon, QKeyEvent
+    from qtpy.QtGui import QKeyEvent
 
 
 __all__ = ["FileTable", "FileView"]
 
-_GLYPHS = ("", "check", "error", "long_right_arrow", "right_arrow", "warning")
 _STATE = Qt.ItemDataRole.UserRole
-_HEADS = ("File", "State")
-_SIDE = 14
-"""Pixels of an icon."""
 
 
-class FileTable(QAbstractTableModel):
+class FileTable(RowTable[Row]):
     """A row a file. Changes are gathered and told by `flush`, so that a quick batch does not paint for every file."""
+
+    HEADS = ("File", "State")
+    GLYPHS = ("", "check", "error", "long_right_arrow", "right_arrow", "warning")
 
     def __init__(self) -> None:
         super().__init__()
-        self.rows: list[Row] = []
         self.idle = True
         self._changed: set[int] = set()
-        self._icons: dict[str, QIcon] = {}
 
     def fill(self, rows: Iterable[Row], *, idle: bool) -> None:
         """Show other files.
@@ -90,31 +87,12 @@ class FileTable(QAbstractTableModel):
         changed, self._changed = sorted(self._changed), set()
         for _, group in groupby(enumerate(changed), key=lambda pair: pair[1] - pair[0]):
             numbers = [number for _, number in group]
-            self.dataChanged.emit(self.index(numbers[0], 0), self.index(numbers[-1], len(_HEADS) - 1))
+            self.dataChanged.emit(self.index(numbers[0], 0), self.index(numbers[-1], len(self.HEADS) - 1))
         return bool(changed)
 
     def counts(self) -> Counter[str]:
         """Count the rows in each state."""
         return counted(self.rows)
-
-    def set_theme(self, theme: str, color: str) -> None:
-        """Take the glyphs from another theme, in its icon colour."""
-        self._icons = {name: tinted_icon(theme, name, QSize(_SIDE, _SIDE), color) for name in _GLYPHS}
-        if self.rows:
-            self.dataChanged.emit(self.index(0, 0), self.index(len(self.rows) - 1, 0), [Qt.ItemDataRole.DecorationRole])
-
-    def rowCount(self, parent: QModelIndex | None = None) -> int:
-        return 0 if parent is not None and parent.isValid() else len(self.rows)
-
-    def columnCount(self, parent: QModelIndex | None = None) -> int:
-        return 0 if parent is not None and parent.isValid() else len(_HEADS)
-
-    def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        if role == Qt.ItemDataRole.DisplayRole and orientation == Qt.Orientation.Horizontal:
-            return _HEADS[section]
-        if role == Qt.ItemDataRole.TextAlignmentRole:
-            return int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
-        return None
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         if not index.isValid() or index.row() >= len(self.rows):
@@ -183,7 +161,7 @@ class FileView(QTableView):
         self.setWordWrap(False)
         self.setShowGrid(False)
         self.setTabKeyNavigation(False)
-        self.setIconSize(QSize(_SIDE, _SIDE))
+        self.setIconSize(QSize(SIDE, SIDE))
         policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Expanding)
         self.setSizePolicy(policy)
         side, head = self.verticalHeader(), self.horizontalHeader()

@@ -6,7 +6,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from napari.settings import get_settings
-from qtpy.QtCore import QSize
 from qtpy.QtWidgets import QLineEdit, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_tileseg.errors import TileSegError
@@ -20,7 +19,7 @@ from napari_tileseg.widgets.models.session import models_session_of
 from napari_tileseg.widgets.models.settings import SettingsFold, renewed
 from napari_tileseg.widgets.models.states import press, view
 from napari_tileseg.widgets.models.table import ModelTable, ModelView
-from napari_tileseg.widgets.parts import Combo, Edit, Fields, Links, MainButton, MessageBox, ProgressBar, Scroll
+from napari_tileseg.widgets.parts import Combo, Dock, Edit, Fields, Links, MainButton, MessageBox, ProgressBar, Scroll
 from napari_tileseg.widgets.parts.scroll import page
 from napari_tileseg.widgets.session import real_viewer, session_of
 from napari_tileseg.widgets.states import Action, Message
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import napari
-    from qtpy.QtGui import QDragEnterEvent, QDropEvent, QResizeEvent, QShowEvent
+    from qtpy.QtGui import QDragEnterEvent, QDropEvent, QResizeEvent
 
     from napari_tileseg.widgets.models.rows import Row
     from napari_tileseg.widgets.models.sources import Sources
@@ -46,7 +45,7 @@ _STEP = 120
 """Milliseconds that a row stays selected before what was measured of it is read: the arrow keys may run through."""
 
 
-class ModelsWidget(QWidget):
+class ModelsWidget(Dock):
     """Search, the table, the card or what is asked, button, progress, message, links, settings.
 
     Parameters
@@ -57,10 +56,10 @@ class ModelsWidget(QWidget):
     """
 
     def __init__(self, viewer: napari.viewer.Viewer, sources: Sources | None = None) -> None:  # napari injects by this annotation
-        super().__init__()
-        self.setObjectName("tileseg")
-        self.viewer = viewer = real_viewer(viewer)
-        self.segment = session_of(viewer)
+        viewer = real_viewer(viewer)
+        segment = session_of(viewer)
+        super().__init__(segment.docks)
+        self.viewer, self.segment = viewer, segment
         self.session = models_session_of(viewer, sources)
         self.fields = Fields()
         self.search = Edit("Search", "Words of a name, a task, a class, a licence.")
@@ -372,17 +371,10 @@ class ModelsWidget(QWidget):
         share = _SHARE if self.session.question is None else _ASKING
         self.scroller.setMaximumHeight(max(_LEAST, round(self.height() * share)))
 
-    def showEvent(self, event: QShowEvent | None) -> None:
-        if event is not None:
-            super().showEvent(event)
-        self._align()  # only now the style sheet's fonts are in force
-        self.segment.docks.watch(self)
-
-    def sizeHint(self) -> QSize:
-        return QSize(300, 700)
-
-    def minimumSizeHint(self) -> QSize:
-        return QSize(240, super().minimumSizeHint().height())
+    def on_show(self) -> None:
+        """Align the fields: only now the style sheet's fonts are in force."""
+        self._align()
+        super().on_show()
 
 
 def _dropped(event: QDropEvent) -> list[str]:

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, QSortFilterProxyModel, Qt, Signal
+from qtpy.QtCore import QModelIndex, QSize, QSortFilterProxyModel, Qt, Signal
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QSizePolicy, QTableView, QWidget
 
 from napari_tileseg.widgets.models.rows import COLUMNS, Row, cell, glyph, matches, tip
-from napari_tileseg.widgets.parts.button import tinted_icon
+from napari_tileseg.widgets.parts.rows import SIDE, RowTable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qtpy.QtGui import QIcon
 
 __all__ = ["ModelTable", "ModelView"]
 
-_GLYPHS = ("", "check", "error", "warning")
 _SORT = Qt.ItemDataRole.UserRole
-_SIDE = 14
-"""Pixels of an icon."""
 
 _WIDEST = "a class, another one"
 """No column but the first is wider than this; the whole is in the tooltip."""
@@ -35,38 +31,17 @@ _MODEL = "Nuclei 2D"
 """So much of a name is always shown before another column is."""
 
 
-class ModelTable(QAbstractTableModel):
+class ModelTable(RowTable[Row]):
     """A row a model."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows: list[Row] = []
-        self._icons: dict[str, QIcon] = {}
+    HEADS = COLUMNS
+    GLYPHS = ("", "check", "error", "warning")
 
     def fill(self, rows: Sequence[Row]) -> None:
         """Show other models."""
         self.beginResetModel()
         self.rows = list(rows)
         self.endResetModel()
-
-    def set_theme(self, theme: str, color: str) -> None:
-        """Take the glyphs from another theme, in its icon colour."""
-        self._icons = {name: tinted_icon(theme, name, QSize(_SIDE, _SIDE), color) for name in _GLYPHS}
-        if self.rows:
-            self.dataChanged.emit(self.index(0, 0), self.index(len(self.rows) - 1, 0), [Qt.ItemDataRole.DecorationRole])
-
-    def rowCount(self, parent: QModelIndex | None = None) -> int:
-        return 0 if parent is not None and parent.isValid() else len(self.rows)
-
-    def columnCount(self, parent: QModelIndex | None = None) -> int:
-        return 0 if parent is not None and parent.isValid() else len(COLUMNS)
-
-    def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        if role == Qt.ItemDataRole.DisplayRole and orientation == Qt.Orientation.Horizontal:
-            return COLUMNS[section]
-        if role == Qt.ItemDataRole.TextAlignmentRole:
-            return int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
-        return None
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         if not index.isValid() or index.row() >= len(self.rows):
@@ -135,7 +110,7 @@ class ModelView(QTableView):
         self.setWordWrap(False)
         self.setShowGrid(False)
         self.setTabKeyNavigation(False)
-        self.setIconSize(QSize(_SIDE, _SIDE))
+        self.setIconSize(QSize(SIDE, SIDE))
         self.setSizePolicy(QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Expanding))
         side, head = self.verticalHeader(), self.horizontalHeader()
         assert side is not None and head is not None
@@ -189,7 +164,7 @@ class ModelView(QTableView):
         side, head = self.verticalHeader(), self.horizontalHeader()
         assert side is not None and head is not None
         side.setDefaultSectionSize(metrics.height() + 6)
-        left = self.width() - metrics.horizontalAdvance(_MODEL) - _SIDE - 12
+        left = self.width() - metrics.horizontalAdvance(_MODEL) - SIDE - 12
         widest = metrics.horizontalAdvance(_WIDEST)
         for number, column in enumerate(COLUMNS[1:], 1):
             words = self._longest.get(column, [])

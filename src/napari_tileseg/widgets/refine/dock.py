@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Labels
 from napari.settings import get_settings
-from qtpy.QtCore import QSize
 from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 from napari_tileseg.errors import TileSegError
@@ -17,7 +16,7 @@ from napari_tileseg.widgets.deeds import show_keys
 from napari_tileseg.widgets.keys import dock_shortcut
 from napari_tileseg.widgets.late import Late
 from napari_tileseg.widgets.layers import image_layers
-from napari_tileseg.widgets.parts import MainButton, MessageBox, Note, ProgressBar, Scroll
+from napari_tileseg.widgets.parts import Dock, MainButton, MessageBox, Note, ProgressBar, Scroll
 from napari_tileseg.widgets.parts.scroll import page
 from napari_tileseg.widgets.refine import saving
 from napari_tileseg.widgets.refine.folds import FOLDS
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import napari
-    from qtpy.QtGui import QShowEvent
 
     from napari_tileseg.widgets.parts import Fold
     from napari_tileseg.widgets.refine.work import Work
@@ -44,7 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["RefineWidget"]
 
 
-class RefineWidget(QWidget):
+class RefineWidget(Dock):
     """Layers, tools, folds, message, Save, and a line about what was done.
 
     Parameters
@@ -53,10 +51,10 @@ class RefineWidget(QWidget):
     """
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:  # napari looks for exactly this annotation to inject the viewer
-        super().__init__()
-        self.setObjectName("tileseg")
-        self.viewer = viewer = real_viewer(viewer)
-        self.session = refine_session_of(viewer)
+        viewer = real_viewer(viewer)
+        session = refine_session_of(viewer)
+        super().__init__(session.docks)
+        self.viewer, self.session = viewer, session
         self.form = RefineForm()
         self.folds = [make(self.session) for make in FOLDS]
         self.progress = ProgressBar()
@@ -271,14 +269,3 @@ class RefineWidget(QWidget):
             fold.set_theme(theme)
         self.message.set_theme(theme, icon_color(theme))
         self.form.align()
-
-    def showEvent(self, event: QShowEvent | None) -> None:
-        if event is not None:
-            super().showEvent(event)
-        self.session.docks.watch(self)
-
-    def sizeHint(self) -> QSize:
-        return QSize(300, 700)
-
-    def minimumSizeHint(self) -> QSize:
-        return QSize(240, super().minimumSizeHint().height())

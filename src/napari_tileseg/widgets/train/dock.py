@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from napari.settings import get_settings
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QSize
 from qtpy.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_tileseg.errors import InputError, TileSegError
@@ -19,11 +18,11 @@ from napari_tileseg.widgets.dialogs import TextDialog, copy_text
 from napari_tileseg.widgets.keys import dock_shortcut
 from napari_tileseg.widgets.late import soon
 from napari_tileseg.widgets.models.deeds import bring_to_front
-from napari_tileseg.widgets.parts import Box, Fold, MainButton, MessageBox, ProgressBar, Scroll
+from napari_tileseg.widgets.parts import Box, Dock, Fold, MainButton, MessageBox, ProgressBar, Scroll
 from napari_tileseg.widgets.parts.scroll import page
 from napari_tileseg.widgets.segment import dock_of
 from napari_tileseg.widgets.session import real_viewer, session_of
-from napari_tileseg.widgets.states import Action, Message
+from napari_tileseg.widgets.states import Action, Message, Prospect
 from napari_tileseg.widgets.style import icon_color, sheet
 from napari_tileseg.widgets.train.choices import config_of, startable
 from napari_tileseg.widgets.train.curves import Curves
@@ -31,14 +30,13 @@ from napari_tileseg.widgets.train.form import TrainForm
 from napari_tileseg.widgets.train.pairs import examples_of
 from napari_tileseg.widgets.train.results import ResultView
 from napari_tileseg.widgets.train.session import Order, train_session_of
-from napari_tileseg.widgets.train.states import Fields, press, view
+from napari_tileseg.widgets.train.states import press, view
 from napari_tileseg.widgets.watch import LayerWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import napari
-    from qtpy.QtGui import QShowEvent
 
 __all__ = ["KEYS", "TrainWidget"]
 
@@ -54,7 +52,7 @@ _PAUSE = 400
 _NOTHING = "Open images and Labels layers of their size, or choose folders."
 
 
-class TrainWidget(QWidget):
+class TrainWidget(Dock):
     """Form, what will happen, buttons, progress, message, curves, and the validation images.
 
     Parameters
@@ -63,10 +61,10 @@ class TrainWidget(QWidget):
     """
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:  # napari looks for exactly this annotation to inject the viewer
-        super().__init__()
-        self.setObjectName("tileseg")
-        self.viewer = viewer = real_viewer(viewer)
-        self.segment = session_of(viewer)
+        viewer = real_viewer(viewer)
+        segment = session_of(viewer)
+        super().__init__(segment.docks)
+        self.viewer, self.segment = viewer, segment
         self.session = train_session_of(viewer)
         self.form = TrainForm()
         self.setup = Fold("Set-up", self.form)
@@ -79,7 +77,7 @@ class TrainWidget(QWidget):
         self.curves = Curves()
         self.results = ResultView()
         self._watch = LayerWatch(viewer, self)
-        self._fields = Fields()
+        self._prospect = Prospect()
         self._order: Order | None = None
         self._told: Message | None = None
         self._folded = False
@@ -190,9 +188,9 @@ class TrainWidget(QWidget):
         if empty:
             self._pause.stop()
             self.form.tell((), (), {})
-            self._fields = Fields(box=_NOTHING)
+            self._prospect = Prospect(box=_NOTHING)
         else:
-            self._fields = Fields(box="Looking at the data")
+            self._prospect = Prospect(box="Looking at the data")
             self._pause.start()
         self._draw()
 
@@ -221,14 +219,14 @@ class TrainWidget(QWidget):
             f"{answer.epochs} epochs of {settings['epoch_steps']} steps; {settings['batch']} crops of {window} in a step.\n"
             "The time is known after the first steps."
         )
-        self._fields = Fields(ready=True, box=box)
+        self._prospect = Prospect(ready=True, box=box)
         self._draw()
 
     def _refuse(self, error: TileSegError) -> None:
         self._order = None
         self.form.tell((), (), {})
         self.form.complain(str(error))
-        self._fields = Fields(box="Waiting for a change.")
+        self._prospect = Prospect(box="Waiting for a change.")
         self._draw()
 
     # -- deeds -----------------------------------------------------------------------------------------------------
@@ -241,9 +239,9 @@ class TrainWidget(QWidget):
             "continue": self.session.carry_on,
             "new": self.new_training,
         }
-        deed = deeds.get(press(self._fields, self.session.state))
+        deed = deeds.get(press(self._prospect, self.session.state))
         if deed is not None:
-            self._watch_window()
+            self.on_show()
             deed()
 
     def press_second(self) -> None:
@@ -309,7 +307,7 @@ class TrainWidget(QWidget):
 
     def _draw(self) -> None:
         state, curve = self.session.state, self.session.curve
-        shown = view(self._fields, state)
+        shown = view(self._prospect, state)
         self._fold(shown.folded, shown.setup)
         self.box.say(shown.box)
         self.box.setVisible(bool(shown.box))
@@ -355,17 +353,3 @@ class TrainWidget(QWidget):
         self.curves.set_colors(color, get_theme(theme).highlight.as_hex())
         self.form.align()
         self.results.fit()
-
-    def _watch_window(self) -> None:
-        self.segment.docks.watch(self)
-
-    def showEvent(self, event: QShowEvent | None) -> None:
-        if event is not None:
-            super().showEvent(event)
-        self._watch_window()
-
-    def sizeHint(self) -> QSize:
-        return QSize(300, 700)
-
-    def minimumSizeHint(self) -> QSize:
-        return QSize(240, super().minimumSizeHint().height())

@@ -17,10 +17,10 @@ from napari_tileseg.widgets.activity import Activity
 from napari_tileseg.widgets.bridge import Bridge, supervisor
 from napari_tileseg.widgets.docks import Docks
 from napari_tileseg.widgets.session import session_of, tell_models_changed
-from napari_tileseg.widgets.states import Phase
+from napari_tileseg.widgets.states import Phase, Prospect
 from napari_tileseg.widgets.train.pairs import LayerFiles
 from napari_tileseg.widgets.train.shown import Look, Shown, read_shown
-from napari_tileseg.widgets.train.states import Fields, Training, advance, view
+from napari_tileseg.widgets.train.states import Training, advance, view
 from napari_tileseg.widgets.waiting import ask_before_closing
 from napari_tileseg.worker.messages import CancelledRun, Died, Done, Evented, Failed
 
@@ -319,7 +319,7 @@ class TrainSession(QObject):
 
     def _announce(self) -> None:
         """Tell the outcome in a notification of napari, because no dock shows it."""
-        message = view(Fields(), self.state).message
+        message = view(Prospect(), self.state).message
         if message is not None:
             (show_error if message.kind == "error" else show_info)(message.text)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_tileseg.training.events import EpochEnded, Noted, StepEnded, TrainingEnded, TrainingStarted
-from napari_tileseg.widgets.states import Action, Bar, Message, Phase, duration
+from napari_tileseg.widgets.states import Action, Bar, Message, Phase, Prospect, duration
 from napari_tileseg.worker.messages import CancelledRun, Died, Done, Evented, Failed, Loaded, Loading, Queued
 
 if TYPE_CHECKING:
@@ -14,27 +14,11 @@ if TYPE_CHECKING:
 
     from napari_tileseg.worker.messages import Message as Told
 
-__all__ = ["Fields", "Training", "View", "advance", "press", "view"]
+__all__ = ["Training", "View", "advance", "press", "view"]
 
 Press = Literal["start", "pause", "continue", "new", "nothing"]
 
 _OVER = (Phase.DONE, Phase.CANCELLED, Phase.DIED, Phase.FAILED)
-
-
-@dataclass(frozen=True)
-class Fields:
-    """What the form says at this moment.
-
-    Parameters
-    ----------
-    ready : bool
-        A training can be started with it.
-    box : str
-        What will happen.
-    """
-
-    ready: bool = False
-    box: str = ""
 
 
 @dataclass(frozen=True)
@@ -160,7 +144,7 @@ def _measure(settings: Mapping[str, Any]) -> str:
     return "AP" if settings.get("task") == "instances" else "Dice"
 
 
-def press(fields: Fields, training: Training) -> Press:
+def press(prospect: Prospect, training: Training) -> Press:
     """Say what the primary button does now."""
     if training.phase is Phase.CANCELLING:
         return "nothing"
@@ -170,12 +154,12 @@ def press(fields: Fields, training: Training) -> Press:
         return "continue"
     if training.folded:
         return "new"
-    return "start" if fields.ready else "nothing"
+    return "start" if prospect.ready else "nothing"
 
 
-def view(fields: Fields, training: Training) -> View:
+def view(prospect: Prospect, training: Training) -> View:
     """Put the state into words."""
-    deed = press(fields, training)
+    deed = press(prospect, training)
     pause = "Resume" if training.pausing else "Pause"
     words = {"start": "Train", "pause": pause, "continue": "Continue", "new": "New training", "nothing": "Train"}
     stopping = training.phase is Phase.CANCELLING
@@ -187,7 +171,7 @@ def view(fields: Fields, training: Training) -> View:
         second_enabled=not stopping,
         folded=training.folded,
         setup=training.title,
-        box="" if training.folded else fields.box,
+        box="" if training.folded else prospect.box,
         bar=_bar(training),
         message=_message(training),
     )
