@@ -32,6 +32,7 @@ class UnsupervisedConfig(TomlConfig):
     model_config = ConfigDict(frozen=True, extra="forbid")
     PATHS: ClassVar[tuple[str, ...]] = ("images", "labels", "output")
 
+    kind: Literal["unsupervised"] = "unsupervised"
     name: str = Field("normal", title="Name", pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Of the model.")
     output: str = Field("", title="Save in", description="Folder of the model; among your own models if empty.")
     images: str = Field("", title="Images", description="Folder of images that show only what is normal, or one image.")
