@@ -12,7 +12,7 @@ from train_desk import scene
 from napari_tileseg.models.registry import list_models
 from napari_tileseg.widgets.segment import dock_of
 from napari_tileseg.widgets.states import Action, Phase
-from napari_tileseg.widgets.train.pairs import OURS
+from napari_tileseg.widgets.train.rows import OURS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from numpy.typing import NDArray
 
-    from napari_tileseg.training.unsupervised.embed import Embedding
+    from napari_tileseg.training.unsupervised.embedding import Embedding
 
 __all__ = ["show_embedding"]
 
@@ -37,7 +37,8 @@ def show_embedding(viewer: ViewerModel, embedding: Embedding, *, layer: Layer | 
     Returns
     -------
     places, codes : napari.layers.Points
-        Where the tiles or objects lie; and their codes, to the right of the image and as high. Row n is the same in both.
+        Where the tiles or objects lie; and their codes, to the right of the image and as high. Row n is the same in both: a click on a
+        code moves the viewer to its place.
 
     Raises
     ------
@@ -56,7 +57,21 @@ def show_embedding(viewer: ViewerModel, embedding: Embedding, *, layer: Layer | 
     codes = Points(points, name=f"{_name(layer)} codes", size=float(high[-2] - low[-2]) / 40, **units, **looks)
     for made in (places, codes):
         viewer.add_layer(made)
+    codes.mouse_drag_callbacks.append(lambda layer, event: _go(viewer, places, layer, event))
     return places, codes
+
+
+def _go(viewer: ViewerModel, places: Points, codes: Points, event: Any) -> None:
+    """Move the viewer to the place of the code that was clicked, and select it."""
+    number = codes.get_value(event.position, view_direction=event.view_direction, dims_displayed=event.dims_displayed, world=True)
+    if number is None or places not in viewer.layers:
+        return
+    where = [0.0] * (viewer.dims.ndim - places.ndim) + [float(place) for place in places.data_to_world(places.data[number])]
+    hidden = [axis for axis in range(viewer.dims.ndim) if axis not in viewer.dims.displayed]
+    viewer.dims.set_point(hidden, [where[axis] for axis in hidden])
+    camera = getattr(viewer, "scene", viewer).camera  # newer napari keeps it in the scene
+    camera.center = tuple(where[axis] for axis in viewer.dims.displayed)
+    places.selected_data = {int(number)}
 
 
 def _name(layer: Layer | None) -> str:

@@ -13,7 +13,7 @@ from napari_tileseg.errors import InputError
 from napari_tileseg.io.napari_hooks import layer_data
 from napari_tileseg.io.order import ordered
 from napari_tileseg.training.items import Item, open_image, open_labels
-from napari_tileseg.widgets.train.pairs import OURS
+from napari_tileseg.widgets.train.rows import OURS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

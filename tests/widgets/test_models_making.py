@@ -1,0 +1,107 @@
+"""The Models dock shows what a model makes up and how it sees an image, with the real commands behind it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Points
+
+from napari_tileseg.training.unsupervised import UnsupervisedConfig, train_unsupervised
+from napari_tileseg.training.unsupervised.embedding import Embedding
+from napari_tileseg.volume import Volume
+from napari_tileseg.widgets.embedding import show_embedding
+from napari_tileseg.widgets.models.rows import local_row
+from napari_tileseg.widgets.states import Action
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def picture(seed: int) -> Any:
+    return np.random.default_rng(seed).integers(0, 255, (60, 60)).astype(np.uint8)
+
+
+@pytest.fixture
+def maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A generator of pairs that has learnt next to nothing."""
+    monkeypatch.setenv("TILESEG_MODELS", str(tmp_path))
+    config = UnsupervisedConfig.parse(name="pairs", network="gan", steps=2, batch=4, device="cpu")
+    volumes = [Volume(picture(seed), "YX", name=f"image {seed}") for seed in range(2)]
+    masks = [Volume((picture(seed) > 99).astype(np.uint8), "YX") for seed in range(2)]
+    return train_unsupervised(config, volumes=volumes, masks=masks).name
+
+
+def test_samples_and_codes_become_layers(models: Callable[..., Any], maker: str) -> None:
+    here = models(window=True, show=True, real=True)
+    here.until(lambda: here.dock.models.choose(maker))
+    shown = here.dock.card.links.buttons
+    assert Action.DRAW in shown and Action.CODES in shown
+    dialog = here.dock.making.ask_number(here.dock.row, here.dock)
+    dialog.count.setValue(3)
+    dialog.seed.setValue(5)
+    dialog.button.click()
+    here.until(lambda: len(here.viewer.layers) == 2)
+    images, masks = here.viewer.layers
+    assert (images.name, masks.name) == ("pairs_synthetic_seed5", "pairs_synthetic_seed5_masks")
+    assert images.data.shape == masks.data.shape == (3, 28, 28)
+    assert images.metadata["synthetic"] is True and masks.metadata["synthetic"] is True
+    assert set(np.unique(masks.data)) <= {0, 1}
+    here.viewer.layers.clear()
+    here.dock.act(Action.CODES)
+    assert "No image is active" in here.dock.message.text.text()
+    here.viewer.add_image(picture(3), name="cells", scale=(2, 2))
+    here.dock.act(Action.CODES)
+    here.until(lambda: len(here.viewer.layers) == 3)
+    places, codes = (layer for layer in here.viewer.layers if isinstance(layer, Points))
+    assert len(places.data) == len(codes.data) == 4, "as many as tiles"
+    np.testing.assert_allclose(places.data_to_world(places.data[0]), 2 * places.data[0])
+    assert "4 tiles" in here.dock.message.text.text()
+    labels = np.zeros((60, 60), np.int64)
+    labels[5:15, 5:15], labels[30:50, 20:40] = 1, 2
+    here.viewer.layers.remove(places)
+    here.viewer.layers.remove(codes)
+    layer = here.viewer.add_labels(labels, name="cells_labels", scale=(2, 2))
+    here.dock.act(Action.CODES)
+    here.until(lambda: len(here.viewer.layers) == 4)
+    assert list(here.viewer.layers[-1].features["label"]) == [1, 2]
+    np.testing.assert_allclose(here.viewer.layers[-1].face_color, [layer.get_color(1), layer.get_color(2)], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("card", "draws", "encodes"),
+    [
+        ({"architecture": "f_anogan"}, True, True),
+        ({"architecture": "paired_generator", "arguments": {"network": "gan"}}, True, True),
+        ({"architecture": "anomaly_autoencoder", "arguments": {"network": "vae"}}, True, True),
+        ({"architecture": "anomaly_autoencoder", "arguments": {"network": "autoencoder"}}, False, True),
+        ({"architecture": "residual_unet"}, False, False),
+        ({}, False, False),
+    ],
+)
+def test_only_what_can_be_made_is_offered(card: dict[str, Any], draws: bool, encodes: bool) -> None:
+    row = local_row({"name": "mine", **card})
+    assert (row.draws, row.encodes) == (draws, encodes)
+
+
+def test_a_click_on_a_code_goes_to_its_place() -> None:
+    viewer = ViewerModel()
+    layer = viewer.add_image(np.zeros((4, 50, 60)), scale=(3, 2, 2))
+    positions = np.array([[0, 10, 10], [2, 30, 40]], float)
+    points = np.array([[0, 0], [5, 5]], np.float32)
+    found = Embedding(positions, points, points, np.array([1, 2]), np.zeros(2, np.float32))
+    places, codes = show_embedding(viewer, found, layer=layer)
+    where = codes.data_to_world(codes.data[1])
+    event = SimpleNamespace(position=(0.0, *where), view_direction=None, dims_displayed=[1, 2])
+    [callback] = codes.mouse_drag_callbacks
+    callback(codes, event)
+    assert viewer.dims.point[0] == 6
+    assert viewer.scene.camera.center[-2:] == (60, 80)
+    assert places.selected_data == {1}
+    event.position = (0.0, -500.0, -500.0)
+    callback(codes, event)
+    assert viewer.scene.camera.center[-2:] == (60, 80)
