@@ -208,7 +208,7 @@ def _message(training: Training) -> Message | None:
     score = f", {training.measure} {training.score:.2f}" if training.score is not None else ""
     kept = f"Epoch {training.best_epoch} is kept{score}." if training.best_epoch else "No epoch was over yet."
     if not training.epochs and training.result is not None:
-        kept = f"{training.name} is what was learnt until then."
+        kept = f"What was learnt so far is in {training.name}."
     elif not training.epochs:
         kept = "Nothing was learnt yet." if not training.done else "What was learnt is kept."
     use = (Action.USE,) if training.result is not None else ()
