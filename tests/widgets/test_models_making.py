@@ -11,9 +11,9 @@ from napari.components import ViewerModel
 from napari.layers import Points
 
 from napari_tileseg.training.unsupervised import UnsupervisedConfig, train_unsupervised
-from napari_tileseg.training.unsupervised.embedding import Embedding
+from napari_tileseg.training.unsupervised.embedding import Embedding, join
 from napari_tileseg.volume import Volume
-from napari_tileseg.widgets.embedding import show_embedding
+from napari_tileseg.widgets.embedding import show_embedding, show_embeddings
 from napari_tileseg.widgets.models.rows import local_row
 from napari_tileseg.widgets.states import Action
 
@@ -70,6 +70,13 @@ def test_samples_and_codes_become_layers(models: Callable[..., Any], maker: str)
     here.until(lambda: len(here.viewer.layers) == 4)
     assert list(here.viewer.layers[-1].features["label"]) == [1, 2]
     np.testing.assert_allclose(here.viewer.layers[-1].face_color, [layer.get_color(1), layer.get_color(2)], atol=1e-6)
+    here.viewer.layers.clear()
+    chosen = [here.viewer.add_image(picture(seed), name=f"cells {seed}") for seed in (3, 4)]
+    here.viewer.layers.selection = chosen
+    here.dock.act(Action.CODES)
+    here.until(lambda: len(here.viewer.layers) == 5)
+    assert [made.name for made in here.viewer.layers[2:]] == ["cells 3 places", "cells 4 places", "codes"]
+    assert "8 tiles of 2 images" in here.dock.message.text.text()
 
 
 @pytest.mark.parametrize(
@@ -105,3 +112,29 @@ def test_a_click_on_a_code_goes_to_its_place() -> None:
     event.position = (0.0, -500.0, -500.0)
     callback(codes, event)
     assert viewer.scene.camera.center[-2:] == (60, 80)
+
+
+def test_several_images_share_one_space_and_are_coloured_apart() -> None:
+    viewer = ViewerModel()
+    layers = {name: viewer.add_image(np.zeros((50, 60)), name=name, translate=(0, 100 * number)) for number, name in enumerate("ab")}
+    generator = np.random.default_rng(0)
+    parts = []
+    for count in (3, 2):
+        codes = generator.normal(size=(count, 6)).astype(np.float32)
+        places = generator.uniform(0, 50, (count, 2))
+        parts.append(Embedding(places, codes, codes[:, :2], np.zeros(count, np.int64), np.zeros(count, np.float32), "YX"))
+    found = join(parts, ["a", "b"])
+    assert found.images == ("a", "a", "a", "b", "b") and found.points.shape == (5, 2)
+    np.testing.assert_allclose(found.points.mean(0), 0, atol=1e-5)
+    [first, second], codes = show_embeddings(viewer, found, layers)
+    assert (len(first.data), len(second.data), len(codes.data)) == (3, 2, 5)
+    assert list(codes.features["image"]) == list(found.images)
+    assert len(np.unique(codes.face_color, axis=0)) == 2
+    np.testing.assert_array_equal(codes.face_color[0], first.face_color[0])
+    np.testing.assert_array_equal(codes.face_color[4], second.face_color[1])
+    np.testing.assert_allclose(second.data_to_world(second.data[0]), parts[1].positions[0] + (0, 100))
+    [callback] = codes.mouse_drag_callbacks
+    where = codes.data_to_world(codes.data[4])
+    callback(codes, SimpleNamespace(position=tuple(where), view_direction=None, dims_displayed=[0, 1]))
+    assert second.selected_data == {1} and not first.selected_data
+    np.testing.assert_allclose(viewer.scene.camera.center[-2:], second.data_to_world(second.data[1]))

@@ -77,5 +77,12 @@ def test_the_command_writes_what_the_function_returns(
     for name in FIELDS:
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-6)
     with pytest.raises(SystemExit) as end:
+        main([*words[:3], str(tmp_path / "image.tif"), "-o", str(tmp_path / "both.csv"), "--by", "tiles", "--device", "cpu"])
+    assert not end.value.code
+    both = read_embedding(tmp_path / "both.csv")
+    assert both.images == ("image",) * 18
+    np.testing.assert_array_equal(both.codes[:9], both.codes[9:])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
         main(words)
     assert end.value.code and "already" in capsys.readouterr().out

@@ -13,7 +13,7 @@ from napari_tileseg.engine.axes import map_axes
 from napari_tileseg.errors import Cancelled, InputError, ModelError, OptionsError
 from napari_tileseg.image import as_volume
 from napari_tileseg.models.predictor import Predictor, load_model
-from napari_tileseg.training.unsupervised.embedding import Embedding
+from napari_tileseg.training.unsupervised.embedding import Embedding, project
 from napari_tileseg.training.unsupervised.tiles import Part, parts_of
 
 if TYPE_CHECKING:
@@ -110,24 +110,6 @@ def embed(
         scores=np.concatenate(scores),
         axes="".join(axis_map.grid_axes),
     )
-
-
-def project(codes: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:
-    """Return codes (N, K) along the directions in which they differ most, shape (N, dimensions), with zero mean.
-
-    Signs are chosen so that the largest weight of each direction is positive; missing directions are 0.
-    """
-    centred = codes.astype(np.float64) - codes.mean(0, dtype=np.float64)
-    result = np.zeros((len(codes), dimensions), np.float32)
-    if codes.shape[1] <= dimensions:
-        result[:, : codes.shape[1]] = centred
-        return result
-    _, _, directions = np.linalg.svd(centred, full_matrices=False)
-    directions = directions[:dimensions]
-    heaviest = np.abs(directions).argmax(1)
-    directions = directions * np.sign(directions[np.arange(len(directions)), heaviest])[:, None]
-    result[:, : len(directions)] = centred @ directions.T
-    return result
 
 
 def _labels(labels: Volume | NDArray[Any] | None, axis_map: AxisMap, name: str) -> Any:

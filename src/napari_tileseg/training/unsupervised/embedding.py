@@ -12,11 +12,12 @@ from napari_tileseg.errors import InputError
 from napari_tileseg.io.output import put_in_place
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-__all__ = ["Embedding", "read_embedding", "write_embedding"]
+__all__ = ["Embedding", "join", "project", "read_embedding", "write_embedding"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,8 @@ class Embedding:
         How strange each one is: the mean of its anomaly map; 0 for models that have none.
     axes : str
         A letter for each column of `positions`, where they are known.
+    images : tuple of str
+        Name of the image of each row, where there are several.
     """
 
     positions: NDArray[np.float64]
@@ -45,10 +48,60 @@ class Embedding:
     labels: NDArray[np.int64]
     scores: NDArray[np.float32]
     axes: str = ""
+    images: tuple[str, ...] = ()
+
+
+def project(codes: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:
+    """Return codes (N, K) along the directions in which they differ most, shape (N, dimensions), with zero mean.
+
+    Signs are chosen so that the largest weight of each direction is positive; missing directions are 0.
+    """
+    centred = codes.astype(np.float64) - codes.mean(0, dtype=np.float64)
+    result = np.zeros((len(codes), dimensions), np.float32)
+    if codes.shape[1] <= dimensions:
+        result[:, : codes.shape[1]] = centred
+        return result
+    _, _, directions = np.linalg.svd(centred, full_matrices=False)
+    directions = directions[:dimensions]
+    heaviest = np.abs(directions).argmax(1)
+    directions = directions * np.sign(directions[np.arange(len(directions)), heaviest])[:, None]
+    result[:, : len(directions)] = centred @ directions.T
+    return result
+
+
+def join(embeddings: Sequence[Embedding], names: Sequence[str]) -> Embedding:
+    """Bring the codes of several images, found by one model, into one space.
+
+    Parameters
+    ----------
+    embeddings : sequence of Embedding
+        With equal axes.
+    names : sequence of str
+        Of their images.
+
+    Raises
+    ------
+    InputError
+        If their axes differ.
+    """
+    first = embeddings[0]
+    for embedding, name in zip(embeddings, names, strict=True):
+        if embedding.axes != first.axes:
+            raise InputError(f'"{name}" has the axes {embedding.axes}, "{names[0]}" {first.axes}. Give images with equal axes.')
+    codes = np.concatenate([embedding.codes for embedding in embeddings])
+    return Embedding(
+        np.concatenate([embedding.positions for embedding in embeddings]),
+        codes,
+        project(codes, first.points.shape[1]),
+        np.concatenate([embedding.labels for embedding in embeddings]),
+        np.concatenate([embedding.scores for embedding in embeddings]),
+        first.axes,
+        tuple(name for embedding, name in zip(embeddings, names, strict=True) for _ in embedding.labels),
+    )
 
 
 def write_embedding(embedding: Embedding, path: Path, *, overwrite: bool = False) -> None:
-    """Write a table (CSV), a row a tile or object: its place along each axis, label, score, points, codes.
+    """Write a table (CSV), a row a tile or object: its image (of several), its place along each axis, label, score, points, codes.
 
     Raises
     ------
@@ -57,15 +110,15 @@ def write_embedding(embedding: Embedding, path: Path, *, overwrite: bool = False
     """
     axes = embedding.axes or "".join(str(number) for number in range(embedding.positions.shape[1]))
     parts = (embedding.positions, embedding.labels[:, None], embedding.scores[:, None], embedding.points, embedding.codes)
-    heads = [f"position {axis}" for axis in axes] + ["label", "score"]
+    heads = ["image"] * bool(embedding.images) + [f"position {axis}" for axis in axes] + ["label", "score"]
     heads += [f"point {number + 1}" for number in range(embedding.points.shape[1])]
     heads += [f"code {number + 1}" for number in range(embedding.codes.shape[1])]
     with put_in_place(path, overwrite=overwrite) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(heads)
-        for row in zip(*parts, strict=True):
+        for number, row in enumerate(zip(*parts, strict=True)):
             # The shortest digits that give the same number again.
-            writer.writerow([str(value) for part in row for value in part])
+            writer.writerow([*embedding.images[number : number + 1], *(str(value) for part in row for value in part)])
 
 
 def read_embedding(path: Path) -> Embedding:
@@ -92,6 +145,7 @@ def read_embedding(path: Path) -> Embedding:
             found["label"][:, 0].astype(np.int64),
             _single(found["score"])[:, 0],
             axes if axes.isalpha() else "",
+            tuple(row[0] for row in rows) if heads[0] == "image" else (),
         )
     except (OSError, ValueError, IndexError) as error:
         raise InputError(f'"{path.name}" is no table of codes ({type(error).__name__}). Give one that tileseg embed has written.') from None

@@ -13,12 +13,13 @@ from napari_tileseg.errors import TileSegError
 from napari_tileseg.io import read_volume
 from napari_tileseg.training.unsupervised.embedding import read_embedding
 from napari_tileseg.widgets.bridge import Bridge
-from napari_tileseg.widgets.embedding import show_embedding
+from napari_tileseg.widgets.embedding import show_embedding, show_embeddings
 from napari_tileseg.widgets.parts import Fields
 from napari_tileseg.widgets.parts.fields import Wrapped, tame
 from napari_tileseg.widgets.states import Message
 from napari_tileseg.widgets.train.pairs import LayerFiles, examples_of, images_of, natural_pairs
 from napari_tileseg.widgets.train.rows import OURS
+from napari_tileseg.widgets.train.samples import beside
 from napari_tileseg.worker.scratch import Scratch
 
 if TYPE_CHECKING:
@@ -125,51 +126,63 @@ class Making(QObject):
             return
         images, masks = answer
         rgb = images.ndim == 4 and images.shape[-1] == 3
+        rows = images.shape[1:3] if rgb else images.shape[-2:]
+        place, flat = (beside(self._viewer, rows, extra=images.ndim - 2 - rgb), beside(self._viewer, rows, extra=1))
         marks = {"synthetic": True, "model": ref, "seed": seed, OURS: ref}
         stem = f"{ref}_synthetic_seed{seed}"
-        self._viewer.add_layer(Image(images, name=stem, rgb=rgb, contrast_limits=(0, 1), metadata=marks))
+        self._viewer.add_layer(Image(images, name=stem, rgb=rgb, contrast_limits=(0, 1), metadata=marks, **place))
         if masks is not None:
-            self._viewer.add_layer(Labels(masks, name=f"{stem}_masks", metadata=marks))
+            self._viewer.add_layer(Labels(masks, name=f"{stem}_masks", metadata=marks, **flat))
+        self._viewer.reset_view()
         self._tell("done", f"{len(images)} synthetic images are open; the slider below the canvas goes through them. {_CAUTION}")
 
     def find_codes(self, row: Row) -> None:
-        """Find what numbers a model has for each tile of the active image, or object of its labels, and show them as points."""
-        chosen = self._subject()
-        if chosen is None or self._session.work.active:
-            if chosen is None:
-                self._tell("warning", "No image is active. Click an image in the layer list, and try again.")
+        """Find what numbers a model has for each tile of the selected images, or object of their labels, and show them as points."""
+        chosen = self._subjects()
+        if self._session.work.active:
             return
-        image, labels = chosen
+        if not chosen:
+            self._tell("warning", "No image is active. Click an image in the layer list, and try again.")
+            return
+        pairs = [(image, labels) for image, labels in chosen if labels is not None]
         try:
-            examples = images_of([image]) if labels is None else examples_of([(image, labels)], None)
+            labelled = len(pairs) == len(chosen)
+            examples = examples_of(pairs, None) if labelled else images_of([image for image, _ in chosen])
         except TileSegError as error:
             self._tell("error", str(error))
             return
-        layer: Layer = image if labels is None else labels
-        self._bridge.background(lambda: self._files.save(examples)[0], lambda answer: self._on_saved(row, layer, answer))
+        layers: dict[str, Layer] = {
+            example.name: labels if labelled and labels is not None else image
+            for example, (image, labels) in zip(examples, chosen, strict=True)
+        }
+        self._bridge.background(lambda: self._files.save(examples), lambda answer: self._on_saved(row, layers, answer))
 
-    def _on_saved(self, row: Row, layer: Layer, answer: Any) -> None:
+    def _on_saved(self, row: Row, layers: dict[str, Layer], answer: Any) -> None:
         if self._failed(answer):
             return
-        image, labels = answer
         table = self._folder("codes") / "codes.csv"
-        words = ["embed", row.ref, str(image), "-o", str(table), *(["--labels", str(labels)] if labels is not None else []), "--json"]
+        words = ["embed", row.ref, *(str(image) for image, _ in answer), "-o", str(table), "--json"]
+        words += [word for _, labels in answer if labels is not None for word in ("--labels", str(labels))]
 
         def read(ended: Ended) -> None:
-            self._bridge.background(lambda: read_embedding(table), lambda answer: self._on_codes(layer, answer))
+            self._bridge.background(lambda: read_embedding(table), lambda answer: self._on_codes(layers, answer))
 
         self._session.perform("embedding", row.ref, words, read, name=row.title)
 
-    def _on_codes(self, layer: Layer, answer: Any) -> None:
+    def _on_codes(self, layers: dict[str, Layer], answer: Any) -> None:
         if self._failed(answer):
             return
         try:
-            show_embedding(self._viewer, answer, layer=layer)
+            if answer.images:
+                show_embeddings(self._viewer, answer, layers)
+            else:
+                show_embedding(self._viewer, answer, layer=next(iter(layers.values())))
         except TileSegError as error:
             self._tell("error", str(error))
             return
         self._viewer.reset_view()
         what = "objects" if answer.labels.any() else "tiles"
+        what += f" of {len(layers)} images" if len(layers) > 1 else ""
         self._tell("done", f"{len(answer.codes)} {what}: what looks alike lies close together. A click on a code goes to its place.")
 
     def close(self) -> None:
@@ -180,14 +193,18 @@ class Making(QObject):
             self._scratch.close()
             self._scratch = None
 
-    def _subject(self) -> tuple[Image, Labels | None] | None:
-        """Return the active image, or that of the active labels, with its labels if it has some."""
-        active = self._viewer.layers.selection.active
+    def _subjects(self) -> list[tuple[Image, Labels | None]]:
+        """Return the selected images, and those of selected labels, each with its labels if it has some."""
         pairs = natural_pairs(list(self._viewer.layers))
-        found = next((pair for pair in pairs if active in pair), None)
-        if found is not None:
-            return found
-        return (active, None) if isinstance(active, Image) else None
+        found: list[tuple[Image, Labels | None]] = []
+        for layer in self._viewer.layers:
+            if layer not in self._viewer.layers.selection:
+                continue
+            pair = next(((image, labels) for image, labels in pairs if layer is image or layer is labels), None)
+            chosen = pair if pair is not None else (layer, None) if isinstance(layer, Image) else None
+            if chosen is not None and all(chosen[0] is not image for image, _ in found):
+                found.append(chosen)
+        return found
 
     def _folder(self, name: str) -> Path:
         if self._scratch is None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.training.events import SamplesMade
 
-__all__ = ["Samples", "grid", "read_samples"]
+__all__ = ["Samples", "beside", "grid", "read_samples"]
 
 _COLUMNS = 4
 _GAP = 2
@@ -100,7 +100,7 @@ class Samples:
     def _add(self, sheet: NDArray[np.float32], *, pairs: bool) -> Image:
         rgb = sheet.ndim == 3 and sheet.shape[-1] == 3
         kind = "reconstruction" if pairs else "samples"
-        place = self._beside(sheet.shape[:2] if rgb else sheet.shape[-2:], grown=sheet.ndim == 3 and not rgb)
+        place = beside(self._viewer, sheet.shape[:2] if rgb else sheet.shape[-2:], extra=sheet.ndim - 2 - rgb)
         selected = set(self._viewer.layers.selection)
         first = not self._viewer.layers
         layer = Image(
@@ -117,18 +117,31 @@ class Samples:
         self._viewer.reset_view()
         return layer
 
-    def _beside(self, shape: tuple[int, ...], *, grown: bool) -> dict[str, Any]:
-        """Return where the sheet lies: right of all that is open, and no larger than it."""
-        others = [layer for layer in self._viewer.layers if layer.ndim >= 2]
-        if not others:
-            return {}
-        corners = np.array([np.asarray(layer.extent.world, float)[:, -2:] for layer in others])
-        low, high = np.nanmin(corners[:, 0], axis=0), np.nanmax(corners[:, 1], axis=0)
-        size = np.maximum(high - low, 1e-9)
-        side = float(min(size[0] / shape[0], size[1] / shape[1]))
-        extra = (1,) if grown else ()
-        return {
-            "scale": [*extra, side, side],
-            "translate": [*(0 for _ in extra), low[0], high[1] + _APART * size[1]],
-            "units": [*("pixel" for _ in extra), *others[0].units[-2:]],
-        }
+
+def beside(viewer: napari.viewer.Viewer, shape: tuple[int, ...], *, extra: int = 0) -> dict[str, Any]:
+    """Return where pictures are put: right of all that is open, and no larger than it.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and columns.
+    extra : int
+        Axes before these.
+
+    Returns
+    -------
+    dict
+        Arguments of a layer; none where nothing is open.
+    """
+    others = [layer for layer in viewer.layers if layer.ndim >= 2]
+    if not others:
+        return {}
+    corners = np.array([np.asarray(layer.extent.world, float)[:, -2:] for layer in others])
+    low, high = np.nanmin(corners[:, 0], axis=0), np.nanmax(corners[:, 1], axis=0)
+    size = np.maximum(high - low, 1e-9)
+    side = float(min(size[0] / shape[0], size[1] / shape[1]))
+    return {
+        "scale": [*([1] * extra), side, side],
+        "translate": [*([0] * extra), low[0], high[1] + _APART * size[1]],
+        "units": [*(["pixel"] * extra), *others[0].units[-2:]],
+    }
