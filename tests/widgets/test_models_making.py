@@ -12,8 +12,10 @@ from napari.layers import Points
 
 from napari_tileseg.training.unsupervised import UnsupervisedConfig, train_unsupervised
 from napari_tileseg.training.unsupervised.embedding import Embedding, join
+from napari_tileseg.training.unsupervised.generate import GeneratedSamples, save_samples
 from napari_tileseg.volume import Volume
 from napari_tileseg.widgets.embedding import show_embedding, show_embeddings
+from napari_tileseg.widgets.models.making import read_drawn
 from napari_tileseg.widgets.models.rows import local_row
 from napari_tileseg.widgets.states import Action
 
@@ -36,6 +38,7 @@ def maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return train_unsupervised(config, volumes=volumes, masks=masks).name
 
 
+@pytest.mark.slow
 def test_samples_and_codes_become_layers(models: Callable[..., Any], maker: str) -> None:
     here = models(window=True, show=True, real=True)
     here.until(lambda: here.dock.models.choose(maker))
@@ -77,6 +80,20 @@ def test_samples_and_codes_become_layers(models: Callable[..., Any], maker: str)
     here.until(lambda: len(here.viewer.layers) == 5)
     assert [made.name for made in here.viewer.layers[2:]] == ["cells 3 places", "cells 4 places", "codes"]
     assert "8 tiles of 2 images" in here.dock.message.text.text()
+
+
+@pytest.mark.parametrize(("channels", "paired", "shape"), [(1, True, (2, 8, 9)), (3, False, (2, 8, 9, 3)), (4, False, (2, 4, 8, 9))])
+def test_what_was_drawn_is_read_as_it_was_written(tmp_path: Path, channels: int, paired: bool, shape: tuple[int, ...]) -> None:
+    generator = np.random.default_rng(0)
+    images = generator.random((2, channels, 8, 9)).astype(np.float32)
+    masks = generator.integers(0, 2, (2, 8, 9)).astype(np.uint8) if paired else None
+    made = GeneratedSamples(images, masks, "maker", ("background", "cell") if paired else (), 0)
+    paths = save_samples(made, tmp_path / "made", format="tif")
+    found, truth = read_drawn(tmp_path / "made", [str(path) for path in paths])
+    assert found.shape == shape
+    expected = np.moveaxis(images, 1, -1) if channels == 3 else images
+    np.testing.assert_array_equal(found, expected.reshape(shape))
+    assert truth is None if masks is None else (truth == masks).all()
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_it_is_told_as_any_training_is(bench: Any, config: UnsupervisedConfig, t
     assert isinstance(recorder.messages[-1], Failed) and "already" in recorder.messages[-1].message
 
 
-@pytest.mark.parametrize("network", ["vae", "gan"])
+@pytest.mark.parametrize("network", ["vae", pytest.param("gan", marks=pytest.mark.slow)])
 def test_stopped_it_keeps_a_model_and_goes_on_to_the_same_weights(
     bench: Any, config: UnsupervisedConfig, tmp_path: Path, network: str
 ) -> None:
@@ -110,7 +110,9 @@ def test_stopped_it_keeps_a_model_and_goes_on_to_the_same_weights(
     assert run.wait(PATIENCE)
     assert isinstance(recorder.messages[-1], CancelledRun), recorder.messages[-1]
     assert recorder.events[-1].reason == "stopped"
-    assert read_spec(config.place).output == "anomaly"
+    spec = read_spec(config.place)
+    assert spec.output == "anomaly" and spec.training["stopped"].startswith("after ")
+    assert "Stopped after" in (config.place / "CARD.md").read_text(encoding="utf-8")
     assert unfinished_file(config.place).is_file()
     assert any((weights(config.place)[key] != weights(straight.place)[key]).any() for key in weights(straight.place))
     run, recorder = start(bench, config)

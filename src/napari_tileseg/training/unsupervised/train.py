@@ -21,7 +21,7 @@ from napari_tileseg.models.spec import ModelSpec
 from napari_tileseg.training.losses.adversarial import AdversarialLoss
 from napari_tileseg.training.unsupervised.adversarial import Adversarial, Inversion
 from napari_tileseg.training.unsupervised.config import ADVERSARIAL, UnsupervisedConfig
-from napari_tileseg.training.unsupervised.events import Finished, Learned, Started
+from napari_tileseg.training.unsupervised.events import CheckpointSaved, Finished, Learned, Started
 from napari_tileseg.training.unsupervised.images import Images, gather, read_images, read_masks
 from napari_tileseg.training.unsupervised.loop import Checkpoint, learn
 from napari_tileseg.training.unsupervised.reconstruction import Reconstruction
@@ -128,11 +128,14 @@ def train_unsupervised(
     if not resume:
         checkpoint.remove()
     losses: dict[str, dict[str, float]] = {}
+    reached: CheckpointSaved | None = None
     stopped = False
     try:
         for event in _train(network, tiles, config, stages, checkpoint, device, stop):
             if isinstance(event, Learned):
                 losses[event.stage] = {name: round(value, 6) for name, value in event.losses.items()}
+            if isinstance(event, CheckpointSaved):
+                reached = event
             tell(event)
     except Cancelled:
         if not keep:
@@ -145,6 +148,8 @@ def train_unsupervised(
         "options": config.model_dump(mode="json", exclude={"output", "images", "labels", "device"}),
         "losses": losses,
     }
+    if stopped and reached is not None:
+        facts["stopped"] = f"after {reached.step} of {dict(stages)[reached.stage]} steps of the {reached.stage}"
     if not paired:
         spec, told = _with_threshold(spec, network, held, config, device, never if stopped else stop)
         facts |= told
@@ -282,6 +287,8 @@ def _card(spec: ModelSpec, config: UnsupervisedConfig, facts: dict[str, Any]) ->
             f"{facts['held_out']} held-out images lie below it, after a median of {config.median} pixels",
             f"- Places of fewer than {config.min_size} pixels are left out",
         ]
+    if "stopped" in facts:
+        lines.append(f"- Stopped {facts['stopped']}")
     for stage, losses in facts["losses"].items():
         lines.append(f"- Last losses of the {stage}: {', '.join(f'{name} {value:.4g}' for name, value in losses.items())}")
     if spec.architecture != "anomaly_autoencoder" or config.network == "vae":

@@ -209,6 +209,8 @@ def _message(training: Training) -> Message | None:
     kept = f"Epoch {training.best_epoch} is kept{score}." if training.best_epoch else "No epoch was over yet."
     if not training.epochs and training.result is not None:
         kept = f"What was learnt so far is in {training.name}."
+        if training.stage == "generator":
+            kept += " It makes images; what is strange it does not know before its encoder has learnt."
     elif not training.epochs:
         kept = "Nothing was learnt yet." if not training.done else "What was learnt is kept."
     use = (Action.USE,) if training.result is not None else ()
