@@ -106,11 +106,14 @@ class Example:
         The array of the layer, which is not copied.
     truth : Volume or None
         That of its labels.
+    layers : tuple of Layer
+        What they were taken from.
     """
 
     name: str
     image: Volume
     truth: Volume | None = None
+    layers: tuple[Layer, ...] = ()
 
 
 def examples_of(pairs: Sequence[Pair], spec: ModelSpec | None, axes: str = "") -> list[Example]:
@@ -137,7 +140,7 @@ def examples_of(pairs: Sequence[Pair], spec: ModelSpec | None, axes: str = "") -
         wanted = tuple(size for axis, size in zip(volume.axes, volume.shape, strict=True) if axis != "C")
         if tuple(array.shape) != wanted:
             raise InputError(f'"{truth.name}" has shape {_times(array.shape)}, "{image.name}" {_times(wanted)}. Choose labels of its size.')
-        found.append(Example(_free(image.name, found), volume, Volume(array, *place, truth.name)))
+        found.append(Example(_free(image.name, found), volume, Volume(array, *place, truth.name), (image, truth)))
     return found
 
 
@@ -151,7 +154,7 @@ def images_of(images: Sequence[Image], axes: str = "") -> list[Example]:
     """
     found: list[Example] = []
     for image in images:
-        found.append(Example(_free(image.name, found), _taken(image, None, axes, "Images")))
+        found.append(Example(_free(image.name, found), _taken(image, None, axes, "Images"), layers=(image,)))
     return found
 
 

@@ -141,6 +141,7 @@ class TrainSession(QObject):
         self._views: Path | None = None
         self._began = 0.0
         self._asked = ""
+        self._clicked = False
         self._activity = Activity()
         self._tick = QTimer(self)
         self._tick.setSingleShot(True)
@@ -261,7 +262,7 @@ class TrainSession(QObject):
 
     def show(self, name: str) -> None:
         """Show a validation image, its labels and what the model makes of it."""
-        self._asked = name
+        self._asked, self._clicked = name, True
         self._show()
 
     def close(self) -> None:
@@ -378,6 +379,9 @@ class TrainSession(QObject):
             self.told.emit(str(answer) if isinstance(answer, TileSegError) else f'"{asked}" could not be shown: {answer}.')
             return
         self.told.emit("")
+        if self._clicked and answer.example is not None and self.order is not None:
+            self.layers.reveal(answer.example, self.order.examples)  # not again at each better epoch: the user may look elsewhere
+        self._clicked = False
         self.layers.show(answer)
 
     def _show_samples(self, made: SamplesMade) -> None:
