@@ -45,10 +45,14 @@ class LazyArray:
     ) -> None:
         self.shape: tuple[int, ...] = tuple(int(size) for size in shape)
         self.dtype = np.dtype(dtype).newbyteorder("=")
-        self.depth = depth
+        self._along = depth
         self._read = read
         if close is not None:
             weakref.finalize(self, close)
+
+    @property
+    def depth(self) -> int:
+        return self._along
 
     @property
     def ndim(self) -> int:

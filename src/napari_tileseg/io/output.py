@@ -28,7 +28,7 @@ __all__ = ["FULL", "Survey", "blocks", "check_place", "put_in_place", "refused",
 
 _BLOCK_BYTES = 2**24
 
-_READ_BYTES = 2**29
+_READ_BYTES = 2**28
 """As int64: rows of chunks that are larger are read piece by piece, each chunk several times."""
 
 
@@ -168,8 +168,11 @@ def blocks(labels: Volume) -> Iterator[NDArray[Any]]:
     read = max(step, min(int(getattr(labels.data, "depth", 1)), _READ_BYTES // max(entry, 1)))
     for start in range(0, labels.shape[0], read):
         rows = np.asarray(labels.data[start : start + read])
-        for first in range(0, len(rows), step):
-            yield rows[first : first + step]
+        if len(rows) <= step:
+            yield rows
+        else:  # copies, so that the rows are gone before the next ones come
+            yield from (rows[first : first + step].copy() for first in range(0, len(rows), step))
+        del rows
 
 
 def smallest_dtype(found: Survey, allowed: tuple[str, ...], kind: str) -> np.dtype[Any]:
