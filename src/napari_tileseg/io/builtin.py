@@ -121,6 +121,7 @@ BUILTIN = (
         "napari_tileseg.io.dicom_seg:write_segmentation",
         "napari_tileseg.io.dicom:count_dicom",
         "napari_tileseg.io.dicom_seg:check_segmentation",
+        sidecar=True,
     ),
     Format("NumPy", (".npy",), "napari_tileseg.io.npy:read_npy"),
     Format("GeoJSON", (".geojson",), "napari_tileseg.io.geojson:read_geojson", "napari_tileseg.io.geojson:write_geojson", labels_only=True),

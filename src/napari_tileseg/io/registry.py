@@ -21,7 +21,7 @@ from napari_tileseg.io.files import readable, stamp, zarr_root
 from napari_tileseg.io.output import check_place, put_in_place
 from napari_tileseg.io.own_labels import check_label_place, is_label_place, write_own_labels
 from napari_tileseg.io.pair import check_pair, companion_path, put_pair_in_place
-from napari_tileseg.io.sidecar import check_sidecar, write_sidecar
+from napari_tileseg.io.sidecar import check_sidecar, read_sidecar, write_sidecar
 from napari_tileseg.models.settings import publishable
 from napari_tileseg.volume import Volume
 
@@ -152,7 +152,9 @@ def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0, p
         more = {name: True for name, wanted in (("partial", partial), ("lazy", lazy)) if wanted and name in known}
         volume: Volume = reader(path, series=series, level=level, **more)
         # The stamp: so that a run that was interrupted notices when the file is another one. The name goes into files that are text.
-        told = {key: at for key, at in (("chosen_series", series), ("chosen_level", level)) if at}
+        told: dict[str, Any] = {key: at for key, at in (("chosen_series", series), ("chosen_level", level)) if at}
+        if chosen.sidecar and volume.metadata.get("labels") and (beside := read_sidecar(path)):
+            told["provenance"] = beside
         return replace(volume, name=readable(volume.name), metadata={"stamp": stamp(path), **volume.metadata, **told})
     except (OSError, MemoryError) as error:
         reason = "it does not fit in memory" if isinstance(error, MemoryError) else (error.strerror or str(error))

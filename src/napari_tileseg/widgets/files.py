@@ -56,9 +56,6 @@ def write_labels_layer(path: str, data: Any, meta: Mapping[str, Any]) -> list[st
 
 def _image(data: Any, meta: Mapping[str, Any]) -> Volume | None:
     viewer = napari.current_viewer()
-    found = [
-        layer for layer in (viewer.layers if viewer is not None else ()) if isinstance(layer, Labels) and layer.name == meta.get("name")
-    ]
-    if not found or found[0].data is not data:
-        return None
-    return image_under(found[0], list(viewer.layers), napari_hooks.layer_volume(data, meta))
+    layers = [] if viewer is None else list(viewer.layers)
+    own = next((layer for layer in layers if isinstance(layer, Labels) and layer.data is data), None)
+    return None if own is None else image_under(own, layers, napari_hooks.layer_volume(data, meta))
