@@ -123,6 +123,8 @@ def layer_data(volume: Volume) -> list[LayerData]:
     meta = {**_placement(volume), "name": volume.name, "metadata": _metadata(volume)}
     if kind == "labels":
         meta |= _look(volume)
+    elif volume.metadata.get("inverted"):
+        meta["colormap"] = "gray_r"
     if "C" not in volume.axes:
         return [(_shown(volume.data, kind), meta, kind)]
     if kind == "image" and volume.axes.endswith("C") and volume.sizes["C"] == 3:
