@@ -91,7 +91,8 @@ def test_series_that_are_opened_together_are_told(tmp_path: Path, monkeypatch: p
         assert reader is not None
         assert len(reader(str(tmp_path))) == number + 1
         assert len(said) == number
-    assert said[0].startswith(f'"{tmp_path.name}" holds 2 series, each a layer of its own: 1 is 2: early, CT, 1 slice of 128 x 128, ')
+    name = tmp_path.name
+    assert said[0].startswith(f'"{name}" holds 2 series, each a layer of its own: {name} 1 (2: early, CT, 1 slice of 128 x 128, ')
 
 
 @pytest.mark.parametrize(("part", "wishes"), [(0, ()), (1, (17,)), (2, ("liver",))])

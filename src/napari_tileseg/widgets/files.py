@@ -45,7 +45,7 @@ def _say_series(path: Path) -> None:
         return
     series = listing(path)
     if len(series) > 1:
-        told = "; ".join(f"{number} is {title}" for number, title in enumerate(series, 1))
+        told = "; ".join(f"{path.name} {number} ({title})" for number, title in enumerate(series, 1))
         show_info(f'"{path.name}" holds {len(series)} series, each a layer of its own: {told}.')
 
 
