@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QWidget
 
 from napari_tileseg.widgets import files
 from napari_tileseg.widgets import save as saving
-from napari_tileseg.widgets.measured import image_under
+from napari_tileseg.widgets.refine.measured import image_under
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,7 +12,7 @@ from napari.utils.notifications import show_info
 from napari_tileseg.io import napari_hooks
 from napari_tileseg.io.dicom_listing import listing
 from napari_tileseg.io.registry import find_format
-from napari_tileseg.widgets.measured import image_under
+from napari_tileseg.widgets.refine.measured import image_under
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

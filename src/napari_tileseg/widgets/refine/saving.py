@@ -11,7 +11,7 @@ from napari_tileseg.io import write_labels
 from napari_tileseg.io.files import is_zarr
 from napari_tileseg.io.napari_hooks import layer_volume
 from napari_tileseg.widgets import save as saving
-from napari_tileseg.widgets.measured import image_under
+from napari_tileseg.widgets.refine.measured import image_under
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
