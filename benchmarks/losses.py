@@ -1,0 +1,57 @@
+"""How one network learns thin vessels with each loss, all with the same crops, seed, rate and number of steps.
+
+From the root of the repository::
+
+    python benchmarks/losses.py DATA -o OUT [--only dice,focal] [--steps 300]
+
+DATA holds ``chase_retina_vessels`` with ``train`` and ``val``. Rows that are finished lie in OUT; the same call goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+from learning import Trial, learn, machine, table
+
+from napari_tileseg.training.losses import LOSSES
+
+SAME = {"bce": "ce", "bce_dice": "ce_dice", "lovasz_sigmoid": "lovasz_softmax"}
+"""Names that mean the same where two classes exclude each other."""
+
+CONFIG: dict[str, Any] = {
+    "network": "unet2015_same",
+    "arguments": {"features": [8, 16, 32, 64], "norm": True},
+    "window": (128, 128),
+    "batch": 4,
+    "task": "classes",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("data", type=Path, nargs="?", help="without it nothing is measured")
+    parser.add_argument("-o", "--out", type=Path, default=Path("build") / "losses")
+    parser.add_argument("--only", default=",".join(name for name in LOSSES if name not in SAME))
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    if arguments.data is None:
+        print("Give the folder of the data sets to measure how losses are learnt with.")
+        return
+    torch.set_num_threads(arguments.threads)
+    print(machine())
+    rows = []
+    for name in arguments.only.split(","):
+        config = {**CONFIG, "loss": name}
+        trial = Trial(name, "chase_retina_vessels", arguments.steps, config, half=True, epochs=2)
+        rows.append(learn(trial, arguments.data, arguments.out))
+        print(table(rows[-1:], list(rows[-1]["scores"])), flush=True)
+    rows.sort(key=lambda row: -row["scores"]["iou foreground"])
+    print(f"\n{table(rows, list(rows[0]['scores']))}")
+
+
+if __name__ == "__main__":
+    main()
