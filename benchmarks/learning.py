@@ -59,7 +59,7 @@ class Trial:
     pattern : str
         Which images of the set take part.
     epochs : int
-        In how many parts the steps are divided; after each one the validation part chooses the best weights so far.
+        In how many parts the steps are divided; a training that was stopped goes on after the last one.
     instances : bool
         Whether objects are compared one by one.
     """
@@ -71,7 +71,7 @@ class Trial:
     metrics: tuple[str, ...] = ("dice", "iou")
     half: bool = False
     pattern: str = "*"
-    epochs: int = 4
+    epochs: int = 2
     instances: bool = False
 
     @property
@@ -101,7 +101,8 @@ def learn(trial: Trial, data: Path, out: Path) -> dict[str, Any]:
             patience=0,
             device="cpu",
             seed=SEED,
-            **{f"{prefix}{part}": str(folder / side / part) for prefix, side in (("", "train"), ("val_", "val")) for part in PARTS},
+            val_share=0.0,  # the validation part is looked at once, when all is learnt
+            **{part: str(folder / "train" / part) for part in PARTS},
             **trial.config,
         )
         train(config, on_event=spent)
@@ -118,15 +119,15 @@ class _Spent:
     def __init__(self, path: Path, title: str) -> None:
         self.path, self.title = path, title
         self.told: dict[str, Any] = (
-            json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"cpu": 0.0, "wall": 0.0, "epochs": []}
+            json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"cpu": 0.0, "wall": 0.0, "losses": []}
         )
         self.began = time.process_time(), time.perf_counter()
 
     def __call__(self, event: Any) -> None:
         if isinstance(event, TrainingStarted):
-            for text in (*event.report, *event.warnings) if not self.told["epochs"] else ():
+            for text in (*event.report, *event.warnings) if not self.told["losses"] else ():
                 print(f"  {text}", flush=True)
-            self.told["images"] = [event.train, event.val]
+            self.told["images"] = event.train
         elif isinstance(event, Noted):
             print(f"  {self.title}: {event.message}", flush=True)
         elif isinstance(event, EpochEnded):
@@ -134,9 +135,9 @@ class _Spent:
             self.told["cpu"] += now[0] - self.began[0]
             self.told["wall"] += now[1] - self.began[1]
             self.began = now
-            self.told["epochs"].append(event.score)
+            self.told["losses"].append(event.loss)
             _write(self.path, self.told)
-            print(f"  {self.title}: epoch {event.epoch} of {event.epochs}, loss {event.loss:.3f}, score {event.score}", flush=True)
+            print(f"  {self.title}: epoch {event.epoch} of {event.epochs}, loss {event.loss:.3f}", flush=True)
 
 
 def judge(trial: Trial, model: Path, data: Path, prepared: Path) -> dict[str, float]:

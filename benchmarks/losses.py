@@ -2,7 +2,7 @@
 
 From the root of the repository::
 
-    python benchmarks/losses.py DATA -o OUT [--only dice,focal] [--steps 300]
+    python benchmarks/losses.py DATA -o OUT [--only dice,focal] [--steps 200]
 
 DATA holds ``chase_retina_vessels`` with ``train`` and ``val``. Rows that are finished lie in OUT; the same call goes on from there.
 """
@@ -21,6 +21,11 @@ from napari_tileseg.training.losses import LOSSES
 SAME = {"bce": "ce", "bce_dice": "ce_dice", "lovasz_sigmoid": "lovasz_softmax"}
 """Names that mean the same where two classes exclude each other."""
 
+DISTANCES = {"boundary": 0.01, "hausdorff": 0.01, "log_hausdorff": 0.1}
+"""Losses that are made to be added to another one, and how much of them is."""
+
+PARTNER = "ce_dice"
+
 CONFIG: dict[str, Any] = {
     "network": "unet2015_same",
     "arguments": {"features": [8, 16, 32, 64], "norm": True},
@@ -31,11 +36,13 @@ CONFIG: dict[str, Any] = {
 
 
 def main() -> None:
+    names = [name for name in LOSSES if name not in SAME and name not in DISTANCES]
+    names += [f"{name}+{PARTNER}" for name in DISTANCES] + list(DISTANCES)
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("data", type=Path, nargs="?", help="without it nothing is measured")
     parser.add_argument("-o", "--out", type=Path, default=Path("build") / "losses")
-    parser.add_argument("--only", default=",".join(name for name in LOSSES if name not in SAME))
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--only", default=",".join(names))
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     if arguments.data is None:
@@ -44,9 +51,10 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     print(machine())
     rows = []
-    for name in arguments.only.split(","):
-        config = {**CONFIG, "loss": name}
-        trial = Trial(name, "chase_retina_vessels", arguments.steps, config, half=True, epochs=2)
+    for title in arguments.only.split(","):
+        name, _, partner = title.partition("+")
+        more = {"partner": partner, "weight": DISTANCES[name]} if partner else {}
+        trial = Trial(title, "chase_retina_vessels", arguments.steps, {**CONFIG, "loss": name, "loss_arguments": more}, half=True)
         rows.append(learn(trial, arguments.data, arguments.out))
         print(table(rows[-1:], list(rows[-1]["scores"])), flush=True)
     rows.sort(key=lambda row: -row["scores"]["iou foreground"])

@@ -21,13 +21,20 @@ UNET = {"features": [16, 32, 64, 128, 256], "norm": True}
 UNET_3D = {"features": [16, 32, 64, 128], "norm": True, "spatial_dims": 3}
 
 GLANDS: dict[str, Any] = {"window": (96, 96), "batch": 8, "task": "classes", "augmentation": {"stain": 1.0}}
-HIPPOCAMPUS: dict[str, Any] = {"window": (32, 48, 32), "batch": 2, "task": "classes"}
+HIPPOCAMPUS: dict[str, Any] = {
+    "window": (16, 32, 16),
+    "batch": 4,
+    "task": "classes",
+    "classes": ("background", "anterior", "posterior"),
+    "spacing": (2.0, 2.0, 2.0),  # half of the volumes' own along each axis; labels are brought back and scored at 1 mm
+    "spacing_unit": "millimeter",
+}
 NUCLEI: dict[str, Any] = {"window": (192, 192), "batch": 4, "task": "instances"}
 
 SETS: dict[str, tuple[str, dict[str, Any], dict[str, tuple[str, dict[str, Any]]]]] = {
     "glands": (
         "ebhi_colon_glands",
-        {"config": GLANDS, "steps": 300, "half": True, "epochs": 3},
+        {"config": GLANDS, "steps": 250, "half": True, "epochs": 5},
         {
             "V-Net, 2D": ("vnet2d", {}),
             "U-Net 2015, padded": ("unet2015_same", UNET),
@@ -38,7 +45,7 @@ SETS: dict[str, tuple[str, dict[str, Any], dict[str, tuple[str, dict[str, Any]]]
     ),
     "hippocampus": (
         "hippocampus_mri",
-        {"config": HIPPOCAMPUS, "steps": 200, "metrics": ("dice", "hd95"), "epochs": 2},
+        {"config": HIPPOCAMPUS, "steps": 200, "metrics": ("dice", "hd95")},
         {
             "U-Net, 3D": ("unet2015_same", UNET_3D),
             "SegResNet of MONAI": ("monai.SegResNet", {"init_filters": 16}),
@@ -47,7 +54,7 @@ SETS: dict[str, tuple[str, dict[str, Any], dict[str, tuple[str, dict[str, Any]]]
     ),
     "nuclei": (
         "dsb2018_nuclei",
-        {"config": NUCLEI, "steps": 300, "metrics": ("ap50", "ap75", "ap", "pq"), "epochs": 2, "instances": True},
+        {"config": NUCLEI, "steps": 200, "metrics": ("ap50", "ap75", "ap", "pq"), "instances": True},
         {
             "residual U-Net (default)": ("residual_unet", {}),
             "U-Net 2015, padded": ("unet2015_same", UNET),
