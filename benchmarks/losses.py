@@ -26,6 +26,13 @@ DISTANCES = {"boundary": 0.01, "hausdorff": 0.01, "log_hausdorff": 0.1}
 
 PARTNER = "ce_dice"
 
+VARIANTS: dict[str, dict[str, Any]] = {
+    "focal, alpha 0.75": {"loss": "focal", "loss_arguments": {"alpha": 0.75}},
+    "focal, rate 0.003": {"loss": "focal", "learning_rate": 0.003},
+    "lovasz_hinge, rate 0.003": {"loss": "lovasz_hinge", "learning_rate": 0.003},
+}
+"""Losses that are behind the others with what is the same for all, and what they want instead."""
+
 CONFIG: dict[str, Any] = {
     "network": "unet2015_same",
     "arguments": {"features": [8, 16, 32, 64], "norm": True},
@@ -35,13 +42,19 @@ CONFIG: dict[str, Any] = {
 }
 
 
+def trials() -> dict[str, dict[str, Any]]:
+    """Return what is told of a loss, by its title in the table."""
+    found: dict[str, dict[str, Any]] = {name: {"loss": name} for name in LOSSES if name not in SAME}
+    for name, weight in DISTANCES.items():
+        found[f"{name}+{PARTNER}"] = {"loss": name, "loss_arguments": {"partner": PARTNER, "weight": weight}}
+    return found | VARIANTS
+
+
 def main() -> None:
-    names = [name for name in LOSSES if name not in SAME and name not in DISTANCES]
-    names += [f"{name}+{PARTNER}" for name in DISTANCES] + list(DISTANCES)
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("data", type=Path, nargs="?", help="without it nothing is measured")
     parser.add_argument("-o", "--out", type=Path, default=Path("build") / "losses")
-    parser.add_argument("--only", default=",".join(names))
+    parser.add_argument("--only", default="", help="titles that begin so, several divided by commas; all by default")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
@@ -51,10 +64,10 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     print(machine())
     rows = []
-    for title in arguments.only.split(","):
-        name, _, partner = title.partition("+")
-        more = {"partner": partner, "weight": DISTANCES[name]} if partner else {}
-        trial = Trial(title, "chase_retina_vessels", arguments.steps, {**CONFIG, "loss": name, "loss_arguments": more}, half=True)
+    for title, config in trials().items():
+        if not title.startswith(tuple(arguments.only.split(","))):
+            continue
+        trial = Trial(title, "chase_retina_vessels", arguments.steps, {**CONFIG, **config}, half=True)
         rows.append(learn(trial, arguments.data, arguments.out))
         print(table(rows[-1:], list(rows[-1]["scores"])), flush=True)
     rows.sort(key=lambda row: -row["scores"]["iou foreground"])

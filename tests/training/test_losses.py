@@ -301,6 +301,17 @@ def test_a_distance_is_added_to_its_partner(name: str) -> None:
     assert get_loss(name, weight=0.5, ignore_index=255)(scores, numbers).item() == pytest.approx(alone.item() / 2, rel=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["M1", "M2", "M3"])
+def test_alpha_of_focal_is_the_weight_of_all_classes_but_the_background(kind: str) -> None:
+    scores, numbers = INPUTS[kind]
+    theirs = monai.losses.FocalLoss(use_softmax=True, to_onehot_y=True, gamma=2, alpha=0.8, reduction="none")
+    expected = theirs(scores.float(), numbers[:, None]).sum(1).mean().item()
+    assert get_loss("focal", alpha=0.8)(scores, numbers).item() == pytest.approx(expected, abs=1e-6)
+    assert get_loss("focal", alpha=0.8)(scores[:, :2], numbers.clamp(max=1)).item() == pytest.approx(
+        get_loss("focal", alpha=0.8)(scores[:, 1:2] - scores[:, :1], numbers.clamp(max=1)[:, None].double()).item(), abs=1e-12
+    )
+
+
 @pytest.mark.parametrize("batch", [True, False])
 def test_the_hinge_of_two_classes_is_that_of_the_mask_of_the_second(batch: bool) -> None:
     generator = torch.Generator().manual_seed(4)
