@@ -6,12 +6,14 @@ one file for each trial, so a script that is called again goes on where it was s
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
 import re
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +33,6 @@ from napari_tileseg.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -77,6 +78,32 @@ class Trial:
     @property
     def name(self) -> str:
         return re.sub(r"[^a-z0-9]+", "-", f"{self.data}-{self.title}".lower()).strip("-")
+
+
+def ask(description: str, name: str, **more: str) -> argparse.Namespace | None:
+    """Read the command line, begin with the number of threads it says, and return it; None where no data were given.
+
+    Parameters
+    ----------
+    description : str
+    name : str
+        Of the folder for results.
+    **more : str
+        Further options, with what is said of them.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("data", type=Path, nargs="?", help="folder of the data sets; without it nothing is measured")
+    parser.add_argument("-o", "--out", type=Path, default=Path("build") / name)
+    parser.add_argument("--threads", type=int, default=1)
+    for option, text in more.items():
+        parser.add_argument(f"--{option}", default="", help=text)
+    arguments = parser.parse_args()
+    if arguments.data is None:
+        print("Give the folder of the data sets; without it nothing is measured.")
+        return None
+    torch.set_num_threads(arguments.threads)
+    print(machine())
+    return arguments
 
 
 def machine() -> str:

@@ -2,19 +2,16 @@
 
 From the root of the repository::
 
-    python benchmarks/losses.py DATA -o OUT [--only dice,focal] [--steps 200]
+    python benchmarks/losses.py DATA -o OUT [--only dice,focal]
 
 DATA holds ``chase_retina_vessels`` with ``train`` and ``val``. Rows that are finished lie in OUT; the same call goes on from there.
 """
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from typing import Any
 
-import torch
-from learning import Trial, learn, machine, table
+from learning import Trial, ask, learn, table
 
 from napari_tileseg.training.losses import LOSSES
 
@@ -29,9 +26,12 @@ PARTNER = "ce_dice"
 VARIANTS: dict[str, dict[str, Any]] = {
     "focal, alpha 0.75": {"loss": "focal", "loss_arguments": {"alpha": 0.75}},
     "focal, rate 0.003": {"loss": "focal", "learning_rate": 0.003},
+    "hausdorff+ce_dice, weight 0.001": {"loss": "hausdorff", "loss_arguments": {"partner": PARTNER, "weight": 0.001}},
     "lovasz_hinge, rate 0.003": {"loss": "lovasz_hinge", "learning_rate": 0.003},
 }
 """Losses that are behind the others with what is the same for all, and what they want instead."""
+
+STEPS = 200
 
 CONFIG: dict[str, Any] = {
     "network": "unet2015_same",
@@ -51,23 +51,14 @@ def trials() -> dict[str, dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("data", type=Path, nargs="?", help="without it nothing is measured")
-    parser.add_argument("-o", "--out", type=Path, default=Path("build") / "losses")
-    parser.add_argument("--only", default="", help="titles that begin so, several divided by commas; all by default")
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    if arguments.data is None:
-        print("Give the folder of the data sets to measure how losses are learnt with.")
+    arguments = ask(__doc__.partition("\n")[0], "losses", only="titles that begin so, several divided by commas; all by default")
+    if arguments is None:
         return
-    torch.set_num_threads(arguments.threads)
-    print(machine())
     rows = []
     for title, config in trials().items():
         if not title.startswith(tuple(arguments.only.split(","))):
             continue
-        trial = Trial(title, "chase_retina_vessels", arguments.steps, {**CONFIG, **config}, half=True)
+        trial = Trial(title, "chase_retina_vessels", STEPS, {**CONFIG, **config}, half=True)
         rows.append(learn(trial, arguments.data, arguments.out))
         print(table(rows[-1:], list(rows[-1]["scores"])), flush=True)
     rows.sort(key=lambda row: -row["scores"]["iou foreground"])

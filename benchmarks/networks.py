@@ -10,12 +10,9 @@ finished lie in OUT; the same call goes on from there.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from typing import Any
 
-import torch
-from learning import Trial, learn, machine, table
+from learning import Trial, ask, learn, table
 
 UNET = {"features": [16, 32, 64, 128, 256], "norm": True}
 UNET_3D = {"features": [16, 32, 64, 128], "norm": True, "spatial_dims": 3}
@@ -65,19 +62,15 @@ SETS: dict[str, tuple[str, dict[str, Any], dict[str, tuple[str, dict[str, Any]]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("data", type=Path, nargs="?", help="without it nothing is measured")
-    parser.add_argument("-o", "--out", type=Path, default=Path("build") / "networks")
-    parser.add_argument("--only", default=",".join(SETS))
-    parser.add_argument("--networks", default="", help="titles that begin so, several divided by commas; all by default")
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    if arguments.data is None:
-        print("Give the folder of the data sets to measure how networks learn.")
+    arguments = ask(
+        __doc__.partition("\n")[0],
+        "networks",
+        only=f"of {', '.join(SETS)}, divided by commas; all by default",
+        networks="titles that begin so, divided by commas; all by default",
+    )
+    if arguments is None:
         return
-    torch.set_num_threads(arguments.threads)
-    print(machine())
-    for name in arguments.only.split(","):
+    for name in arguments.only.split(",") if arguments.only else SETS:
         folder, shared, networks = SETS[name]
         rows = []
         for title, (network, given) in networks.items():
