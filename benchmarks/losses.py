@@ -27,10 +27,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "focal, alpha 0.75": {"loss": "focal", "loss_arguments": {"alpha": 0.75}},
     "focal, rate 0.003": {"loss": "focal", "learning_rate": 0.003},
     "hausdorff+ce_dice, weight 0.001": {"loss": "hausdorff", "loss_arguments": {"partner": PARTNER, "weight": 0.001}},
+    "ce, 200 steps more": {"loss": "ce", "start": "ce"},
+    "lovasz_hinge, 200 steps after ce": {"loss": "lovasz_hinge", "start": "ce"},
     "lovasz_hinge, rate 0.003": {"loss": "lovasz_hinge", "learning_rate": 0.003},
 }
-"""Losses that are behind the others with what is the same for all, and what they want instead."""
+"""Losses that are behind the others with what is the same for all, and what they want instead; start: the loss that comes before."""
 
+DATA = "chase_retina_vessels"
 STEPS = 200
 
 CONFIG: dict[str, Any] = {
@@ -58,7 +61,12 @@ def main() -> None:
     for title, config in trials().items():
         if not title.startswith(tuple(arguments.only.split(","))):
             continue
-        trial = Trial(title, "chase_retina_vessels", STEPS, {**CONFIG, **config}, half=True)
+        config = {**CONFIG, **config}
+        if "start" in config:
+            before = Trial(config["start"], DATA, STEPS, {})
+            config = {key: value for key, value in config.items() if key not in ("network", "arguments")}
+            config["start"] = str(arguments.out / "models" / before.name)
+        trial = Trial(title, DATA, STEPS, config, half=True)
         rows.append(learn(trial, arguments.data, arguments.out))
         print(table(rows[-1:], list(rows[-1]["scores"])), flush=True)
     rows.sort(key=lambda row: -row["scores"]["iou foreground"])

@@ -51,7 +51,7 @@ SETS: dict[str, tuple[str, dict[str, Any], dict[str, tuple[str, dict[str, Any]]]
     ),
     "nuclei": (
         "dsb2018_nuclei",
-        {"config": NUCLEI, "steps": 200, "metrics": ("ap50", "ap75", "ap", "pq"), "instances": True},
+        {"config": NUCLEI, "steps": 200, "metrics": ("ap50", "ap75", "ap", "pq"), "pattern": "[bf]*", "instances": True},
         {
             "residual U-Net (default)": ("residual_unet", {}),
             "U-Net 2015, padded": ("unet2015_same", UNET),
