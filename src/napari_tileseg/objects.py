@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_tileseg.io.checks import check_column, checks_in
 from napari_tileseg.io.output import survey
 from napari_tileseg.io.tables import write_table
 from napari_tileseg.measure.table import measure
@@ -36,8 +37,10 @@ def write_objects(
         Ends in ``.csv``.
     classes : tuple of str
         Names, the background first.
-    colors, provenance
+    colors
         Not used: a table has no room for them.
+    provenance : mapping, optional
+        What was said of objects (``checks``) becomes the column ``checked``.
     image : Volume, optional
         What the labels were made from; gives mean and maximum of each channel.
 
@@ -49,4 +52,9 @@ def write_objects(
     highest = survey(labels).highest
     objects = "C" not in labels.axes and highest >= max(len(classes), 2)
     names = classes[-1:] if objects else classes
-    write_table(measure(labels, image, names=names, shape=None if objects else False), path, image=labels.name)
+    table = measure(labels, image, names=names, shape=None if objects else False)
+    checks = checks_in(dict(provenance or {}))
+    if checks and "label" in table:
+        first = list(table)[: list(table).index("label") + 1]
+        table = {**{name: table[name] for name in first}, "checked": check_column(table["label"], checks), **table}
+    write_table(table, path, image=labels.name)

@@ -70,7 +70,7 @@ class RefineWidget(Dock):
         self.session.docks.add(self)
         self._on_layers()
         self._on_active()
-        self.session.keeper.look_once()
+        self.session.recovery.look_once()
         self._draw()
 
     # -- building --------------------------------------------------------------------------------------------------
@@ -189,8 +189,9 @@ class RefineWidget(Dock):
         """Do what a link asks for."""
         deeds: dict[Action, Callable[[], object]] = {
             Action.SEGMENT: self.open_segment,
-            Action.KEEP: self.session.keeper.keep,
-            Action.DISCARD: self.session.keeper.discard,
+            Action.KEEP: self.session.recovery.keep,
+            Action.DISCARD: self.session.recovery.discard,
+            Action.OPEN_COPY: self.session.recovery.open_copies,
             Action.EDIT: self.session.regions.open,
             Action.PUT_BACK: self.session.regions.put_back,
             Action.SAVE: self.save,
@@ -238,7 +239,7 @@ class RefineWidget(Dock):
             self.session.tell(Message("error", f"The labels could not be saved: {answer}. Choose another place.", (Action.SAVE,)))
         else:
             if work is not None and work.moves == moves:
-                self.session.keeper.saved(work)
+                self.session.keeper.saved(work, answer)
             self.session.tell(Message("done", f"Saved as {answer.name}."))
 
     def _open(self, fold: Fold, _checked: bool = False) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_tileseg.io import write_labels
+from napari_tileseg.io.checks import with_checks
 from napari_tileseg.io.files import is_zarr
 from napari_tileseg.io.napari_hooks import layer_volume
 from napari_tileseg.widgets import save as saving
@@ -50,7 +51,7 @@ def writer_of(labels: Labels, volume: Volume, path: Path) -> Callable[[], Path]:
     """Return what writes the labels as they are now, to be called in another thread."""
     if isinstance(volume.data, np.ndarray) and volume.data.nbytes <= _COPIED:
         volume = volume.with_data(volume.data.copy())
-    provenance: dict[str, Any] = dict(labels.metadata.get("tileseg") or {})
+    provenance = with_checks(labels.metadata.get("tileseg"), labels.features)
     known = volume.metadata
     classes, colors = tuple(known.get("classes") or ()), tuple(known.get("colors") or ())
     return lambda: write_labels(volume, path, classes=classes, colors=colors, provenance=provenance or None, overwrite=True)

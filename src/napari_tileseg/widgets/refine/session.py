@@ -17,6 +17,7 @@ from napari_tileseg.widgets.refine.deeds import Deeds
 from napari_tileseg.widgets.refine.keeper import Keeper
 from napari_tileseg.widgets.refine.marks import Marks
 from napari_tileseg.widgets.refine.mouse import Mouse
+from napari_tileseg.widgets.refine.recovery import Recovery
 from napari_tileseg.widgets.refine.region import Regions
 from napari_tileseg.widgets.refine.sheets import Sheets
 from napari_tileseg.widgets.refine.states import Refine
@@ -89,8 +90,9 @@ class RefineSession(QObject):
         self.deeds = Deeds(self)
         self.marks = Marks(viewer)
         self.mouse = Mouse(self.deeds.click, self.deeds.line)
-        self.keeper = Keeper(self)
         self.regions = Regions(self)
+        self.recovery = Recovery(self)
+        self.keeper = Keeper(self)
         self._works: dict[int, Work] = {}
         self._keys: dict[str, Callable[[], object]] = {tool.key: partial(self.toggle, tool.name) for tool in TOOLS if tool.key}
         self._keys |= {"Control-Z": self.undo, "Control-Shift-Z": self.redo, "Escape": self.escape}
@@ -325,9 +327,9 @@ class RefineSession(QObject):
         if self.labels is not None and self.labels.name != self.state.labels:
             self._become(replace(self.state, labels=self.labels.name))
 
-    def show_recovered(self, count: int) -> None:
-        """Ask whether steps that were found are to be kept; none any more at 0."""
-        self._become(replace(self.state, recovered=count))
+    def show_recovered(self, count: int, marks: int) -> None:
+        """Ask whether steps and marks that were found are to be kept; none any more at 0."""
+        self._become(replace(self.state, recovered=count, recovered_marks=marks))
 
     def refresh_time(self) -> None:
         """Tell anew when the last step was put on the disk."""
@@ -346,6 +348,7 @@ class RefineSession(QObject):
         if self._stop is not None:
             self._stop.set()
         self.keeper.close()
+        self.recovery.close()
         self.sheets.close()
         self._bridge.close()
         for work in self._works.values():
@@ -423,7 +426,7 @@ class RefineSession(QObject):
         """Return how things stand with the chosen labels."""
         labels, work = self.labels, self.work
         if labels is None:
-            return Refine(recovered=self.state.recovered)
+            return Refine(recovered=self.state.recovered, recovered_marks=self.state.recovered_marks)
         return replace(
             self.state,
             labels=labels.name,
@@ -461,8 +464,10 @@ class RefineSession(QObject):
                 self.put_away()
             if self._stop is not None:
                 self.cancel()
-        self.regions.on_removed(layer)
+        done = self.regions.on_removed(layer)
         self.drop(layer)
+        if done:
+            self.keeper.forget(layer)
 
     def _become(self, state: Refine) -> None:
         if self._closed:
