@@ -174,6 +174,75 @@ def test_a_journal_lies_beside_the_output_or_in_the_user_s_folder(tmp_path: Path
     assert abandoned() == []
 
 
+def test_what_was_said_of_objects_is_kept_in_order(tmp_path: Path, labels: NDArray[Any]) -> None:
+    canvas = Canvas(labels)
+    journal = EditJournal(tmp_path / "j", canvas, keep_base=True)
+    journal.mark({"check": {3: "accepted", 4: "fix"}})
+    journal.flush()
+    journal.mark({"check": {4: "", 5: "rejected"}, "class": {3: "nucleus"}})
+    journal.mark({"check": {}})
+    journal.close()
+    found = recover(tmp_path / "j")
+    assert found.marks == {"check": {3: "accepted", 4: "", 5: "rejected"}, "class": {3: "nucleus"}}
+    assert found.edits == ()
+    assert found.fits(labels)
+
+
+def test_labels_that_hold_the_edits_already_are_known(tmp_path: Path, labels: NDArray[Any]) -> None:
+    before = labels.copy()
+    canvas = Canvas(labels)
+    journal = EditJournal(tmp_path / "j", canvas, keep_base=True)
+    edit = change(labels, 2)
+    canvas.apply(edit)
+    journal.add(edit)
+    journal.close()
+    found = recover(tmp_path / "j")
+    assert (found.fits(before), found.done_in(before)) == (True, False)
+    assert (found.fits(labels), found.done_in(labels)) == (False, True)
+    assert not found.done_in(labels[1:])
+
+
+def test_labels_that_a_file_keeps_in_a_smaller_type_fit_if_all_edits_do(tmp_path: Path) -> None:
+    for value, fits in ((200, True), (300, False)):
+        labels = np.ones((20, 20), np.uint16)
+        canvas = Canvas(labels)
+        journal = EditJournal(tmp_path / "j", canvas)
+        edit = Edit("paint", (Delta((0, 0), labels[:2, :2].copy(), np.full((2, 2), value, np.uint16)),))
+        journal.add(edit)
+        journal.close()
+        found = recover(tmp_path / "j")
+        assert found.fits(labels)
+        assert found.fits(labels.astype(np.uint8)) == fits
+
+
+def test_journals_are_found_beside_their_file_and_no_other(tmp_path: Path, labels: NDArray[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [tmp_path / name for name in ("cells[1].tif", "cells[1].tif.bak", "cells1.tif")]
+    for file in files:
+        journal = EditJournal(journal_path("x", file), Canvas(labels))
+        journal.add(change(labels, 0))
+        journal.close()
+    monkeypatch.setattr("napari_tileseg.refine.autosave._running", lambda *_: False)
+    found = [abandoned(file) for file in files]
+    assert [len(paths) for paths in found] == [1, 1, 1]
+    assert len({paths[0] for paths in found}) == 3
+
+
+def test_a_journal_of_another_computer_counts_as_in_use_for_a_while(
+    tmp_path: Path, labels: NDArray[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "cells.tif"
+    monkeypatch.setattr("platform.node", lambda: "theirs")
+    journal = EditJournal(journal_path("x", file), Canvas(labels))
+    journal.add(change(labels, 0))
+    journal.close()
+    assert b"theirs" not in journal.path.read_bytes()
+    monkeypatch.setattr("platform.node", lambda: "ours")
+    assert abandoned(file) == []
+    hour_ago = time.time() - 3600
+    os.utime(journal.path, (hour_ago, hour_ago))
+    assert abandoned(file) == [journal.path]
+
+
 KILLED = """
 import os, signal, sys, time
 from pathlib import Path

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["CHECK", "CHECKS", "check_column", "checks_in", "with_checks"]
+__all__ = ["CHECK", "CHECKS", "check_column", "checks_in", "properties_with", "with_checks"]
 
 CHECK = "check"
 """Name of the column of the layer's table."""
@@ -53,3 +53,21 @@ def checks_in(provenance: Any) -> dict[int, str]:
 def check_column(labels: NDArray[Any], checks: Mapping[int, str]) -> NDArray[Any]:
     """Return what was said of each of some labels, empty where nothing was, as a column of words of shape (N,)."""
     return np.array([checks.get(int(label), "") for label in labels], dtype=object)
+
+
+def properties_with(looks: Mapping[str, Any], checks: Mapping[int, str]) -> dict[str, Any]:
+    """Return what NGFF says of labels (``image-label``) with words of objects in its properties.
+
+    Where there are colours, of those labels only: both lists must agree.
+    """
+    colored = {entry.get("label-value") for entry in looks.get("colors") or () if isinstance(entry, dict)}
+    listed = [dict(entry) for entry in looks.get("properties") or () if isinstance(entry, dict)]
+    known = {entry["label-value"]: entry for entry in listed if "label-value" in entry}
+    for entry in known.values():
+        entry.pop(CHECK, None)
+    for label, word in sorted(checks.items()):
+        if label in known or not colored or label in colored:
+            known.setdefault(label, {"label-value": label})[CHECK] = word
+    kept = [entry for entry in known.values() if len(entry) > 1]
+    rest = {name: value for name, value in looks.items() if name != "properties"}
+    return {**rest, "properties": kept} if kept else rest

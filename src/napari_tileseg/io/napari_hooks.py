@@ -18,7 +18,8 @@ from napari_tileseg.io.lazy import LazyArray
 from napari_tileseg.io.order import nearest_order, reindexed
 from napari_tileseg.io.registry import find_format, read_volume, write_labels
 from napari_tileseg.io.samples import find_sample, sample
-from napari_tileseg.io.zarr_edit import ZarrArray
+from napari_tileseg.io.written import tell_written
+from napari_tileseg.io.zarr_edit import ZarrArray, check_elsewhere
 from napari_tileseg.volume import AXIS_NAMES, Volume
 
 if TYPE_CHECKING:
@@ -232,7 +233,10 @@ def write_labels_layer(path: str, data: Any, meta: Mapping[str, Any]) -> list[st
     provenance = with_checks((meta.get("metadata") or {}).get("tileseg"), meta.get("features"))
     known = volume.metadata
     classes, colors = known.get("classes") or (), known.get("colors") or ()
-    return [str(write_labels(volume, path, classes=classes, colors=colors, provenance=provenance, overwrite=True))]
+    check_elsewhere(volume.data, Path(path))
+    written = write_labels(volume, path, classes=classes, colors=colors, provenance=provenance, overwrite=True)
+    tell_written(data, written)
+    return [str(written)]
 
 
 def layer_volume(data: Any, meta: Mapping[str, Any]) -> Volume:

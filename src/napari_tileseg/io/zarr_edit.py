@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tileseg.errors import OutputError
-from napari_tileseg.io.checks import CHECK, checks_in
+from napari_tileseg.io.checks import checks_in, properties_with
 from napari_tileseg.io.lazy import LazyArray, index_ranges
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["OWN", "ZarrArray"]
+__all__ = ["OWN", "ZarrArray", "check_elsewhere"]
 
 OWN = "napari-tileseg"
 """Attribute of the group of labels: what NGFF has no place for."""
@@ -110,7 +110,7 @@ class ZarrArray(LazyArray):
             changed = {OWN: {**(own if isinstance(own, dict) else {}), "provenance": dict(provenance)}}
             around = facts["ome"] if isinstance(facts.get("ome"), dict) else facts
             if isinstance(around.get("image-label"), dict):
-                looks = _with_checks(around["image-label"], checks_in(dict(provenance)))
+                looks = properties_with(around["image-label"], checks_in(dict(provenance)))
                 changed |= {"ome": {**around, "image-label": looks}} if around is not facts else {"image-label": looks}
             group.update_attributes(changed)
         except (OSError, ValueError, KeyError) as error:
@@ -144,6 +144,18 @@ class ZarrArray(LazyArray):
         return block.reshape([span.stop - span.start for span in box])
 
 
+def check_elsewhere(data: Any, path: Path) -> None:
+    """Raise if labels would be saved where they lie: what is done to them is there already, and they are read from there.
+
+    Raises
+    ------
+    OutputError
+        One sentence.
+    """
+    if isinstance(data, ZarrArray) and data.root.resolve() == path.resolve():
+        raise OutputError(f'These labels lie in "{path.name}", and what you do to them is there already. Choose another name for a copy.')
+
+
 def _points(key: Any) -> bool:
     """Say whether an index names pixels one by one."""
     return isinstance(key, tuple) and bool(key) and all(isinstance(part, np.ndarray | list) for part in key)
@@ -160,18 +172,3 @@ def _around(key: Sequence[Any], shape: Sequence[int]) -> tuple[tuple[slice, ...]
     if any(span.start < 0 or span.stop > size for span, size in zip(box, shape, strict=True)):
         raise IndexError(f"Some pixels lie outside of labels of shape {tuple(shape)}.")
     return box, tuple(part - span.start for part, span in zip(parts, box, strict=True))
-
-
-def _with_checks(looks: Mapping[str, Any], checks: Mapping[int, str]) -> dict[str, Any]:
-    """Put words of objects into the properties of labels; where there are colours, of those labels only, as both lists must agree."""
-    colored = {entry.get("label-value") for entry in looks.get("colors") or () if isinstance(entry, dict)}
-    listed = [dict(entry) for entry in looks.get("properties") or () if isinstance(entry, dict)]
-    known = {entry["label-value"]: entry for entry in listed if "label-value" in entry}
-    for entry in known.values():
-        entry.pop(CHECK, None)
-    for label, word in sorted(checks.items()):
-        if label in known or not colored or label in colored:
-            known.setdefault(label, {"label-value": label})[CHECK] = word
-    kept = [entry for entry in known.values() if len(entry) > 1]
-    rest = {name: value for name, value in looks.items() if name != "properties"}
-    return {**rest, "properties": kept} if kept else rest

@@ -60,6 +60,9 @@ SUFFIX = ".tileseg-edits"
 _MAGIC = b"TILESEG-EDITS 1\n"
 _FRAME = struct.Struct("<4sQI")  # kind, length, CRC-32 of kind, length and content
 
+_TOKEN = 4
+"""Bytes that tell journals of one file apart."""
+
 _LONGEST = 200
 """Bytes of a file's name that are put into that of its journal."""
 
@@ -143,7 +146,7 @@ def journal_path(name: str, output: Path | None = None) -> Path:
     output : Path, optional
         The file or folder in which the labels lie.
     """
-    token = secrets.token_hex(4)
+    token = secrets.token_hex(_TOKEN)
     if output is not None and os.access(output.absolute().parent, os.W_OK):
         return output.absolute().with_name(f"{_beside(output)}{token}{SUFFIX}")
     plain = re.sub(r"[^\w-]+", "_", name)[:60] or "labels"
@@ -158,9 +161,11 @@ def abandoned(output: Path | None = None) -> list[Path]:
     output : Path, optional
         Those beside this file; by default those in the user's data folder.
     """
-    folder, start = (edits_folder(), "") if output is None else (output.absolute().parent, _beside(output))
+    folder, names = edits_folder(), "*"
+    if output is not None:
+        folder, names = output.absolute().parent, glob.escape(_beside(output)) + "?" * 2 * _TOKEN
     found = []
-    for path in folder.glob(f"{glob.escape(start)}*{SUFFIX}"):
+    for path in folder.glob(names + SUFFIX):
         with contextlib.suppress(OutputError, OSError):
             changed = path.stat().st_mtime
             head = next(_records(path))[1]

@@ -193,6 +193,7 @@ class RefineWidget(Dock):
             Action.DISCARD: self.session.recovery.discard,
             Action.OPEN_COPY: self.session.recovery.open_copies,
             Action.EDIT: self.session.regions.open,
+            Action.WORK_COPY: self.session.regions.copy,
             Action.PUT_BACK: self.session.regions.put_back,
             Action.SAVE: self.save,
         }
@@ -228,9 +229,14 @@ class RefineWidget(Dock):
         path = saving.ask(self, volume, labels.name, large=bool(labels.multiscale))
         if path is None:
             return
+        try:
+            write = saving.writer_of(labels, volume, path)
+        except TileSegError as error:
+            self.session.tell(Message("error", str(error), (Action.SAVE,)))
+            return
         self.session.tell(Message("info", f"Saving {path.name}"))
         steps = work.moves if work is not None else 0
-        self._bridge.background(saving.writer_of(labels, volume, path), Late(self, "_on_saved", work, steps))
+        self._bridge.background(write, Late(self, "_on_saved", work, steps))
 
     def _on_saved(self, work: Work | None, moves: int, answer: Any) -> None:
         if isinstance(answer, TileSegError):

@@ -17,6 +17,7 @@ from qtpy.QtCore import QObject, QTimer
 
 from napari_tileseg.errors import TileSegError
 from napari_tileseg.io.files import zarr_root
+from napari_tileseg.io.written import listen
 from napari_tileseg.io.zarr_edit import ZarrArray
 from napari_tileseg.refine.autosave import EditJournal, journal_path
 from napari_tileseg.refine.canvas import Canvas
@@ -154,6 +155,7 @@ class Keeper(QObject):
         self._timer.setSingleShot(True)
         self._timer.setInterval(_WAIT)
         self._timer.timeout.connect(self._flush)
+        listen(self)
 
     # -- keeping ---------------------------------------------------------------------------------------------------
 
@@ -234,6 +236,12 @@ class Keeper(QObject):
                 self._left[work.layer] = [*kept.former, *([kept.path] if kept.journal is not None and counts else [])]
         except (TileSegError, OSError):
             _LOG.warning("the last steps could not be kept", exc_info=True)
+
+    def on_written(self, data: Any, path: Path) -> None:
+        """Take note that napari has saved a layer by itself."""
+        for work in list(self._kept):
+            if work.layer.data is data and not self._session.regions.owns(work.layer):
+                self.saved(work, path)
 
     def forget(self, layer: Layer) -> None:
         """Delete what is kept of a layer that is gone, because its labels are where they belong."""

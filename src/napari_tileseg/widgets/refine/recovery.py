@@ -11,6 +11,7 @@ from napari.layers import Labels
 from qtpy.QtCore import QObject
 
 from napari_tileseg.errors import InputError, TileSegError
+from napari_tileseg.io.registry import find_format
 from napari_tileseg.refine.autosave import abandoned, recover
 from napari_tileseg.widgets.bridge import Bridge
 from napari_tileseg.widgets.late import Late
@@ -165,8 +166,13 @@ class Recovery(QObject):
         place = None if told is None else path.parent / str(told)
         if "region" in recovered.facts and place is not None and place.exists():
             return self._session.regions.reopen(place, recovered)
-        layers = [layer for layer in viewer.layers if isinstance(layer, Labels) and not layer.multiscale]
-        there = [layer for layer in layers if place is not None and keeper.place_of(layer) == place]
+
+        def at_place() -> list[Labels]:
+            return [layer for layer in _single(viewer) if place is not None and keeper.place_of(layer) == place]
+
+        if place is not None and not at_place() and find_format(place) is not None and place.exists():
+            viewer.open(str(place), plugin="napari-tileseg")
+        layers, there = _single(viewer), at_place()
         named = [layer for layer in layers if layer not in there and layer.name == recovered.facts.get("name")]
         others = [layer for layer in layers if layer not in there and layer not in named]
         for layer in (*there, *named, *others):
@@ -190,6 +196,10 @@ class Recovery(QObject):
         assert self._session.viewer is not None  # the session is open
         self._session.viewer.add_layer(layer)
         return layer
+
+
+def _single(viewer: Any) -> list[Labels]:
+    return [layer for layer in viewer.layers if isinstance(layer, Labels) and not layer.multiscale]
 
 
 def _left_behind(file: Path | None) -> list[Found]:

@@ -10,6 +10,8 @@ from napari.layers import Labels
 from qtpy.QtCore import QTimer
 
 from napari_tileseg.errors import InputError, OptionsError, TileSegError
+from napari_tileseg.widgets.refine.copies import copy_of
+from napari_tileseg.widgets.refine.subject import only_read
 from napari_tileseg.widgets.refine.window import PyramidWindow
 from napari_tileseg.widgets.states import Message
 
@@ -35,6 +37,7 @@ class Regions:
     def __init__(self, session: RefineSession) -> None:
         self._session = session
         self._window: PyramidWindow | None = None
+        self._hidden: Labels | None = None
 
     def owns(self, layer: Layer) -> bool:
         """Whether a layer is such a region."""
@@ -47,6 +50,11 @@ class Regions:
     def box(self, layer: Layer) -> tuple[slice, ...] | None:
         """Return where in those labels a region lies."""
         return self._window.box if self._window is not None and layer is self._window.layer else None
+
+    def none_of(self, labels: Labels) -> bool:
+        """Whether labels can only be read, and are no result of a run, which is written to in a way of its own."""
+        result = self._session.segment.result
+        return only_read(labels) and not (result is not None and result.store is not None and result.owns(labels))
 
     def open(self) -> None:
         """Open what is in view of the chosen labels.
@@ -72,7 +80,25 @@ class Regions:
             opened = self._window.layer
             viewer.add_layer(opened)
         if isinstance(opened, Labels):
+            self._hide(labels)
             session.choose(opened)
+
+    def copy(self) -> None:
+        """Copy the chosen labels, which can only be read, into memory, and go on with the copy.
+
+        Raises
+        ------
+        OptionsError
+            If they are too large.
+        """
+        session = self._session
+        if session.viewer is None or session.labels is None:
+            return
+        labels = session.labels
+        copy = copy_of(labels)
+        labels.visible = False  # or what is removed from the copy would shine through
+        session.viewer.add_layer(copy)
+        session.choose(copy)
 
     def put_back(self) -> None:
         """Write the open region into the labels that it is of, make their coarser levels anew there, and close it.
@@ -88,12 +114,14 @@ class Regions:
             session.segment.put_back()
             if region is not None:
                 session.keeper.forget(region)
+            self._show()
         elif viewer is not None:
             window.put_back()
             self._window = None
             if window.layer in viewer.layers:
                 viewer.layers.remove(window.layer)
             session.keeper.forget(window.layer)
+            self._show()
             session.choose(window.labels if window.labels in viewer.layers else None)
         session.tell(Message("done", "The region was put back."))
 
@@ -139,6 +167,7 @@ class Regions:
         window.layer.data[...] = base
         self._window = window
         viewer.add_layer(window.layer)
+        self._hide(labels)
         return window.layer
 
     def _labels_at(self, place: Path) -> Labels | None:
@@ -170,9 +199,21 @@ class Regions:
                 session.viewer.add_layer(layer)
             return False
         self._window = None
+        self._show()
         return True
 
     def _on_closed(self, layer: Layer) -> None:
         viewer = self._session.viewer
         if viewer is not None and layer not in viewer.layers:
             self._session.keeper.forget(layer)
+            self._show()
+
+    def _hide(self, labels: Labels) -> None:
+        """Hide the labels that a region is of: what is removed from the region would shine through."""
+        if labels.visible:
+            labels.visible, self._hidden = False, labels
+
+    def _show(self) -> None:
+        hidden, self._hidden = self._hidden, None
+        if hidden is not None:
+            hidden.visible = True

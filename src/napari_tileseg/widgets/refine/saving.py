@@ -11,6 +11,7 @@ from napari_tileseg.io import write_labels
 from napari_tileseg.io.checks import with_checks
 from napari_tileseg.io.files import is_zarr
 from napari_tileseg.io.napari_hooks import layer_volume
+from napari_tileseg.io.zarr_edit import check_elsewhere
 from napari_tileseg.widgets import save as saving
 
 if TYPE_CHECKING:
@@ -48,7 +49,14 @@ def ask(parent: QWidget, volume: Volume, name: str, *, large: bool) -> Path | No
 
 
 def writer_of(labels: Labels, volume: Volume, path: Path) -> Callable[[], Path]:
-    """Return what writes the labels as they are now, to be called in another thread."""
+    """Return what writes the labels as they are now, to be called in another thread.
+
+    Raises
+    ------
+    OutputError
+        If they would be written where they lie.
+    """
+    check_elsewhere(volume.data, path)
     if isinstance(volume.data, np.ndarray) and volume.data.nbytes <= _COPIED:
         volume = volume.with_data(volume.data.copy())
     provenance = with_checks(labels.metadata.get("tileseg"), labels.features)

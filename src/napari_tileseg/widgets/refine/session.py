@@ -432,6 +432,7 @@ class RefineSession(QObject):
             labels=labels.name,
             locked=trouble_with(labels) if self.work is None else "",
             large=bool(labels.multiscale),
+            only_read=self.regions.none_of(labels),
             window=self.regions.owns(labels),
             edits=work.count if work is not None else 0,
             kept=self.keeper.age(work) if work is not None else None,

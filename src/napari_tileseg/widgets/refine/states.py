@@ -26,6 +26,8 @@ class Refine:
         Why it cannot be corrected now; empty if it can.
     large : bool
         It has several scales: a region of it can be edited at a time.
+    only_read : bool
+        It can only be read: a copy can be corrected.
     window : bool
         It is such a region.
     tool : str
@@ -49,6 +51,7 @@ class Refine:
     labels: str | None = None
     locked: str = ""
     large: bool = False
+    only_read: bool = False
     window: bool = False
     tool: str = ""
     picked: str = ""
@@ -99,6 +102,10 @@ def recovered_words(count: int, marks: int) -> str:
     return f"{' and '.join(parts)} {'was' if count + marks == 1 else 'were'} recovered."
 
 
+ONLY_READ = "These labels can only be read."
+"""Said of labels that a copy can be made of."""
+
+
 def counted(counts: Mapping[str, int], tool: str, by: int) -> dict[str, int]:
     """Return how often each tool was used, after one more or one less; what was not used is not named."""
     changed = {**counts, tool: counts.get(tool, 0) + by}
@@ -110,6 +117,8 @@ def _message(state: Refine) -> Message | None:
         return Message("warning", recovered_words(state.recovered, state.recovered_marks), (Action.KEEP, Action.DISCARD))
     if state.labels is None:
         return state.told or Message("info", "No labels layer.", (Action.SEGMENT,))
+    if state.only_read:
+        return state.told or Message("info", ONLY_READ, (Action.WORK_COPY,))
     if state.locked:
         return Message("info", state.locked)
     if state.large:

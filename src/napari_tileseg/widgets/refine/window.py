@@ -12,6 +12,7 @@ from napari_tileseg.errors import OptionsError, OutputError
 from napari_tileseg.io.checks import with_checks
 from napari_tileseg.io.zarr_edit import ZarrArray
 from napari_tileseg.widgets.layers import layer_matrix
+from napari_tileseg.widgets.refine.subject import writable
 from napari_tileseg.widgets.regions import canvas_of, seen
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class PyramidWindow:
     def __init__(self, viewer: napari.viewer.Viewer, labels: Labels, box: tuple[slice, ...] | None = None) -> None:
         self.labels = labels
         finest = labels.data[0]
-        if not all(_writable(level) for level in labels.data):
+        if not all(writable(level) for level in labels.data):
             raise OptionsError("These labels can only be read. Save them under another name, and open that.")
         self.box = box or _in_view(viewer, labels)
         size = math.prod(part.stop - part.start for part in self.box) * np.dtype(finest.dtype).itemsize
@@ -88,12 +89,6 @@ class PyramidWindow:
         labels.features = self.layer.features
         if isinstance(finest, ZarrArray):
             finest.note(with_checks(labels.metadata.get("tileseg"), labels.features))
-
-
-def _writable(level: Any) -> bool:
-    if isinstance(level, np.ndarray):
-        return bool(level.flags.writeable)
-    return hasattr(level, "__setitem__") and not hasattr(level, "dask") and not getattr(level, "read_only", False)
 
 
 def _in_view(viewer: napari.viewer.Viewer, labels: Labels) -> tuple[slice, ...]:
