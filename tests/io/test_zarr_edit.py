@@ -137,7 +137,7 @@ def test_our_reader_gives_napari_labels_that_can_be_changed_and_images_that_cann
 def test_labels_are_not_saved_over_the_store_they_are_read_from(tmp_path: Path) -> None:
     path = tmp_path / "labels.ome.zarr"
     start = scene((30, 40))
-    write_labels(Volume.from_scale(start, "YX"), path)
+    write_labels(Volume.from_scale(start, "YX", (0.5, 0.5)), path)
     data = read_volume(path).data
     check_elsewhere(data, tmp_path / "other.ome.zarr")
     with pytest.raises(OutputError, match="Choose another name"):

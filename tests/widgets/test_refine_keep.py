@@ -71,7 +71,7 @@ def test_edits_and_marks_of_a_file_are_kept_beside_it_and_offered_to_who_opens_i
     theirs = opened(other, path)
     other.until(lambda: other.session.state.recovered)
     np.testing.assert_array_equal(other.data, blobs(), "nothing is done unasked")
-    assert other.text == "1 edit and 2 marks were recovered."
+    assert other.text == "1 edit and 1 mark were recovered."
     other.follow(Action.KEEP)
     assert 2 not in other.data
     assert other.layer is theirs
@@ -84,7 +84,7 @@ def test_edits_and_marks_of_a_file_are_kept_beside_it_and_offered_to_who_opens_i
 
 
 def test_two_programs_with_one_file_do_not_mix(refine: Callable[..., Any], tmp_path: Path) -> None:
-    path = saved(tmp_path / "cells.tif")
+    path = saved(tmp_path / "cells.ome.tif")
     for label in (2, 3):
         here = refine()
         opened(here, path)
@@ -95,7 +95,7 @@ def test_two_programs_with_one_file_do_not_mix(refine: Callable[..., Any], tmp_p
 
 
 def test_edits_of_a_file_that_has_changed_since_are_refused_and_kept(refine: Callable[..., Any], tmp_path: Path, _over: None) -> None:
-    path = saved(tmp_path / "cells.tif")
+    path = saved(tmp_path / "cells.ome.tif")
     here = refine()
     opened(here, path)
     edit(here)
@@ -120,7 +120,7 @@ def test_edits_of_a_file_that_has_changed_since_are_refused_and_kept(refine: Cal
 
 
 def test_edits_that_were_saved_in_another_way_are_not_done_twice(refine: Callable[..., Any], tmp_path: Path, _over: None) -> None:
-    path = saved(tmp_path / "cells.tif")
+    path = saved(tmp_path / "cells.ome.tif")
     here = refine()
     opened(here, path)
     edit(here)

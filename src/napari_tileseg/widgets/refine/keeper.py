@@ -177,8 +177,7 @@ class Keeper(QObject):
         if not self.keeps(work):
             return
         place = self.place_of(layer)
-        root = None if place is None else zarr_root(place) or place
-        path = journal_path(layer.name, root)
+        path = journal_path(layer.name, None if place is None else zarr_root(place) or place)
         facts = _facts(layer) | ({} if place is None else {"place": place_in(path, place)})
         region = self._session.regions.box(layer)
         if region is not None:
@@ -186,8 +185,6 @@ class Keeper(QObject):
         kept = self._kept[work] = _Kept(path, facts, layer, self._wake, former=self._left.pop(layer, []))
         if layer.data.nbytes > _COPIED:
             kept.journal = EditJournal(kept.path, work.canvas, facts=kept.facts)
-        if place is not None:
-            self._session.recovery.look_beside(root or place)
 
     def _wake(self) -> None:
         if not self._timer.isActive():

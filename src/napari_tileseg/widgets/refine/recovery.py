@@ -11,6 +11,7 @@ from napari.layers import Labels
 from qtpy.QtCore import QObject
 
 from napari_tileseg.errors import InputError, TileSegError
+from napari_tileseg.io.files import zarr_root
 from napari_tileseg.io.registry import find_format
 from napari_tileseg.refine.autosave import abandoned, recover
 from napari_tileseg.widgets.bridge import Bridge
@@ -46,19 +47,23 @@ class Recovery(QObject):
         self._found: list[Found] = []
         self._looked: set[Path | None] = set()
         self._bridge = Bridge(self)
+        session.chosen.connect(self._on_chosen)
 
     def look_once(self) -> None:
         """Look in another thread into the user's folder; the first time only."""
         self._look(None)
 
-    def look_beside(self, file: Path) -> None:
-        """Look in another thread beside a file that was opened; the first time only."""
-        self._look(file)
-
     def close(self) -> None:
         """Look no more."""
         self._bridge.close()
         self._found.clear()
+
+    def _on_chosen(self) -> None:
+        """Look in another thread beside the file of other labels; the first time only."""
+        labels = self._session.labels
+        place = self._session.keeper.place_of(labels) if labels is not None else None
+        if place is not None:
+            self._look(zarr_root(place) or place)
 
     def _look(self, file: Path | None) -> None:
         if file not in self._looked:
@@ -171,7 +176,8 @@ class Recovery(QObject):
             return [layer for layer in _single(viewer) if place is not None and keeper.place_of(layer) == place]
 
         if place is not None and not at_place() and find_format(place) is not None and place.exists():
-            viewer.open(str(place), plugin="napari-tileseg")
+            with contextlib.suppress(ValueError):  # files that napari reads itself
+                viewer.open(str(place), plugin="napari-tileseg")
         layers, there = _single(viewer), at_place()
         named = [layer for layer in layers if layer not in there and layer.name == recovered.facts.get("name")]
         others = [layer for layer in layers if layer not in there and layer not in named]

@@ -13,6 +13,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_tileseg.errors import Cancelled, TileSegError
 from napari_tileseg.widgets.bridge import Bridge
 from napari_tileseg.widgets.docks import Docks
+from napari_tileseg.widgets.keys import pressed
 from napari_tileseg.widgets.refine.deeds import Deeds
 from napari_tileseg.widgets.refine.keeper import Keeper
 from napari_tileseg.widgets.refine.marks import Marks
@@ -185,12 +186,12 @@ class RefineSession(QObject):
         """Bind another key on the labels that are worked on, as napari spells it: ``"Shift-N"``."""
         self._keys[key] = deed
         if self._bound is not None:
-            self._bound.bind_key(key, _pressed(deed), overwrite=True)
+            self._bound.bind_key(key, pressed(deed), overwrite=True)
 
     def _bind(self, labels: Labels) -> None:
         for key, deed in self._keys.items():
             if key != "Escape":
-                labels.bind_key(key, _pressed(deed), overwrite=True)
+                labels.bind_key(key, pressed(deed), overwrite=True)
         self._bound = labels
 
     def _unbind(self) -> None:
@@ -221,7 +222,7 @@ class RefineSession(QObject):
         if tool.drags:
             self.marks.open(self.labels)
         self.mouse.hold(self.labels, drags=tool.drags)
-        self.labels.bind_key("Escape", _pressed(self.escape), overwrite=True)
+        self.labels.bind_key("Escape", pressed(self.escape), overwrite=True)
         self.labels.events.mode.connect(self._on_mode)
         self._become(replace(self.state, tool=name, picked="", told=None))
 
@@ -467,6 +468,8 @@ class RefineSession(QObject):
                 self.cancel()
         done = self.regions.on_removed(layer)
         self.drop(layer)
+        if layer is self.labels:
+            self.choose(None)  # it may be put in again before anybody looks
         if done:
             self.keeper.forget(layer)
 
@@ -475,15 +478,6 @@ class RefineSession(QObject):
             return
         self.state = state
         self.changed.emit()
-
-
-def _pressed(deed: Callable[[], object]) -> Callable[[Any], None]:
-    """Return what napari calls with the layer when a key is pressed."""
-
-    def press(layer: Any) -> None:
-        deed()
-
-    return press
 
 
 _SESSIONS: dict[int, RefineSession] = {}
