@@ -329,3 +329,63 @@ def test_a_store_that_can_only_be_read_is_worked_on_as_a_copy(
     np.testing.assert_array_equal(here.data, np.where(start == 2, 0, start))
     np.testing.assert_allclose(here.layer.extent.world, layer.extent.world)
     np.testing.assert_array_equal(zarr.open_group(path, mode="r")["0"][...], start)
+
+
+def test_what_is_undone_after_saving_is_kept_too(
+    refine: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _over: None
+) -> None:
+    here = refine()
+    opened(here, saved(tmp_path / "cells.ome.tif"))
+    edit(here)
+    monkeypatch.setattr(saving, "ask", lambda *_, **__: tmp_path / "cells.ome.tif")
+    here.dock.save()
+    here.until(lambda: here.text == "Saved as cells.ome.tif.")
+    assert here.dock.note.text().startswith("1 edit, kept "), "it was saved a moment ago"
+    assert not journals(tmp_path)
+    here.press("Control-Z")
+    edit(here, 3)
+    here.press("Control-Z")
+    here.press("Control-Shift-Z")
+    here.session.keeper.flush()
+    other = refine()
+    layer = opened(other, tmp_path / "cells.ome.tif")
+    assert 2 not in layer.data
+    other.until(lambda: other.session.state.recovered)
+    other.follow(Action.KEEP)
+    np.testing.assert_array_equal(other.data, np.where(blobs() == 3, 0, blobs()))
+
+
+def test_the_layer_s_own_undo_goes_in_the_common_order(refine: Callable[..., Any]) -> None:
+    here = refine()
+    layer = here.add(blobs())
+    states = [here.data.copy()]
+    for deed in (lambda: here.paint([(50, 20)], 9), lambda: edit(here), lambda: here.paint([(50, 60)], 8)):
+        deed()
+        states.append(here.data.copy())
+    layer.undo()
+    np.testing.assert_array_equal(here.data, states[2])
+    here.press("Control-Z")
+    layer.undo()
+    np.testing.assert_array_equal(here.data, states[0])
+    assert here.session.state.edits == 0
+    layer.redo()
+    np.testing.assert_array_equal(here.data, states[1])
+    assert here.session.state.edits == 1
+
+
+def test_what_was_painted_before_can_be_undone(refine: Callable[..., Any], tmp_path: Path) -> None:
+    here = refine()
+    layer = here.add(blobs(), name="cells")
+    here.paint([(50, 20)], 9)
+    painted = here.data.copy()
+    here.viewer.layers.remove(layer)
+    here.viewer.add_layer(layer)
+    here.until(lambda: here.session.work is not None and here.session.work.canvas.looked)
+    here.press("Control-Z")
+    np.testing.assert_array_equal(here.data, blobs())
+    assert 9 not in here.session.work.canvas.index
+    here.press("Control-Shift-Z")
+    np.testing.assert_array_equal(here.data, painted)
+    here.press("Control-Z")
+    here.session.keeper.flush()
+    assert len(journals(tmp_path)) == 1

@@ -63,6 +63,10 @@ class _Kept:
     """Journals of the same layer from before it was taken out and put in again; this one holds what they do."""
     said: dict[str, dict[int, str]] = field(default_factory=dict)
     """The words of the layer's table that are in the journal."""
+    depth: int = 0
+    """Steps of the journal that are done and not undone."""
+    below: bool = False
+    """Whether steps from before it were undone: from then on every undo and redo is a step of its own."""
     heard: bool = False
     """Whether the table may say something else."""
     written: float | None = None
@@ -101,6 +105,18 @@ class _Kept:
     def take(self, way: str, edit: Any) -> None:
         """Take in a step, or words (`way` is ``"marked"``)."""
         self.written = None
+        if way == "undone" and not self.depth:
+            self.below = True
+        if way != "marked":
+            self.depth += -1 if way == "undone" and self.depth else 1
+            if self.below and way == "undone":
+                way, edit = "done", edit.inverse()
+            elif self.below:
+                way = "done"
+        self.put(way, edit)
+
+    def put(self, way: str, edit: Any) -> None:
+        """Bring a step into the journal, once there is one."""
         if self.journal is None:
             self.moves.append((way, edit if way == "marked" else edit.packed()))
         elif way == "marked":
@@ -132,7 +148,7 @@ class _Kept:
             self.journal, moves = self._made, self.moves
             self.moves = []
             for way, edit in moves:
-                self.take(way, edit)
+                self.put(way, edit)
 
 
 class Keeper(QObject):
@@ -210,6 +226,9 @@ class Keeper(QObject):
             self._saved[work.layer] = path
         self.leave(work, remove=True)
         self.follow(work)
+        if work in self._kept:
+            self._kept[work].written = time.monotonic()
+            self._session.refresh_time()
 
     def leave(self, work: Work, *, remove: bool = False) -> None:
         """Keep the steps of a layer no more; what is on the disk stays there unless none of it counts any more."""
@@ -221,7 +240,7 @@ class Keeper(QObject):
                 return
             kept.end()
             kept.listen()
-            counts = bool(work.count or kept.marked)
+            counts = bool(kept.depth or kept.below or kept.marked)
             if kept.moves and counts and not remove:
                 kept.begin(work.canvas)
                 kept.begun()

@@ -57,6 +57,8 @@ class Steps:
         self._done: deque[bool] = deque()
         self._undone: deque[bool] = deque()
         layer.events.paint.connect(self._on_paint)
+        # Whoever asks the layer itself (napari's own key, a script) gets the common order too.
+        layer.undo, layer.redo = self.undo, self.redo
 
     @property
     def log(self) -> EditLog:
@@ -66,6 +68,8 @@ class Steps:
         """Look at the layer no more."""
         with contextlib.suppress(ValueError, RuntimeError):
             self._layer.events.paint.disconnect(self._on_paint)
+        for name in ("undo", "redo"):
+            self._layer.__dict__.pop(name, None)
         self._log.clear()
 
     def do(self, edit: Edit) -> None:
@@ -133,18 +137,33 @@ class Steps:
     def _move(self, *, undo: bool) -> Edit | None:
         edit = self._log.undo() if undo else self._log.redo()
         if not isinstance(edit, Edit):  # the log is never given marks here
-            return None
+            return self._move_alone(undo=undo)
         taken, given = (self._done, self._undone) if undo else (self._undone, self._done)
         native = taken.pop() if taken else False
         data = self._layer.data
         with _writing(self._layer):
             if native:
-                (self._layer.undo if undo else self._layer.redo)()
+                move = type(self._layer).undo if undo else type(self._layer).redo
+                move(self._layer)
                 native = _stands(edit, data, "before" if undo else "after")
             if not native:  # napari keeps a hundred steps, and none of before its layer was locked
                 (edit.revert if undo else edit.apply)(data)
                 _show(self._layer)
         given.append(native)
+        self._on_change(edit, "undone" if undo else "redone")
+        return edit
+
+    def _move_alone(self, *, undo: bool) -> Edit | None:
+        """Undo or redo what only napari knows: it was painted before this looked at the layer."""
+        history = getattr(self._layer, "_undo_history" if undo else "_redo_history", None)
+        if not history:
+            return None
+        item = history[-1] if undo else list(reversed(history[-1]))
+        edit = edit_of(item, self._layer.data)
+        move = type(self._layer).undo if undo else type(self._layer).redo
+        move(self._layer)
+        if not edit:
+            return None
         self._on_change(edit, "undone" if undo else "redone")
         return edit
 
