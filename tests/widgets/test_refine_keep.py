@@ -83,6 +83,7 @@ def test_edits_and_marks_of_a_file_are_kept_beside_it_and_offered_to_who_opens_i
     np.testing.assert_array_equal(other.data, blobs())
 
 
+@pytest.mark.slow
 def test_two_programs_with_one_file_do_not_mix(refine: Callable[..., Any], tmp_path: Path) -> None:
     path = saved(tmp_path / "cells.ome.tif")
     for label in (2, 3):
@@ -119,6 +120,7 @@ def test_edits_of_a_file_that_has_changed_since_are_refused_and_kept(refine: Cal
     np.testing.assert_array_equal(layer.data, changed)
 
 
+@pytest.mark.slow
 def test_edits_that_were_saved_in_another_way_are_not_done_twice(refine: Callable[..., Any], tmp_path: Path, _over: None) -> None:
     path = saved(tmp_path / "cells.ome.tif")
     here = refine()
@@ -136,6 +138,7 @@ def test_edits_that_were_saved_in_another_way_are_not_done_twice(refine: Callabl
     assert not journals(tmp_path)
 
 
+@pytest.mark.slow
 def test_saving_ends_the_journal_and_the_next_one_lies_beside_what_was_saved(
     refine: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,6 +239,7 @@ def test_a_region_of_a_store_goes_back_into_all_its_scales_with_marks(refine: Ca
     assert checks(opened(here, path)) == {1: "accepted"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", ["not yet", "in part", "by somebody else"])
 def test_a_region_that_was_left_behind_is_opened_again(
     refine: Callable[..., Any], tmp_path: Path, _over: None, monkeypatch: pytest.MonkeyPatch, written: str
@@ -294,6 +298,7 @@ def test_labels_of_one_scale_are_changed_in_their_store_with_marks(refine: Calla
     assert not journals(tmp_path)
 
 
+@pytest.mark.slow
 def test_undo_in_a_store_takes_back_brush_and_tools_in_order(refine: Callable[..., Any], tmp_path: Path) -> None:
     path = saved(tmp_path / "cells.ome.zarr")
     here = refine()
@@ -310,7 +315,7 @@ def test_undo_in_a_store_takes_back_brush_and_tools_in_order(refine: Callable[..
         np.testing.assert_array_equal(np.asarray(layer.data), expected)
 
 
-@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("large", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_store_that_can_only_be_read_is_worked_on_as_a_copy(
     refine: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: bool
 ) -> None:
@@ -373,6 +378,7 @@ def test_the_layer_s_own_undo_goes_in_the_common_order(refine: Callable[..., Any
     assert here.session.state.edits == 1
 
 
+@pytest.mark.slow
 def test_what_was_painted_before_can_be_undone(refine: Callable[..., Any], tmp_path: Path) -> None:
     here = refine()
     layer = here.add(blobs(), name="cells")

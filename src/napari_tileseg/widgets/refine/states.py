@@ -114,7 +114,8 @@ def counted(counts: Mapping[str, int], tool: str, by: int) -> dict[str, int]:
 
 def _message(state: Refine) -> Message | None:
     if (state.recovered or state.recovered_marks) and state.told is None and not state.tool:
-        return Message("warning", recovered_words(state.recovered, state.recovered_marks), (Action.KEEP, Action.DISCARD))
+        more = (Action.WORK_COPY,) * state.only_read or (Action.EDIT,) * state.large  # what these labels allow besides
+        return Message("warning", recovered_words(state.recovered, state.recovered_marks), (Action.KEEP, Action.DISCARD, *more))
     if state.labels is None:
         return state.told or Message("info", "No labels layer.", (Action.SEGMENT,))
     if state.only_read:
