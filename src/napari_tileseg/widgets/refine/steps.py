@@ -56,6 +56,10 @@ class Steps:
         # Whether napari's history has a step; of the last ones only, as many as the log may hold.
         self._done: deque[bool] = deque()
         self._undone: deque[bool] = deque()
+        self._before = len(getattr(layer, "_undo_history", ()))
+        """Steps of napari's history from before this looked at the layer; they can be undone too, but are in no log."""
+        self._after = 0
+        """How many of them were undone last."""
         layer.events.paint.connect(self._on_paint)
         # Whoever asks the layer itself (napari's own key, a script) gets the common order too.
         layer.undo, layer.redo = self.undo, self.redo
@@ -131,6 +135,7 @@ class Steps:
     def _add(self, edit: Edit, *, native: bool) -> None:
         self._log.add(edit)
         self._undone.clear()
+        self._after = 0
         self._done.append(native)
         self._on_change(edit, "done")
 
@@ -156,14 +161,16 @@ class Steps:
     def _move_alone(self, *, undo: bool) -> Edit | None:
         """Undo or redo what only napari knows: it was painted before this looked at the layer."""
         history = getattr(self._layer, "_undo_history" if undo else "_redo_history", None)
-        if not history:
+        if not history or not (self._before if undo else self._after):
             return None
         item = history[-1] if undo else list(reversed(history[-1]))
         edit = edit_of(item, self._layer.data)
+        if not edit or not _stands(edit, self._layer.data, "after" if undo else "before"):
+            return None
         move = type(self._layer).undo if undo else type(self._layer).redo
         move(self._layer)
-        if not edit:
-            return None
+        self._before += -1 if undo else 1
+        self._after += 1 if undo else -1
         self._on_change(edit, "undone" if undo else "redone")
         return edit
 
