@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tileseg.errors import OutputError
+from napari_tileseg.io.checks import check_column, checks_in, with_checks
 from napari_tileseg.io.output import survey
 from napari_tileseg.io.tables import write_table
 from napari_tileseg.measure.table import measure
@@ -37,13 +38,15 @@ def write_objects(
     ----------
     labels : Volume
         Labels that are more than the classes are objects, all of the last class, unless ``metadata["features"]``, the table of their
-        layer, gives each its own in the column "class"; its column "check" goes into the table too.
+        layer, gives each its own in the column "class"; its column "check" becomes the column ``checked``.
     path : Path
         Ends in ``.csv``.
     classes : tuple of str
         Names, the background first.
-    colors, provenance
+    colors
         Not used: a table has no room for them.
+    provenance : mapping, optional
+        What was said of objects (``checks``) becomes the column ``checked``.
     image : Volume, optional
         What the labels were made from; gives mean and maximum of each channel.
 
@@ -57,8 +60,11 @@ def write_objects(
     objects = "C" not in labels.axes and highest >= max(len(classes), 2)
     names = classes[-1:] if objects else classes
     table = measure(labels, image, names=names, shape=None if objects else False)
-    features = labels.metadata.get("features")
-    said = _said(features, table["label"]) if features is not None and "C" not in labels.axes else {}
+    features = labels.metadata.get("features") if "C" not in labels.axes else None
+    checks = checks_in(dict(provenance or {})) or checks_in(with_checks({}, features))
+    said = {}
+    if "label" in table:
+        said = _classes(features, table["label"]) | ({"checked": check_column(table["label"], checks)} if checks else {})
     first = {name: values for name, values in table.items() if name in ("label", "class")}
     write_table({**first, **said, **{name: values for name, values in table.items() if name not in first}}, path, image=labels.name)
 
@@ -73,17 +79,13 @@ def _check_image(labels: Volume, image: Volume | None) -> None:
         raise OutputError(f"The labels have {sizes[0]} pixels, and the image {sizes[1]}. Give the image that they were made from.")
 
 
-def _said(features: Any, labels: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """Return class and check of each label where the table of a layer gives them."""
-    found = {}
-    for name in ("class", "check"):
-        try:
-            values = [str(value) if value == value else "" for value in features[name]]  # NaN is not itself
-            index = features["index"] if "index" in features else range(len(values))
-            words = {int(label): word for label, word in zip(index, values, strict=True)}
-        except (KeyError, TypeError, ValueError, IndexError):
-            continue
-        column = np.array([words.get(label, "") for label in labels.tolist()], dtype=object)
-        if (column != "").any():
-            found[name] = column
-    return found
+def _classes(features: Any, labels: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Return the class of each label where the table of a layer gives it."""
+    try:
+        values = [str(value) if value == value else "" for value in features["class"]]  # NaN is not itself
+        index = features["index"] if "index" in features else range(len(values))
+        words = {int(label): word for label, word in zip(index, values, strict=True)}
+    except (KeyError, TypeError, ValueError, IndexError):
+        return {}
+    column = np.array([words.get(label, "") for label in labels.tolist()], dtype=object)
+    return {"class": column} if (column != "").any() else {}

@@ -152,22 +152,95 @@ def test_a_disk_that_refuses_loses_nothing(tmp_path: Path, labels: NDArray[Any],
     assert found.base is None
 
 
-def test_the_identity_follows_shape_type_and_content(labels: NDArray[Any]) -> None:
+def test_the_identity_follows_shape_and_content_and_not_the_type(labels: NDArray[Any]) -> None:
     other = labels.copy()
     other[0, 0, 0] += 1
-    different = [labels, other, labels.astype(np.int32), labels.reshape(12, 10, 20)]
+    different = [labels, other, labels.reshape(12, 10, 20)]
     assert len({identity(array) for array in different}) == len(different)
-    assert identity(labels) == identity(np.asfortranarray(labels))
+    assert identity(labels) == identity(np.asfortranarray(labels)) == identity(labels.astype(np.int32))
 
 
 def test_a_journal_lies_beside_the_output_or_in_the_user_s_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TILESEG_EDITS", str(tmp_path / "edits"))
-    assert journal_path("x", tmp_path / "out.ome.zarr") == tmp_path / ".out.ome.zarr.tileseg-edits"
+    beside = [journal_path("x", tmp_path / "out.ome.zarr") for _ in range(2)]
+    assert all(path.parent == tmp_path and path.name.startswith(".out.ome.zarr.") and path.suffix == ".tileseg-edits" for path in beside)
+    assert beside[0] != beside[1], "two programs that have the file open do not mix"
+    long = journal_path("x", tmp_path / ("é" * 120 + ".tif"))
+    assert len(long.name.encode()) < 255
     beside_nothing = journal_path("my nuclei/2", tmp_path / "missing" / "out.tif")
     assert beside_nothing.parent == tmp_path / "edits"
     assert beside_nothing.name.startswith("my_nuclei_2-")
     assert journal_path("x") != journal_path("x")
     assert abandoned() == []
+
+
+def test_what_was_said_of_objects_is_kept_in_order(tmp_path: Path, labels: NDArray[Any]) -> None:
+    canvas = Canvas(labels)
+    journal = EditJournal(tmp_path / "j", canvas, keep_base=True)
+    journal.mark({"check": {3: "accepted", 4: "fix"}})
+    journal.flush()
+    journal.mark({"check": {4: "", 5: "rejected"}, "class": {3: "nucleus"}})
+    journal.mark({"check": {}})
+    journal.close()
+    found = recover(tmp_path / "j")
+    assert found.marks == {"check": {3: "accepted", 4: "", 5: "rejected"}, "class": {3: "nucleus"}}
+    assert found.edits == ()
+    assert found.fits(labels)
+
+
+def test_labels_that_hold_the_edits_already_are_known(tmp_path: Path, labels: NDArray[Any]) -> None:
+    before = labels.copy()
+    canvas = Canvas(labels)
+    journal = EditJournal(tmp_path / "j", canvas, keep_base=True)
+    edit = change(labels, 2)
+    canvas.apply(edit)
+    journal.add(edit)
+    journal.close()
+    found = recover(tmp_path / "j")
+    assert (found.fits(before), found.done_in(before)) == (True, False)
+    assert (found.fits(labels), found.done_in(labels)) == (False, True)
+    assert not found.done_in(labels[1:])
+
+
+def test_labels_that_a_file_keeps_in_a_smaller_type_fit_if_all_edits_do(tmp_path: Path) -> None:
+    for value, fits in ((200, True), (300, False)):
+        labels = np.ones((20, 20), np.uint16)
+        canvas = Canvas(labels)
+        journal = EditJournal(tmp_path / "j", canvas)
+        edit = Edit("paint", (Delta((0, 0), labels[:2, :2].copy(), np.full((2, 2), value, np.uint16)),))
+        journal.add(edit)
+        journal.close()
+        found = recover(tmp_path / "j")
+        assert found.fits(labels)
+        assert found.fits(labels.astype(np.uint8)) == fits
+
+
+def test_journals_are_found_beside_their_file_and_no_other(tmp_path: Path, labels: NDArray[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [tmp_path / name for name in ("cells[1].tif", "cells[1].tif.bak", "cells1.tif")]
+    for file in files:
+        journal = EditJournal(journal_path("x", file), Canvas(labels))
+        journal.add(change(labels, 0))
+        journal.close()
+    monkeypatch.setattr("napari_tileseg.refine.autosave._running", lambda *_: False)
+    found = [abandoned(file) for file in files]
+    assert [len(paths) for paths in found] == [1, 1, 1]
+    assert len({paths[0] for paths in found}) == 3
+
+
+def test_a_journal_of_another_computer_counts_as_in_use_for_a_while(
+    tmp_path: Path, labels: NDArray[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "cells.tif"
+    monkeypatch.setattr("platform.node", lambda: "theirs")
+    journal = EditJournal(journal_path("x", file), Canvas(labels))
+    journal.add(change(labels, 0))
+    journal.close()
+    assert b"theirs" not in journal.path.read_bytes()
+    monkeypatch.setattr("platform.node", lambda: "ours")
+    assert abandoned(file) == []
+    hour_ago = time.time() - 3600
+    os.utime(journal.path, (hour_ago, hour_ago))
+    assert abandoned(file) == [journal.path]
 
 
 KILLED = """

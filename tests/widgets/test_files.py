@@ -50,9 +50,9 @@ def test_a_table_saved_by_napari_tells_intensities_classes_and_checks(viewer: An
     layer = viewer.add_labels(values, name="cells labels", features=features, **FACTS)
     assert files.write_labels_layer(str(tmp_path / "a.csv"), *layer.as_layer_data_tuple()[:2]) == [str(tmp_path / "a.csv")]
     rows = rows_of(tmp_path / "a.csv")
-    told = [(row["label"], row["class"], row["check"], row["area [µm²]"], row["mean dapi"], row["max gfp"]) for row in rows]
+    told = [(row["label"], row["class"], row["checked"], row["area [µm²]"], row["mean dapi"], row["max gfp"]) for row in rows]
     assert told == [("4", "epithelium", "accepted", "3", "100", "2"), ("7", "stroma", "", "1.5", "1", "50")]
-    assert list(rows[0])[:4] == ["image", "label", "class", "check"]
+    assert list(rows[0])[:4] == ["image", "label", "class", "checked"]
 
 
 def test_without_an_image_of_their_grid_labels_are_measured_alone(viewer: Any, tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_export_writes_all_time_points_with_marks(refine: Callable[..., Any], tm
     here.until(lambda: "Exported" in here.text)
     with (tmp_path / "objects.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert [(row["t"], row["label"], row["check"]) for row in rows] == [
+    assert [(row["t"], row["label"], row["checked"]) for row in rows] == [
         ("0", "1", "rejected"),
         ("0", "2", ""),
         ("0", "3", "accepted"),

@@ -197,7 +197,7 @@ def test_steps_are_kept_and_recovered(refine: Callable[..., Any], tmp_path: Path
     assert here.dock.note.text() == "2 edits, not kept yet."
     here.until(lambda: here.session.state.kept is not None)
     assert here.dock.note.text().startswith("2 edits, kept 0 s ago")
-    monkeypatch.setattr("napari_tileseg.refine.autosave._running", lambda head: False)
+    monkeypatch.setattr("napari_tileseg.refine.autosave._running", lambda *_: False)
     here.viewer.layers.clear()
     other = refine()
     other.until(lambda: other.session.state.recovered)
@@ -221,7 +221,7 @@ def test_recovered_steps_are_done_on_the_labels_if_they_are_open(
     here.tool("remove")
     here.click(10, 10)
     here.session.keeper.flush()
-    monkeypatch.setattr("napari_tileseg.refine.autosave._running", lambda head: False)
+    monkeypatch.setattr("napari_tileseg.refine.autosave._running", lambda *_: False)
     other = refine()
     layer = other.add(blobs())
     other.until(lambda: other.session.state.recovered)

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tileseg.errors import InputError
+from napari_tileseg.io.checks import CHECK, CHECKS, checks_in, with_checks
 from napari_tileseg.io.dicom_series import holds_dicom, series_in
 from napari_tileseg.io.files import is_zarr
 from napari_tileseg.io.lazy import LazyArray
 from napari_tileseg.io.order import nearest_order, reindexed
 from napari_tileseg.io.registry import find_format, read_volume, write_labels
 from napari_tileseg.io.samples import find_sample, sample
+from napari_tileseg.io.written import tell_written
+from napari_tileseg.io.zarr_edit import ZarrArray, check_elsewhere
 from napari_tileseg.volume import AXIS_NAMES, Volume
 
 if TYPE_CHECKING:
@@ -153,11 +156,14 @@ def _channel(volume: Volume, index: int, meta: dict[str, Any], kind: str) -> Lay
     shown = _shown(volume.data, kind)
     name = volume.channel_names[index] if index < len(volume.channel_names) else f"channel {index + 1}"
     look = {"colormap": _CHANNEL_COLORMAPS[index % len(_CHANNEL_COLORMAPS)], "blending": "additive"} if kind == "image" else {}
-    return shown[key], meta | look | {"name": f"{volume.name} {name}"}, kind
+    part = shown.at(position, index) if isinstance(shown, ZarrArray) else shown[key]
+    return part, meta | look | {"name": f"{volume.name} {name}"}, kind
 
 
 def _shown(data: Any, kind: str) -> Any:
-    """Return an array that napari takes: files that are read piece by piece become Dask arrays."""
+    """Return an array that napari takes: files that are read piece by piece become Dask arrays, but for labels that can be changed."""
+    if isinstance(data, ZarrArray) and kind == "labels":
+        return data
     if isinstance(data, LazyArray):
         import dask.array
 
@@ -178,14 +184,21 @@ def _placement(volume: Volume) -> dict[str, Any]:
 
 def _metadata(volume: Volume) -> dict[str, Any]:
     known = dict(volume.metadata)
-    provenance = known.pop("provenance", None)
+    provenance = {name: value for name, value in (known.pop("provenance", None) or {}).items() if name != CHECKS}
     return {"tileseg_volume": known, **({"tileseg": provenance} if provenance else {})}
 
 
 def _look(volume: Volume) -> dict[str, Any]:
-    """Return names and colours of the classes where the file tells them."""
+    """Return names and colours of the classes, and what was said of objects, where the file tells them."""
     classes, colors = list(volume.metadata.get("classes") or ()), list(volume.metadata.get("colors") or ())
-    look: dict[str, Any] = {"features": {"index": list(range(len(classes))), "class": classes}} if classes else {}
+    checks = checks_in(volume.metadata.get("provenance"))
+    look: dict[str, Any] = {}
+    if classes or checks:
+        index = sorted({0, *range(len(classes)), *checks})
+        objects = index[-1] >= len(classes)  # more than there are classes: all of them are of the last one
+        columns = {"class": [classes[-1 if objects and label else label] for label in index]} if classes else {}
+        columns |= {CHECK: [checks.get(label, "") for label in index]} if checks else {}
+        look["features"] = {"index": index, **columns}
     if colors and len(colors) + 1 >= len(classes):
         look["colormap"] = {None: "#808080", 0: "transparent", **{index + 1: color for index, color in enumerate(colors)}}
     return look
@@ -225,10 +238,13 @@ def write_labels_layer(path: str, data: Any, meta: Mapping[str, Any], *, image: 
         On the grid of the labels, for tables.
     """
     volume = layer_volume(data, meta)
-    provenance = dict((meta.get("metadata") or {}).get("tileseg") or {})
+    provenance = with_checks((meta.get("metadata") or {}).get("tileseg"), meta.get("features"))
     known = volume.metadata
     classes, colors = known.get("classes") or (), known.get("colors") or ()
-    return [str(write_labels(volume, path, classes=classes, colors=colors, provenance=provenance, overwrite=True, image=image))]
+    check_elsewhere(volume.data, Path(path))
+    written = write_labels(volume, path, classes=classes, colors=colors, provenance=provenance, overwrite=True, image=image)
+    tell_written(data, written)
+    return [str(written)]
 
 
 def layer_volume(data: Any, meta: Mapping[str, Any]) -> Volume:

@@ -11,6 +11,7 @@ from napari_tileseg.errors import InputError
 from napari_tileseg.io.files import ZARR_FILES, zarr_root
 from napari_tileseg.io.lazy import LazyArray
 from napari_tileseg.io.units import TIMES, is_length, unit_name
+from napari_tileseg.io.zarr_edit import OWN, ZarrArray
 from napari_tileseg.volume import AXIS_NAMES, Volume
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["OWN", "count_zarr", "read_zarr"]
-
-OWN = "napari-tileseg"
-"""Attribute of the group of our labels: what NGFF has no place for."""
 
 _LETTERS = {letter.lower(): letter for letter in AXIS_NAMES} | {"time": "T", "channel": "C", "height": "Y", "width": "X", "depth": "Z"}
 _GUESSES = {1: "Z", 2: "TZ", 3: "TCZ"}
@@ -201,7 +199,7 @@ def _multiscale(path: Path, image: _Multiscale, name: str, count: int, close: Ca
     arrays = [_member(path, image.group, str(entry["path"])) for entry in datasets]
     names, units = _axes(image.entry, arrays[0].ndim)
     own = image.attributes.get(OWN)
-    letters = _letters(path, names, arrays[0].shape, keep_all=isinstance(own, dict))
+    letters = _letters(path, names, arrays[0].shape, keep_all=isinstance(own, dict) and "axes" in own)
     kept = [index for index, letter in enumerate(letters) if letter]
     axes = "".join(letters[index] for index in kept)
     channels = _channels(image.attributes.get("omero"), arrays[0].shape[letters.index("C")]) if "C" in letters else ()
@@ -214,7 +212,7 @@ def _multiscale(path: Path, image: _Multiscale, name: str, count: int, close: Ca
         scale, translate = _transform(image.entry, entry, array.ndim)
         volumes.append(
             Volume.from_scale(
-                _lazy(path, array, kept, close),
+                _lazy(path, array, kept, close, labels="labels" in metadata),
                 axes,
                 tuple(scale[index] for index in kept),
                 translate=tuple(translate[index] for index in kept),
@@ -294,7 +292,8 @@ def _labels(attributes: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     own = attributes.get(OWN)
     if isinstance(own, dict):
-        return {"labels": True, **{key: own[key] for key in ("provenance", "classes", "colors") if key in own}}
+        looks = {key: own[key] for key in ("classes", "colors") if key in own} if "axes" in own else _told_looks(attributes["image-label"])
+        return {"labels": True, **looks, **{key: own[key] for key in ("provenance",) if key in own}}
     return {"labels": True, **_told_looks(attributes["image-label"])}
 
 
@@ -348,12 +347,15 @@ def _guess(path: Path, shape: Sequence[int]) -> list[str]:
     return letters
 
 
-def _lazy(path: Path, array: Any, kept: Sequence[int], close: Callable[[], object] | None) -> LazyArray:
-    """Return the array without the axes that are left out, all of length 1."""
+def _lazy(path: Path, array: Any, kept: Sequence[int], close: Callable[[], object] | None, *, labels: bool = False) -> LazyArray:
+    """Return the array without the axes that are left out, all of length 1; labels in a folder can be corrected there."""
     if np.dtype(array.dtype).kind not in "biuf":
         raise InputError(f'"{path.name}" holds values of type {array.dtype}. Whole and real numbers are accepted.')
     if 0 in array.shape:
         raise InputError(f'"{path.name}" holds an image without pixels. Choose another one.')
+
+    if labels and close is None and np.dtype(array.dtype).kind in "iu":
+        return ZarrArray(path, array, kept)
 
     def read(box: tuple[slice, ...]) -> Any:
         keys: list[Any] = [0] * array.ndim

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tileseg.io.checks import checks_in, properties_with
 from napari_tileseg.io.ome_zarr import OWN
 from napari_tileseg.io.order import ordered
 from napari_tileseg.io.output import smallest_dtype, survey
@@ -121,7 +122,8 @@ def attributes(
         transform = [{"type": "scale", "scale": steps}, {"type": "translation", "translation": shift}]
         datasets.append({"path": str(index), "coordinateTransformations": transform})
     image = {"name": labels.name, "axes": _axes(canonical), "datasets": datasets, "type": "nearest"}
-    ome: dict[str, Any] = {"version": "0.5", "multiscales": [image], "image-label": _looks(classes, colors, masks="C" in canonical.axes)}
+    looks = properties_with(_looks(classes, colors, masks="C" in canonical.axes), checks_in(dict(provenance or {})))
+    ome: dict[str, Any] = {"version": "0.5", "multiscales": [image], "image-label": looks}
     if "C" in canonical.axes and len(classes) == canonical.sizes["C"]:
         window = {"min": 0, "max": 1, "start": 0, "end": 1}
         shades = [(colors[place] if place < len(colors) else hue(place)).lstrip("#")[:6] for place in range(len(classes))]

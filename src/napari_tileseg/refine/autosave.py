@@ -8,6 +8,7 @@
     EDIT  an edit that was done
     UNDO  the last edit that counts was undone
     REDO  it was done again
+    MARK  what was said of objects: words of some rows of some columns of the layer's table (JSON)
 
 Each record carries its length and a checksum. The file appears as a whole, under a temporary name first, and then only grows; what
 a crash cuts off at its end, and only that, is left out when it is read. A write that fails is taken back before the next one.
@@ -16,17 +17,19 @@ a crash cuts off at its end, and only that, is left out when it is read. A write
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import itertools
 import json
 import os
+import platform
 import re
 import secrets
 import struct
 import threading
 import time
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,6 +49,9 @@ if TYPE_CHECKING:
 
     from napari_tileseg.refine.canvas import Canvas
 
+    Marks = Mapping[str, Mapping[int, str]]
+    """By column of the layer's table, by label: a word, empty where there is none any more."""
+
 __all__ = ["SUFFIX", "EditJournal", "Recovered", "abandoned", "identity", "journal_path", "recover"]
 
 SUFFIX = ".tileseg-edits"
@@ -53,6 +59,15 @@ SUFFIX = ".tileseg-edits"
 
 _MAGIC = b"TILESEG-EDITS 1\n"
 _FRAME = struct.Struct("<4sQI")  # kind, length, CRC-32 of kind, length and content
+
+_TOKEN = 4
+"""Bytes that tell journals of one file apart."""
+
+_LONGEST = 200
+"""Bytes of a file's name that are put into that of its journal."""
+
+_ELSEWHERE = 1800.0
+"""Seconds for which a journal that another computer writes counts as in use after its last change: nobody here can ask that program."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +89,8 @@ class Recovered:
         What the caller wrote at the beginning: name of the layer, scale, metadata.
     running : bool
         Whether the process that writes it is still there: then it is not lost.
+    marks : mapping of str to mapping of int to str
+        By column of the layer's table, by label: the word that was said last; empty where it was taken back.
     """
 
     edits: tuple[Edit, ...]
@@ -83,26 +100,44 @@ class Recovered:
     base: NDArray[Any] | None
     facts: Mapping[str, Any]
     running: bool
+    marks: Marks = field(default_factory=dict)
 
     def fits(self, data: Any) -> bool:
-        """Say whether some labels are those that the edits begin with."""
-        return tuple(data.shape) == self.shape and identity(data) == self.labels
+        """Say whether some labels are those that the edits begin with; a file may have kept them in a smaller type."""
+        return tuple(data.shape) == self.shape and identity(data) == self.labels and self._holds(np.dtype(data.dtype))
+
+    def done_in(self, data: Any) -> bool:
+        """Say whether some labels are those that the edits end with: they were saved in another way. Needs `base`."""
+        if self.base is None or tuple(data.shape) != self.shape:
+            return False
+        done = self.base.copy()
+        for edit in self.edits:
+            edit.apply(done)
+        return identity(data) == identity(done)
+
+    def _holds(self, dtype: np.dtype[Any]) -> bool:
+        if np.can_cast(self.dtype, dtype):
+            return True
+        highest = max((int(delta.after.max(initial=0)) for edit in self.edits for delta in edit.deltas), default=0)
+        return highest <= np.iinfo(dtype).max
 
 
 def identity(data: Any) -> str:
-    """Return the SHA-256 of shape, type and sampled content (up to 256 small boxes) of labels."""
+    """Return the SHA-256 of shape and sampled content (up to 256 small boxes) of labels, whatever type they are kept in."""
     shape = tuple(int(size) for size in data.shape)
-    digest = hashlib.sha256(repr((shape, np.dtype(data.dtype).str)).encode())
+    digest = hashlib.sha256(repr(shape).encode())
     counts = [4 if len(shape) - axis <= 4 else 1 for axis in range(len(shape))]
     starts = [sorted({int(at) for at in np.linspace(0, max(size - 8, 0), count)}) for size, count in zip(shape, counts, strict=True)]
     for corner in itertools.product(*starts):
         box = tuple(slice(at, min(at + 8, size)) for at, size in zip(corner, shape, strict=True))
-        digest.update(np.ascontiguousarray(data[box]).tobytes())
+        digest.update(np.ascontiguousarray(data[box], dtype="<i8").tobytes())
     return digest.hexdigest()
 
 
 def journal_path(name: str, output: Path | None = None) -> Path:
-    """Return where to keep the journal of some labels: beside their file if one may write there, else in the user's data folder.
+    """Return a new place for the journal of some labels: beside their file if one may write there, else in the user's data folder.
+
+    No two are the same, so that programs that have one file open do not mix their edits.
 
     Parameters
     ----------
@@ -111,21 +146,40 @@ def journal_path(name: str, output: Path | None = None) -> Path:
     output : Path, optional
         The file or folder in which the labels lie.
     """
+    token = secrets.token_hex(_TOKEN)
     if output is not None and os.access(output.absolute().parent, os.W_OK):
-        return output.absolute().with_name(f".{output.name}{SUFFIX}")
+        return output.absolute().with_name(f"{_beside(output)}{token}{SUFFIX}")
     plain = re.sub(r"[^\w-]+", "_", name)[:60] or "labels"
-    return edits_folder() / f"{plain}-{secrets.token_hex(4)}{SUFFIX}"
+    return edits_folder() / f"{plain}-{token}{SUFFIX}"
 
 
-def abandoned(folder: Path | None = None) -> list[Path]:
-    """Return the journals in a folder (by default the user's) whose program has ended without saving, the newest first."""
+def abandoned(output: Path | None = None) -> list[Path]:
+    """Return the journals whose program has ended without saving, the newest first.
+
+    Parameters
+    ----------
+    output : Path, optional
+        Those beside this file; by default those in the user's data folder.
+    """
+    folder, names = edits_folder(), "*"
+    if output is not None:
+        folder, names = output.absolute().parent, glob.escape(_beside(output)) + "?" * 2 * _TOKEN
     found = []
-    for path in (folder or edits_folder()).glob(f"*{SUFFIX}"):
+    for path in folder.glob(names + SUFFIX):
         with contextlib.suppress(OutputError, OSError):
+            changed = path.stat().st_mtime
             head = next(_records(path))[1]
-            if not _running(json.loads(head)):
-                found.append((path.stat().st_mtime, path))
+            if not _running(json.loads(head), time.time() - changed):
+                found.append((changed, path))
     return [path for _, path in sorted(found, reverse=True)]
+
+
+def _beside(output: Path) -> str:
+    """Return how the names of the journals beside a file begin: hidden, and as long as file systems take."""
+    name = output.name
+    if len(name.encode()) > _LONGEST:
+        name = f"{name[:40]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    return f".{name}."
 
 
 def recover(path: Path) -> Recovered:
@@ -141,6 +195,7 @@ def recover(path: Path) -> Recovered:
     shape, dtype = tuple(head["shape"]), np.dtype(head["dtype"])
     done: list[Edit] = []
     undone: list[Edit] = []
+    marks: dict[str, dict[int, str]] = {}
     base, missing = (np.zeros(shape, dtype), int(head["base"])) if head["base"] else (None, 0)
     for kind, content in records:
         if kind == b"BASE" and base is not None:
@@ -153,7 +208,11 @@ def recover(path: Path) -> Recovered:
             undone.append(done.pop())
         elif kind == b"REDO" and undone:
             done.append(undone.pop())
-    return Recovered(tuple(done), head["labels"], shape, dtype, base if not missing else None, head["facts"], _running(head))
+        elif kind == b"MARK":
+            for column, words in json.loads(content).items():
+                marks.setdefault(column, {}).update({int(label): str(word) for label, word in words.items()})
+    running = _running(head, time.time() - path.stat().st_mtime)
+    return Recovered(tuple(done), head["labels"], shape, dtype, base if not missing else None, head["facts"], running, marks)
 
 
 class EditJournal:
@@ -186,10 +245,11 @@ class EditJournal:
             "dtype": canvas.dtype.str,
             "base": len(base),
             "process": [process.pid, process.create_time()],
+            "machine": _machine(),
             "facts": dict(facts or {}),
         }
         self._start: list[bytes] = [_record(b"HEAD", json.dumps(head).encode()), *base]
-        self._queue: list[tuple[bytes, Edit | None]] = []
+        self._queue: list[tuple[bytes, Edit | bytes]] = []
         self._since: float | None = None
 
     def add(self, edit: Edit) -> None:
@@ -199,11 +259,16 @@ class EditJournal:
 
     def undone(self) -> None:
         """Take note that the last edit was undone."""
-        self._note(b"UNDO", None)
+        self._note(b"UNDO", b"")
 
     def redone(self) -> None:
         """Take note that the edit that was undone last was done again."""
-        self._note(b"REDO", None)
+        self._note(b"REDO", b"")
+
+    def mark(self, marks: Marks) -> None:
+        """Take note of what was said of objects: by column, by label, a word, empty to take it back."""
+        if any(marks.values()):
+            self._note(b"MARK", json.dumps(marks).encode())
 
     @property
     def waiting(self) -> float:
@@ -225,7 +290,7 @@ class EditJournal:
             if not taken or self._closed:
                 return
             try:
-                self._write([_record(kind, edit_bytes(edit) if edit else b"") for kind, edit in taken])
+                self._write([_record(kind, edit_bytes(said) if isinstance(said, Edit) else said) for kind, said in taken])
             except OSError as error:
                 with self._lock:
                     self._queue, self._since = [*taken, *self._queue], since
@@ -249,9 +314,9 @@ class EditJournal:
                 with contextlib.suppress(OSError):
                     self.path.unlink(missing_ok=True)
 
-    def _note(self, kind: bytes, edit: Edit | None) -> None:
+    def _note(self, kind: bytes, said: Edit | bytes) -> None:
         with self._lock:
-            self._queue.append((kind, edit))
+            self._queue.append((kind, said))
             self._since = self._since if self._since is not None else time.monotonic()
 
     def _write(self, records: list[bytes]) -> None:
@@ -318,9 +383,17 @@ def _records(path: Path) -> Iterator[tuple[bytes, bytes]]:
         raise OutputError(f'"{path}" cannot be read: {error.strerror or error}. Check the file and its permissions.') from error
 
 
-def _running(head: Mapping[str, Any]) -> bool:
+def _running(head: Mapping[str, Any], age: float) -> bool:
+    """Say whether the program that writes a journal is still there; `age` is how many seconds ago the file changed."""
+    if head.get("machine", _machine()) != _machine():
+        return age < _ELSEWHERE
     pid, born = head["process"]
     try:
         return abs(psutil.Process(int(pid)).create_time() - float(born)) < 2  # a number is given again, but not at the same time
     except psutil.Error:
         return False
+
+
+def _machine() -> str:
+    """Return what tells this computer from others, without its name."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:16]

@@ -157,6 +157,10 @@ class PackedDelta(_Change):
     def packed(self) -> PackedDelta:
         return self
 
+    def inverse(self) -> PackedDelta:
+        """Return what undoes it."""
+        return PackedDelta(self.start, self.shape, self.dtype, self.packed_after, self.packed_before, self.pixels)
+
     def _unpack(self, packed: bytes) -> NDArray[Any]:
         return np.frombuffer(_CODEC.decode(packed), self.dtype).reshape(self.shape)
 
@@ -239,6 +243,10 @@ class Edit:
     def packed(self) -> Edit:
         """Return the same, compressed."""
         return Edit(self.tool, tuple(delta.packed() for delta in self.deltas), self.note)
+
+    def inverse(self) -> Edit:
+        """Return what undoes it, as a step of its own (tool ``"undo"``), compressed."""
+        return Edit("undo", tuple(delta.packed().inverse() for delta in reversed(self.deltas)), self.note)
 
     def points(self) -> tuple[tuple[NDArray[np.intp], ...], NDArray[Any]]:
         """Return the changed pixels and their new values: what napari's ``Labels.data_setitem`` takes.

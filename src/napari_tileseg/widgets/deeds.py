@@ -71,7 +71,7 @@ class Deeds(QObject):
         volume = result.labels_volume()
         if isinstance(volume.data, np.ndarray) and volume.data.nbytes <= _COPIED:
             volume = volume.with_data(volume.data.copy())
-        provenance, spec = dict(self._session.provenance), order.spec
+        provenance, spec = {**self._session.provenance, **saving.by_hand(result.layers)}, order.spec
         self.told.emit(Message("info", f"Saving {path.name}"))
         image = result.volume
         self._bridge.background(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import napari
 
-__all__ = ["SEGMENT_KEY", "bind_segment", "dock_shortcut"]
+__all__ = ["SEGMENT_KEY", "bind_segment", "dock_shortcut", "pressed"]
 
 SEGMENT_KEY = "Control-Shift-G"
 """As napari spells it; free on every kind of layer in napari 0.9."""
@@ -40,3 +40,12 @@ def dock_shortcut(dock: QWidget, keys: str, deed: Callable[[], None]) -> QShortc
     shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
     shortcut.activated.connect(deed)
     return shortcut
+
+
+def pressed(deed: Callable[[], object]) -> Callable[[Any], None]:
+    """Return what napari calls with the layer when a key is pressed."""
+
+    def press(layer: Any) -> None:
+        deed()
+
+    return press

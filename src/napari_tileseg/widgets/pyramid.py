@@ -107,7 +107,7 @@ class Window:
         self._store = store
         masks = result.spec.output == "sigmoid"
         self.box: Region = (((number, number + 1),) if masks else ()) + tuple(region)
-        base = result.layers[number]
+        self._base = base = result.layers[number]
         placement = result.placement
         arguments = dict(placement.arguments)
         offset = np.array([start for start, _ in region], dtype=np.float64)
@@ -137,4 +137,7 @@ class Window:
         data = self._result.placement.take(np.asarray(self.layer.data))
         self._store[tuple(slice(*span) for span in self.box)] = data[None] if len(self.box) > data.ndim else data
         self._store.rebuild(self.box)
+        told = {name: self.layer.metadata[name] for name in ("tileseg",) if name in self.layer.metadata}
+        self._base.metadata = {**self._base.metadata, **told}  # which tools were used
+        self._base.features = self.layer.features  # what was said of objects
         self._result.refresh()

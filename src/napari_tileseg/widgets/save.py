@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QCheckBox, QDialog, QDialogButtonBox, QFileDialog, QFormLayout, QMessageBox, QWidget
 
 from napari_tileseg.io import suffix_of, write_labels
+from napari_tileseg.io.checks import with_checks
 from napari_tileseg.widgets.parts import Combo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from napari.layers import Labels
+
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.volume import Volume
 
-__all__ = ["FILTERS", "MeshDialog", "ask_mesh", "ask_path", "complete_path", "confirm_overwrite", "default_name", "save"]
+__all__ = ["FILTERS", "MeshDialog", "ask_mesh", "ask_path", "by_hand", "complete_path", "confirm_overwrite", "default_name", "save"]
 
 FILTERS = {
     "OME-TIFF": ".ome.tif",
@@ -150,6 +154,16 @@ def confirm_overwrite(parent: QWidget, path: Path) -> bool:
         parent, "Save labels", f'"{path.name}" is there already. Replace it?', buttons.Yes | buttons.No, buttons.No
     )
     return bool(answer == buttons.Yes)
+
+
+def by_hand(layers: Sequence[Labels]) -> dict[str, Any]:
+    """Return what was done to the layers of a result by hand, for the provenance: edits by tool; what was said of the objects of one."""
+    told = [layer.metadata.get("tileseg") or {} for layer in layers]
+    edits: Counter[str] = Counter()
+    for one in told:
+        edits.update(one.get("edits") or {})
+    said = with_checks({name: told[0][name] for name in ("checked",) if name in told[0]}, layers[0].features) if len(layers) == 1 else {}
+    return {**({"edits": dict(sorted(edits.items()))} if edits else {}), **said}
 
 
 def save(

@@ -92,6 +92,8 @@ class Action(Enum):
     USE = "Use"
     KEEP = "Keep"
     DISCARD = "Discard"
+    OPEN_COPY = "Open a copy"
+    WORK_COPY = "Work on a copy"
 
 
 Link = Action

@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tileseg.io.checks import CHECK
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari.layers import Labels
     from numpy.typing import NDArray
 
-__all__ = ["ACCEPTED", "CHECK", "FIX", "MARKS", "REJECTED", "check_of", "checks", "column", "mark"]
-
-CHECK = "check"
-"""Name of the column."""
+__all__ = ["ACCEPTED", "CHECK", "FIX", "MARKS", "REJECTED", "check_of", "checks", "column", "mark", "say", "words_of"]
 
 ACCEPTED, FIX, REJECTED = MARKS = ("accepted", "fix", "rejected")
 
@@ -57,27 +56,57 @@ def mark(layer: Labels, marks: Mapping[int, str]) -> None:
 
     How many objects were marked in which way is told in the layer's ``metadata["tileseg"]`` too, which files carry.
     """
+    say(layer, CHECK, marks)
+
+
+def words_of(layer: Labels) -> dict[str, dict[int, str]]:
+    """Return what the columns of words of the layer's table say (check, class, and whatever people have added), by label."""
     table = layer.features
     labels = _labels(table)
-    if CHECK in table and len(marks) == 1:  # in place: tables of many objects take long to be set
+    found = {}
+    for name in table:
+        if name == "index" or table[name].dtype.kind in "iufb":
+            continue
+        said = table[name].astype(object).to_numpy()
+        there = [row for row, word in enumerate(said) if word == word and word not in ("", None)]  # NaN is not itself
+        found[str(name)] = {int(labels[row]): str(said[row]) for row in there}
+    return found
+
+
+def say(layer: Labels, name: str, marks: Mapping[int, str]) -> None:
+    """Write words into a column of the layer's table; an empty word takes back what was said.
+
+    Parameters
+    ----------
+    layer : napari.layers.Labels
+    name : str
+        Of the column, which is added if there is none.
+    marks : mapping of int to str
+        By label.
+    """
+    table = layer.features
+    labels = _labels(table)
+    if name in table and len(marks) == 1:  # in place: tables of many objects take long to be set
         ((label, said),) = marks.items()
         rows = np.flatnonzero(labels == label)
         if len(rows):
-            table.iloc[rows[0], table.columns.get_loc(CHECK)] = said
+            if table[name].dtype.kind != "O":  # of numbers, or of the few words of a category
+                table[name] = table[name].astype(object)
+            table.iloc[rows[0], table.columns.get_loc(name)] = said
             layer.events.features()
             _tell(layer)
             return
-    columns = {str(name): table[name].to_numpy() for name in table}
+    columns = {str(other): table[other].to_numpy() for other in table}
     columns.setdefault("index", np.arange(len(table)))
-    columns.setdefault(CHECK, np.full(len(table), "", dtype=object))
+    columns.setdefault(name, np.full(len(table), "", dtype=object))
     missing = sorted({0, *marks} - set(labels.tolist()))
     if missing:
-        columns = {name: _longer(name, values, missing) for name, values in columns.items()}
-    said_of = np.array(["" if value != value else str(value) for value in columns[CHECK]], dtype=object)  # NaN is not itself
+        columns = {other: _longer(other, values, missing) for other, values in columns.items()}
+    said_of = np.array(["" if value != value else str(value) for value in columns[name]], dtype=object)  # NaN is not itself
     place = {int(label): row for row, label in enumerate(columns["index"])}
     for label, word in marks.items():
         said_of[place[label]] = word
-    layer.features = {"index": columns["index"], **columns, CHECK: said_of}
+    layer.features = {"index": columns["index"], **columns, name: said_of}
     _tell(layer)
 
 

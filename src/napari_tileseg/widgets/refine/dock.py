@@ -71,7 +71,7 @@ class RefineWidget(Dock):
         self.session.docks.add(self)
         self._on_layers()
         self._on_active()
-        self.session.keeper.look_once()
+        self.session.recovery.look_once()
         self._draw()
 
     # -- building --------------------------------------------------------------------------------------------------
@@ -190,9 +190,11 @@ class RefineWidget(Dock):
         """Do what a link asks for."""
         deeds: dict[Action, Callable[[], object]] = {
             Action.SEGMENT: self.open_segment,
-            Action.KEEP: self.session.keeper.keep,
-            Action.DISCARD: self.session.keeper.discard,
+            Action.KEEP: self.session.recovery.keep,
+            Action.DISCARD: self.session.recovery.discard,
+            Action.OPEN_COPY: self.session.recovery.open_copies,
             Action.EDIT: self.session.regions.open,
+            Action.WORK_COPY: self.session.regions.copy,
             Action.PUT_BACK: self.session.regions.put_back,
             Action.SAVE: self.save,
         }
@@ -232,9 +234,14 @@ class RefineWidget(Dock):
         if wishes is None:
             return
         image = saving.image_of(labels, list(self.viewer.layers), volume, self.session.segment) if path.suffix.lower() == ".csv" else None
+        try:
+            write = saving.writer_of(labels, volume, path, image, wishes)
+        except TileSegError as error:
+            self.session.tell(Message("error", str(error), (Action.SAVE,)))
+            return
         self.session.tell(Message("info", f"Saving {path.name}"))
         steps = work.moves if work is not None else 0
-        self._bridge.background(saving.writer_of(labels, volume, path, image, wishes), Late(self, "_on_saved", work, steps))
+        self._bridge.background(write, Late(self, "_on_saved", work, steps))
 
     def _on_saved(self, work: Work | None, moves: int, answer: Any) -> None:
         if isinstance(answer, TileSegError):
@@ -243,7 +250,7 @@ class RefineWidget(Dock):
             self.session.tell(Message("error", f"The labels could not be saved: {answer}. Choose another place.", (Action.SAVE,)))
         else:
             if work is not None and work.moves == moves:
-                self.session.keeper.saved(work)
+                self.session.keeper.saved(work, answer)
             self.session.tell(Message("done", f"Saved as {answer.name}."))
 
     def _open(self, fold: Fold, _checked: bool = False) -> None:

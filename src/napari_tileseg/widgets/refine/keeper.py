@@ -1,4 +1,4 @@
-"""``Keeper``: puts steps on the disk as they are made, and finds those of a program that ended by force."""
+"""``Keeper``: puts steps, and what was said of objects, on the disk as they are made; `Recovery` finds them again."""
 
 from __future__ import annotations
 
@@ -6,32 +6,37 @@ import contextlib
 import json
 import logging
 import time
+import weakref
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.layers import Labels
 from qtpy.QtCore import QObject, QTimer
 
 from napari_tileseg.errors import TileSegError
-from napari_tileseg.refine.autosave import EditJournal, abandoned, journal_path, recover
+from napari_tileseg.io.files import zarr_root
+from napari_tileseg.io.written import listen
+from napari_tileseg.io.zarr_edit import ZarrArray
+from napari_tileseg.refine.autosave import EditJournal, journal_path
 from napari_tileseg.refine.canvas import Canvas
 from napari_tileseg.widgets.bridge import Bridge
-from napari_tileseg.widgets.late import Late
+from napari_tileseg.widgets.refine.checks import words_of
+from napari_tileseg.widgets.refine.noted import Noted
 from napari_tileseg.widgets.states import Message
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
 
+    from napari.layers import Labels, Layer
     from numpy.typing import NDArray
 
-    from napari_tileseg.refine.autosave import Recovered
     from napari_tileseg.refine.delta import Edit
     from napari_tileseg.widgets.refine.session import RefineSession
     from napari_tileseg.widgets.refine.work import Work
 
-__all__ = ["Keeper"]
+__all__ = ["Keeper", "place_in"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -48,19 +53,74 @@ class _Kept:
 
     path: Path
     facts: dict[str, Any]
+    layer: Labels
+    wake: Callable[[], object]
+    """Called when something was said of an object."""
     journal: EditJournal | None = None
-    moves: list[tuple[str, Edit]] = field(default_factory=list)
+    moves: list[tuple[str, Any]] = field(default_factory=list)
     """What was done before there is a journal."""
+    former: list[Path] = field(default_factory=list)
+    """Journals of the same layer from before it was taken out and put in again; this one holds what they do."""
+    said: dict[str, dict[int, str]] = field(default_factory=dict)
+    """The words of the layer's table that are in the journal."""
+    depth: int = 0
+    """Steps of the journal that are done and not undone."""
+    below: bool = False
+    """Whether steps from before it were undone: from then on every undo and redo is a step of its own."""
+    heard: bool = False
+    """Whether the table may say something else."""
     written: float | None = None
     """When the newest step was put on the disk; None while one is not there."""
     writing: bool = False
     _made: EditJournal | None = None
 
-    def take(self, way: str, edit: Edit) -> None:
-        """Take a step in."""
+    def __post_init__(self) -> None:
+        self.first = self.said = words_of(self.layer)
+        self.layer.events.features.connect(self.hear)
+
+    def hear(self, event: Any = None) -> None:
+        """Take note that the layer's table has changed."""
+        self.heard, self.written = True, None
+        self.wake()
+
+    def listen(self) -> None:
+        """Take in what the layer's table says now."""
+        if not self.heard:
+            return
+        self.heard, now = False, words_of(self.layer)
+        news = _news(self.said, now)
+        self.said = now
+        if news:
+            self.take("marked", news)
+
+    def end(self) -> None:
+        """Look at the layer no more."""
+        self.layer.events.features.disconnect(self.hear)
+
+    @property
+    def marked(self) -> bool:
+        """Whether something was said of objects that was not before."""
+        return self.said != self.first
+
+    def take(self, way: str, edit: Any) -> None:
+        """Take in a step, or words (`way` is ``"marked"``)."""
         self.written = None
+        if way == "undone" and not self.depth:
+            self.below = True
+        if way != "marked":
+            self.depth += -1 if way == "undone" and self.depth else 1
+            if self.below and way == "undone":
+                way, edit = "done", edit.inverse()
+            elif self.below:
+                way = "done"
+        self.put(way, edit)
+
+    def put(self, way: str, edit: Any) -> None:
+        """Bring a step into the journal, once there is one."""
         if self.journal is None:
-            self.moves.append((way, edit.packed()))
+            self.moves.append((way, edit if way == "marked" else edit.packed()))
+        elif way == "marked":
+            self.journal.mark(edit)
         elif way == "undone":
             self.journal.undone()
         elif way == "redone":
@@ -88,7 +148,7 @@ class _Kept:
             self.journal, moves = self._made, self.moves
             self.moves = []
             for way, edit in moves:
-                self.take(way, edit)
+                self.put(way, edit)
 
 
 class Keeper(QObject):
@@ -103,13 +163,15 @@ class Keeper(QObject):
         super().__init__(session)
         self._session = session
         self._kept: dict[Work, _Kept] = {}
-        self._found: list[tuple[Path, Recovered]] = []
-        self._looked = False
+        self._noted: dict[Work, Noted] = {}
+        self._saved: weakref.WeakKeyDictionary[Labels, Path] = weakref.WeakKeyDictionary()
+        self._left: weakref.WeakKeyDictionary[Layer, list[Path]] = weakref.WeakKeyDictionary()
         self._bridge = Bridge(self)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_WAIT)
         self._timer.timeout.connect(self._flush)
+        listen(self)
 
     # -- keeping ---------------------------------------------------------------------------------------------------
 
@@ -117,54 +179,105 @@ class Keeper(QObject):
         """Whether the steps of a layer need a journal: labels on the disk are changed there at once."""
         return isinstance(work.layer.data, np.ndarray)
 
+    def place_of(self, layer: Labels) -> Path | None:
+        """Return the file in which labels lie: where they were saved, or where they (or what they are a region of) came from."""
+        whole = self._session.regions.whole(layer) or layer
+        path = self._saved.get(whole) or getattr(whole.source, "path", None)
+        return Path(path).absolute() if path is not None and Path(path).exists() else None
+
     def follow(self, work: Work) -> None:
         """Keep the steps of a layer from now on."""
-        if self.keeps(work):
-            layer = work.layer
-            kept = self._kept[work] = _Kept(journal_path(layer.name), _facts(layer))
-            if layer.data.nbytes > _COPIED:
-                kept.journal = EditJournal(kept.path, work.canvas, facts=kept.facts)
+        layer = work.layer
+        if isinstance(layer.data, ZarrArray):
+            self._noted[work] = Noted(layer, self._wake)
+        if not self.keeps(work):
+            return
+        place = self.place_of(layer)
+        path = journal_path(layer.name, None if place is None else zarr_root(place) or place)
+        facts = _facts(layer) | ({} if place is None else {"place": place_in(path, place)})
+        region = self._session.regions.box(layer)
+        if region is not None:
+            facts["region"] = [[part.start, part.stop] for part in region]
+        kept = self._kept[work] = _Kept(path, facts, layer, self._wake, former=self._left.pop(layer, []))
+        if layer.data.nbytes > _COPIED:
+            kept.journal = EditJournal(kept.path, work.canvas, facts=kept.facts)
+
+    def _wake(self) -> None:
+        if not self._timer.isActive():
+            self._timer.start()
 
     def note(self, work: Work, edit: Edit, way: str) -> None:
         """Take a step; it is written within seconds."""
-        kept = self._kept.get(work)
-        if kept is None:
-            return
-        kept.take(way, edit)
-        if not self._timer.isActive():
-            self._timer.start()
+        kept, noted = self._kept.get(work), self._noted.get(work)
+        if noted is not None:
+            noted.hear()
+        if kept is not None:
+            kept.take(way, edit)
+            self._wake()
 
     def age(self, work: Work) -> float | None:
         """Return the seconds since the newest step was put on the disk; None while one is not there."""
         kept = self._kept.get(work)
         return None if kept is None or kept.written is None else time.monotonic() - kept.written
 
-    def saved(self, work: Work) -> None:
-        """Forget the steps of a layer that was saved; those made from now on are kept anew."""
+    def saved(self, work: Work, path: Path | None = None) -> None:
+        """Forget the steps of a layer that was saved; those made from now on are kept anew, beside that file."""
+        if path is not None:
+            self._saved[work.layer] = path
         self.leave(work, remove=True)
         self.follow(work)
+        if work in self._kept:
+            self._kept[work].written = time.monotonic()
+            self._session.refresh_time()
 
     def leave(self, work: Work, *, remove: bool = False) -> None:
         """Keep the steps of a layer no more; what is on the disk stays there unless none of it counts any more."""
-        kept = self._kept.pop(work, None)
-        if kept is None:
-            return
+        kept, noted = self._kept.pop(work, None), self._noted.pop(work, None)
         try:
-            if kept.moves and work.count and not remove:
+            if noted is not None:
+                noted.end()
+            if kept is None:
+                return
+            kept.end()
+            kept.listen()
+            counts = bool(kept.depth or kept.below or kept.marked)
+            if kept.moves and counts and not remove:
                 kept.begin(work.canvas)
                 kept.begun()
             if kept.journal is not None:
-                kept.journal.close(remove=remove or not work.count)
+                kept.journal.close(remove=remove or not counts)
+            if kept.journal is not None or remove:
+                self._forget(kept)
+            if not remove:
+                self._left[work.layer] = [*kept.former, *([kept.path] if kept.journal is not None and counts else [])]
         except (TileSegError, OSError):
             _LOG.warning("the last steps could not be kept", exc_info=True)
+
+    def on_written(self, data: Any, path: Path) -> None:
+        """Take note that napari has saved a layer by itself."""
+        for work in list(self._kept):
+            if work.layer.data is data and not self._session.regions.owns(work.layer):
+                self.saved(work, path)
+
+    def forget(self, layer: Layer) -> None:
+        """Delete what is kept of a layer that is gone, because its labels are where they belong."""
+        for path in self._left.pop(layer, []):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+    def _forget(self, kept: _Kept) -> None:
+        """Delete journals whose steps are in another one by now."""
+        for path in kept.former:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+        kept.former = []
 
     def close(self) -> None:
         """Write what is not written yet: the viewer is gone."""
         self._timer.stop()
         self._bridge.close()
-        for work in list(self._kept):
+        for work in [*self._kept, *self._noted]:
             self.leave(work)
-        self._found.clear()
 
     def flush(self) -> None:
         """Put everything on the disk now.
@@ -174,20 +287,33 @@ class Keeper(QObject):
         OutputError
             If the disk refuses.
         """
+        for noted in self._noted.values():
+            if noted.new:
+                noted.taken()()
         for work, kept in self._kept.items():
+            kept.listen()
             if kept.written is None and (kept.moves or kept.journal is not None):
                 kept.begin(work.canvas)
                 kept.begun()
                 if kept.journal is not None:
                     kept.journal.flush()
+                    self._forget(kept)
                 kept.written = time.monotonic()
 
     def _flush(self) -> None:
+        for noted in self._noted.values():
+            if noted.new:
+                self._bridge.background(noted.taken(), self._on_noted)
         for work, kept in self._kept.items():
+            kept.listen()
             if kept.written is None and not kept.writing and (kept.moves or (kept.journal is not None and kept.journal.waiting)):
                 kept.writing = True
                 make = kept.journal.flush if kept.journal is not None else partial(kept.begin, work.canvas)
                 self._bridge.background(make, partial(self._on_flushed, kept))
+
+    def _on_noted(self, answer: Any) -> None:
+        if isinstance(answer, Exception):
+            self._session.tell(Message("warning", str(answer)))
 
     def _on_flushed(self, kept: _Kept, answer: Any) -> None:
         kept.writing = False
@@ -201,84 +327,27 @@ class Keeper(QObject):
             self._flush()
         else:
             kept.written = time.monotonic()
+            self._forget(kept)
             self._session.refresh_time()
 
-    # -- recovering ------------------------------------------------------------------------------------------------
 
-    def look_once(self) -> None:
-        """Look in another thread for steps that a program has left behind; the first time only."""
-        if self._looked:
-            return
-        self._looked = True
-        self._bridge.background(_left_behind, Late(self, "_on_found"))  # type: ignore[arg-type]  # any Qt object will do
-
-    def _on_found(self, answer: Any) -> None:
-        if isinstance(answer, Exception):
-            _LOG.warning("steps of an earlier program could not be looked for", exc_info=answer)
-            return
-        self._found = answer
-        self._tell()
-
-    def keep(self) -> None:
-        """Do the recovered steps again: on the labels if they are open, else on a copy that was kept with them."""
-        found, self._found = self._found, []
-        missing: list[str] = []
-        for path, recovered in found:
-            layer = self._layer_for(recovered)
-            if layer is None:
-                missing.append(str(recovered.facts.get("name", "labels")))
-                self._found.append((path, recovered))
-                continue
-            self._session.choose(layer)
-            if self._session.work is not None and all(self._session.do(edit) for edit in recovered.edits):
-                self.flush()
-                path.unlink(missing_ok=True)
-            else:
-                self._found.append((path, recovered))
-        self._tell()
-        if missing:
-            names = ", ".join(f'"{name}"' for name in missing)
-            self._session.tell(Message("warning", f"The labels {names} were too large to be kept. Open them, and choose Keep again."))
-
-    def discard(self) -> None:
-        """Delete the recovered steps."""
-        found, self._found = self._found, []
-        for path, _ in found:
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
-        self._tell()
-
-    def _tell(self) -> None:
-        self._session.show_recovered(sum(len(recovered.edits) for _, recovered in self._found))
-
-    def _layer_for(self, recovered: Recovered) -> Labels | None:
-        viewer = self._session.viewer
-        if viewer is None:
-            return None
-        for layer in viewer.layers:
-            if isinstance(layer, Labels) and not layer.multiscale and recovered.fits(layer.data):
-                return layer
-        if recovered.base is None:
-            return None
-        layer = _layer_of(recovered)
-        viewer.add_layer(layer)
-        return layer
+def place_in(journal: Path, place: Path) -> str:
+    """Return what a journal says of the file that it belongs to: where it lies as seen from the journal, if that is beside it."""
+    try:
+        return place.relative_to(journal.parent).as_posix()
+    except ValueError:
+        return str(place)
 
 
-def _left_behind() -> list[tuple[Path, Recovered]]:
-    """Return the journals of programs that have ended without saving; those in which all was undone go."""
-    found = []
-    for path in abandoned():
-        try:
-            recovered = recover(path)
-        except TileSegError:
-            _LOG.warning("%s cannot be recovered", path, exc_info=True)
-            continue
-        if recovered.edits:
-            found.append((path, recovered))
-        else:
-            path.unlink(missing_ok=True)
-    return found
+def _news(before: Mapping[str, Mapping[int, str]], now: Mapping[str, Mapping[int, str]]) -> dict[str, dict[int, str]]:
+    """Return the words that are others than before; empty ones where there are none any more."""
+    news: dict[str, dict[int, str]] = {}
+    for name in (*now, *(name for name in before if name not in now)):
+        old, new = before.get(name, {}), now.get(name, {})
+        changed = {label: word for label, word in new.items() if old.get(label) != word} | dict.fromkeys(old.keys() - new.keys(), "")
+        if changed:
+            news[name] = changed
+    return news
 
 
 def _put_back(labels: NDArray[Any], edits: list[Edit]) -> None:
@@ -303,10 +372,3 @@ def _facts(layer: Labels) -> dict[str, Any]:
     }
     kept: dict[str, Any] = json.loads(json.dumps(facts, default=str))
     return kept
-
-
-def _layer_of(recovered: Recovered) -> Labels:
-    facts = dict(recovered.facts)
-    features = facts.pop("features", None)
-    assert recovered.base is not None  # asked before
-    return Labels(np.array(recovered.base), **facts, features=features or None)

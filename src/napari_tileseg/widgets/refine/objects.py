@@ -222,7 +222,7 @@ def full_table(canvas: Canvas, channels: dict[str, Any], layer: Labels, cancel: 
     Returns
     -------
     dict of str to ndarray
-        Columns: label, class and check (where they are known), place along axes over which no object extends, measures.
+        Columns: label, class and checked (where they are known), place along axes over which no object extends, measures.
 
     Raises
     ------
@@ -238,7 +238,7 @@ def full_table(canvas: Canvas, channels: dict[str, Any], layer: Labels, cancel: 
                     return {}
                 sheet.shape(row)
         said = _said(layer, sheet.labels)
-        columns = {"label": sheet.labels, **said}
+        columns = {"label": sheet.labels, **{"checked" if name == CHECK else name: words for name, words in said.items()}}
         columns |= {axes[axis]: np.full(len(sheet), place) for axis, place in zip(canvas.outer, at, strict=True)}
         columns |= {name: sheet.column(name) for name in sheet.names if name not in columns and name != f"max {SCORE}"}
         tables.append({SCORE if name == f"mean {SCORE}" else name: values for name, values in columns.items()})

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tileseg.io import write_labels
+from napari_tileseg.io.checks import with_checks
 from napari_tileseg.io.files import is_zarr
 from napari_tileseg.io.napari_hooks import layer_volume
+from napari_tileseg.io.zarr_edit import check_elsewhere
 from napari_tileseg.widgets import save as saving
 from napari_tileseg.widgets.refine.measured import image_under
 
@@ -64,10 +66,16 @@ def writer_of(labels: Labels, volume: Volume, path: Path, image: Volume | None, 
         What lies under the labels, whose intensities tables tell.
     wishes : mapping
         From `widgets.save.ask_mesh`.
+
+    Raises
+    ------
+    OutputError
+        If they would be written where they lie.
     """
+    check_elsewhere(volume.data, path)
     if isinstance(volume.data, np.ndarray) and volume.data.nbytes <= _COPIED:
         volume = volume.with_data(volume.data.copy())
-    provenance: dict[str, Any] = dict(labels.metadata.get("tileseg") or {})
+    provenance = with_checks(labels.metadata.get("tileseg"), labels.features)
     known = volume.metadata
     classes, colors = tuple(known.get("classes") or ()), tuple(known.get("colors") or ())
     facts: dict[str, Any] = {"classes": classes, "colors": colors, "provenance": provenance or None}

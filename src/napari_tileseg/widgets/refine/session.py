@@ -13,10 +13,12 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_tileseg.errors import Cancelled, TileSegError
 from napari_tileseg.widgets.bridge import Bridge
 from napari_tileseg.widgets.docks import Docks
+from napari_tileseg.widgets.keys import pressed
 from napari_tileseg.widgets.refine.deeds import Deeds
 from napari_tileseg.widgets.refine.keeper import Keeper
 from napari_tileseg.widgets.refine.marks import Marks
 from napari_tileseg.widgets.refine.mouse import Mouse
+from napari_tileseg.widgets.refine.recovery import Recovery
 from napari_tileseg.widgets.refine.region import Regions
 from napari_tileseg.widgets.refine.sheets import Sheets
 from napari_tileseg.widgets.refine.states import Refine
@@ -89,8 +91,9 @@ class RefineSession(QObject):
         self.deeds = Deeds(self)
         self.marks = Marks(viewer)
         self.mouse = Mouse(self.deeds.click, self.deeds.line)
-        self.keeper = Keeper(self)
         self.regions = Regions(self)
+        self.recovery = Recovery(self)
+        self.keeper = Keeper(self)
         self._works: dict[int, Work] = {}
         self._keys: dict[str, Callable[[], object]] = {tool.key: partial(self.toggle, tool.name) for tool in TOOLS if tool.key}
         self._keys |= {"Control-Z": self.undo, "Control-Shift-Z": self.redo, "Escape": self.escape}
@@ -183,12 +186,12 @@ class RefineSession(QObject):
         """Bind another key on the labels that are worked on, as napari spells it: ``"Shift-N"``."""
         self._keys[key] = deed
         if self._bound is not None:
-            self._bound.bind_key(key, _pressed(deed), overwrite=True)
+            self._bound.bind_key(key, pressed(deed), overwrite=True)
 
     def _bind(self, labels: Labels) -> None:
         for key, deed in self._keys.items():
             if key != "Escape":
-                labels.bind_key(key, _pressed(deed), overwrite=True)
+                labels.bind_key(key, pressed(deed), overwrite=True)
         self._bound = labels
 
     def _unbind(self) -> None:
@@ -219,7 +222,7 @@ class RefineSession(QObject):
         if tool.drags:
             self.marks.open(self.labels)
         self.mouse.hold(self.labels, drags=tool.drags)
-        self.labels.bind_key("Escape", _pressed(self.escape), overwrite=True)
+        self.labels.bind_key("Escape", pressed(self.escape), overwrite=True)
         self.labels.events.mode.connect(self._on_mode)
         self._become(replace(self.state, tool=name, picked="", told=None))
 
@@ -325,9 +328,9 @@ class RefineSession(QObject):
         if self.labels is not None and self.labels.name != self.state.labels:
             self._become(replace(self.state, labels=self.labels.name))
 
-    def show_recovered(self, count: int) -> None:
-        """Ask whether steps that were found are to be kept; none any more at 0."""
-        self._become(replace(self.state, recovered=count))
+    def show_recovered(self, count: int, marks: int) -> None:
+        """Ask whether steps and marks that were found are to be kept; none any more at 0."""
+        self._become(replace(self.state, recovered=count, recovered_marks=marks))
 
     def refresh_time(self) -> None:
         """Tell anew when the last step was put on the disk."""
@@ -346,6 +349,7 @@ class RefineSession(QObject):
         if self._stop is not None:
             self._stop.set()
         self.keeper.close()
+        self.recovery.close()
         self.sheets.close()
         self._bridge.close()
         for work in self._works.values():
@@ -423,12 +427,13 @@ class RefineSession(QObject):
         """Return how things stand with the chosen labels."""
         labels, work = self.labels, self.work
         if labels is None:
-            return Refine(recovered=self.state.recovered)
+            return Refine(recovered=self.state.recovered, recovered_marks=self.state.recovered_marks)
         return replace(
             self.state,
             labels=labels.name,
             locked=trouble_with(labels) if self.work is None else "",
             large=bool(labels.multiscale),
+            only_read=self.regions.none_of(labels),
             window=self.regions.owns(labels),
             edits=work.count if work is not None else 0,
             kept=self.keeper.age(work) if work is not None else None,
@@ -461,23 +466,18 @@ class RefineSession(QObject):
                 self.put_away()
             if self._stop is not None:
                 self.cancel()
-        self.regions.on_removed(layer)
+        done = self.regions.on_removed(layer)
         self.drop(layer)
+        if layer is self.labels:
+            self.choose(None)  # it may be put in again before anybody looks
+        if done:
+            self.keeper.forget(layer)
 
     def _become(self, state: Refine) -> None:
         if self._closed:
             return
         self.state = state
         self.changed.emit()
-
-
-def _pressed(deed: Callable[[], object]) -> Callable[[Any], None]:
-    """Return what napari calls with the layer when a key is pressed."""
-
-    def press(layer: Any) -> None:
-        deed()
-
-    return press
 
 
 _SESSIONS: dict[int, RefineSession] = {}

@@ -11,7 +11,7 @@ from napari_tileseg.widgets.states import Action, Bar, Message, duration
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Refine", "View", "counted", "edits", "view"]
+__all__ = ["Refine", "View", "counted", "edits", "recovered_words", "view"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Refine:
         Why it cannot be corrected now; empty if it can.
     large : bool
         It has several scales: a region of it can be edited at a time.
+    only_read : bool
+        It can only be read: a copy can be corrected.
     window : bool
         It is such a region.
     tool : str
@@ -40,8 +42,8 @@ class Refine:
         Seconds since the newest step was put on the disk; None while one is not there yet.
     keeps : bool
         Whether steps are put on the disk by themselves; labels on the disk are changed there at once.
-    recovered : int
-        Steps found from a program that ended by force.
+    recovered, recovered_marks : int
+        Steps found from a program that ended by force, and of how many objects something was said there.
     told : Message or None
         What came of the last deed.
     """
@@ -49,6 +51,7 @@ class Refine:
     labels: str | None = None
     locked: str = ""
     large: bool = False
+    only_read: bool = False
     window: bool = False
     tool: str = ""
     picked: str = ""
@@ -57,6 +60,7 @@ class Refine:
     kept: float | None = None
     keeps: bool = True
     recovered: int = 0
+    recovered_marks: int = 0
     told: Message | None = None
 
 
@@ -92,6 +96,16 @@ def edits(count: int) -> str:
     return f"{count} edit{'s' * (count != 1)}"
 
 
+def recovered_words(count: int, marks: int) -> str:
+    """Say what was recovered: ``"2 edits and 5 marks were recovered."``."""
+    parts = [edits(count)] * (count > 0) + [f"{marks} mark{'s' * (marks != 1)}"] * (marks > 0)
+    return f"{' and '.join(parts)} {'was' if count + marks == 1 else 'were'} recovered."
+
+
+ONLY_READ = "These labels can only be read."
+"""Said of labels that a copy can be made of."""
+
+
 def counted(counts: Mapping[str, int], tool: str, by: int) -> dict[str, int]:
     """Return how often each tool was used, after one more or one less; what was not used is not named."""
     changed = {**counts, tool: counts.get(tool, 0) + by}
@@ -99,11 +113,13 @@ def counted(counts: Mapping[str, int], tool: str, by: int) -> dict[str, int]:
 
 
 def _message(state: Refine) -> Message | None:
-    if state.recovered and state.told is None and not state.tool:
-        verb = "was" if state.recovered == 1 else "were"
-        return Message("warning", f"{edits(state.recovered)} {verb} recovered.", (Action.KEEP, Action.DISCARD))
+    if (state.recovered or state.recovered_marks) and state.told is None and not state.tool:
+        more = (Action.WORK_COPY,) * state.only_read or (Action.EDIT,) * state.large  # what these labels allow besides
+        return Message("warning", recovered_words(state.recovered, state.recovered_marks), (Action.KEEP, Action.DISCARD, *more))
     if state.labels is None:
         return state.told or Message("info", "No labels layer.", (Action.SEGMENT,))
+    if state.only_read:
+        return state.told or Message("info", ONLY_READ, (Action.WORK_COPY,))
     if state.locked:
         return Message("info", state.locked)
     if state.large:

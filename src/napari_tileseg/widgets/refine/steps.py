@@ -56,7 +56,13 @@ class Steps:
         # Whether napari's history has a step; of the last ones only, as many as the log may hold.
         self._done: deque[bool] = deque()
         self._undone: deque[bool] = deque()
+        self._before = len(getattr(layer, "_undo_history", ()))
+        """Steps of napari's history from before this looked at the layer; they can be undone too, but are in no log."""
+        self._after = 0
+        """How many of them were undone last."""
         layer.events.paint.connect(self._on_paint)
+        # Whoever asks the layer itself (napari's own key, a script) gets the common order too.
+        layer.undo, layer.redo = self.undo, self.redo
 
     @property
     def log(self) -> EditLog:
@@ -66,6 +72,8 @@ class Steps:
         """Look at the layer no more."""
         with contextlib.suppress(ValueError, RuntimeError):
             self._layer.events.paint.disconnect(self._on_paint)
+        for name in ("undo", "redo"):
+            self._layer.__dict__.pop(name, None)
         self._log.clear()
 
     def do(self, edit: Edit) -> None:
@@ -127,24 +135,42 @@ class Steps:
     def _add(self, edit: Edit, *, native: bool) -> None:
         self._log.add(edit)
         self._undone.clear()
+        self._after = 0
         self._done.append(native)
         self._on_change(edit, "done")
 
     def _move(self, *, undo: bool) -> Edit | None:
         edit = self._log.undo() if undo else self._log.redo()
         if not isinstance(edit, Edit):  # the log is never given marks here
-            return None
+            return self._move_alone(undo=undo)
         taken, given = (self._done, self._undone) if undo else (self._undone, self._done)
         native = taken.pop() if taken else False
         data = self._layer.data
         with _writing(self._layer):
             if native:
-                (self._layer.undo if undo else self._layer.redo)()
+                move = type(self._layer).undo if undo else type(self._layer).redo
+                move(self._layer)
                 native = _stands(edit, data, "before" if undo else "after")
             if not native:  # napari keeps a hundred steps, and none of before its layer was locked
                 (edit.revert if undo else edit.apply)(data)
                 _show(self._layer)
         given.append(native)
+        self._on_change(edit, "undone" if undo else "redone")
+        return edit
+
+    def _move_alone(self, *, undo: bool) -> Edit | None:
+        """Undo or redo what only napari knows: it was painted before this looked at the layer."""
+        history = getattr(self._layer, "_undo_history" if undo else "_redo_history", None)
+        if not history or not (self._before if undo else self._after):
+            return None
+        item = history[-1] if undo else list(reversed(history[-1]))
+        edit = edit_of(item, self._layer.data)
+        if not edit or not _stands(edit, self._layer.data, "after" if undo else "before"):
+            return None
+        move = type(self._layer).undo if undo else type(self._layer).redo
+        move(self._layer)
+        self._before += -1 if undo else 1
+        self._after += 1 if undo else -1
         self._on_change(edit, "undone" if undo else "redone")
         return edit
 

@@ -10,6 +10,7 @@ from napari.layers import Image, Labels
 
 from napari_tileseg.refine.canvas import Canvas
 from napari_tileseg.widgets.layers import layer_matrix
+from napari_tileseg.widgets.refine.states import ONLY_READ
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,11 +27,13 @@ __all__ = [
     "has_classes",
     "image_beside",
     "labels_layers",
+    "only_read",
     "pixels_of",
     "position_of",
     "scores_of",
     "space_of",
     "trouble_with",
+    "writable",
 ]
 
 _NO_SPACE = {"t": "time", "time": "time", "frame": "time", "c": "channel", "channel": "channel", "class": "channel"}
@@ -111,14 +114,25 @@ def trouble_with(layer: Labels) -> str:
         return ""
     if np.dtype(data.dtype).kind not in "iu":
         return f"These labels are {data.dtype}; whole numbers can be corrected. Convert the layer (right-click, Convert data type)."
-    only_read = not hasattr(data, "__setitem__") or hasattr(data, "dask") or getattr(data, "read_only", False)
-    if only_read or getattr(getattr(data, "flags", None), "writeable", True) is False:
-        return "These labels can only be read. Duplicate the layer (right-click), and correct the copy."
+    if only_read(layer):
+        return ONLY_READ
     if layer.ndim < 2:
         return "Labels of one dimension cannot be corrected. Choose others."
     if not layer.editable:
         return "These labels are locked while a run writes them. They can be corrected when it is done or cancelled."
     return ""
+
+
+def only_read(layer: Labels) -> bool:
+    """Whether nothing can be written to some of the layer's arrays."""
+    return not all(writable(level) for level in (layer.data if layer.multiscale else [layer.data]))
+
+
+def writable(data: Any) -> bool:
+    """Whether an array takes what is assigned to it."""
+    if isinstance(data, np.ndarray):
+        return bool(data.flags.writeable)
+    return hasattr(data, "__setitem__") and not hasattr(data, "dask") and not getattr(data, "read_only", False)
 
 
 def image_beside(labels: Labels, layers: Sequence[Layer]) -> Image | None:

@@ -9,7 +9,10 @@ import numpy as np
 from napari.layers import Labels
 
 from napari_tileseg.errors import OptionsError, OutputError
+from napari_tileseg.io.checks import with_checks
+from napari_tileseg.io.zarr_edit import ZarrArray
 from napari_tileseg.widgets.layers import layer_matrix
+from napari_tileseg.widgets.refine.subject import writable
 from napari_tileseg.widgets.regions import canvas_of, seen
 
 if TYPE_CHECKING:
@@ -36,20 +39,20 @@ class PyramidWindow:
         If nothing of the labels is in view, too much is, or they can only be read.
     """
 
-    def __init__(self, viewer: napari.viewer.Viewer, labels: Labels) -> None:
+    def __init__(self, viewer: napari.viewer.Viewer, labels: Labels, box: tuple[slice, ...] | None = None) -> None:
         self.labels = labels
         finest = labels.data[0]
-        if not all(_writable(level) for level in labels.data):
+        if not all(writable(level) for level in labels.data):
             raise OptionsError("These labels can only be read. Save them under another name, and open that.")
-        self._box = _in_view(viewer, labels)
-        size = math.prod(part.stop - part.start for part in self._box) * np.dtype(finest.dtype).itemsize
+        self.box = box or _in_view(viewer, labels)
+        size = math.prod(part.stop - part.start for part in self.box) * np.dtype(finest.dtype).itemsize
         if size > _MOST_BYTES:
             raise OptionsError(f"The region has {size / 1e9:.1f} GB; {_MOST_BYTES / 1e9:.1f} GB can be edited at once. Zoom in first.")
-        start = np.array([part.start for part in self._box], dtype=np.float64)
+        start = np.array([part.start for part in self.box], dtype=np.float64)
         matrix = layer_matrix(labels)
         matrix[:-1, -1] += matrix[:-1, :-1] @ start
         self.layer = Labels(
-            np.array(finest[self._box]),
+            np.array(finest[self.box]),
             name=f"{labels.name}_region",
             affine=matrix,
             units=labels.units,
@@ -70,18 +73,22 @@ class PyramidWindow:
         data = np.asarray(self.layer.data)
         finest = self.labels.data[0]
         try:
-            finest[self._box] = data
+            finest[self.box] = data
             for level in self.labels.data[1:]:
-                _thin(finest, level, self._box)
+                _thin(finest, level, self.box)
         except OSError as error:
             raise OutputError(f'"{self.labels.name}" could not be written: {error.strerror or error}. The region is still open.') from error
+        self._tell()
         self.labels.refresh(extent=False)
 
-
-def _writable(level: Any) -> bool:
-    if isinstance(level, np.ndarray):
-        return bool(level.flags.writeable)
-    return hasattr(level, "__setitem__") and not hasattr(level, "dask") and not getattr(level, "read_only", False)
+    def _tell(self) -> None:
+        """Give the labels what is known of the region: edits by tool, what was said of objects; a store of labels keeps it."""
+        labels, finest = self.labels, self.labels.data[0]
+        told = {name: self.layer.metadata[name] for name in ("tileseg",) if name in self.layer.metadata}
+        labels.metadata = {**labels.metadata, **told}
+        labels.features = self.layer.features
+        if isinstance(finest, ZarrArray):
+            finest.note(with_checks(labels.metadata.get("tileseg"), labels.features))
 
 
 def _in_view(viewer: napari.viewer.Viewer, labels: Labels) -> tuple[slice, ...]:
@@ -108,7 +115,7 @@ def _in_view(viewer: napari.viewer.Viewer, labels: Labels) -> tuple[slice, ...]:
 
 def _thin(finest: Any, level: Any, box: tuple[slice, ...]) -> None:
     """Make a coarser level anew where a box of the finest one lies: the pixel at each step, as labels must not be averaged."""
-    steps = [fine / coarse for fine, coarse in zip(finest.shape, level.shape, strict=True)]
+    steps = [_step(fine, coarse) for fine, coarse in zip(finest.shape, level.shape, strict=True)]
     spans = []
     for part, step, size in zip(box, steps, level.shape, strict=True):
         spans.append((int(part.start / step), min(size, math.ceil(part.stop / step))))
@@ -122,3 +129,9 @@ def _thin(finest: Any, level: Any, box: tuple[slice, ...]) -> None:
     block = np.asarray(finest[whole])
     taken = block[np.ix_(*(pick - pick[0] for pick in picks))]
     level[tuple(slice(*span) for span in spans)] = taken
+
+
+def _step(fine: int, coarse: int) -> float:
+    """Return how many pixels of the finest level one of a coarser level stands for: a whole number, if lengths were rounded."""
+    whole = max(round(fine / coarse), 1)
+    return whole if coarse in (fine // whole, -(-fine // whole)) else fine / coarse

@@ -106,7 +106,7 @@ class Work(QObject):
         self.moves += 1
         self.canvas.noted(edit, undone=way == "undone")
         by = -1 if way == "undone" else 1
-        self.count += by
+        self.count = max(self.count + by, 0)  # what was painted before the layer was looked at may be undone too
         told = dict(self.layer.metadata.get("tileseg") or {})
         told["edits"] = counted(told.get("edits") or {}, edit.tool, by)
         if not told["edits"]:
