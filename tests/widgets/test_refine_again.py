@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +16,8 @@ from napari_tileseg.models.registry import find_spec
 from napari_tileseg.pipeline import segment
 from napari_tileseg.refine.canvas import Canvas
 from napari_tileseg.volume import Volume
-from napari_tileseg.widgets.refine.again import place_of
 from napari_tileseg.widgets.refine.kept import kept_scores
+from napari_tileseg.widgets.refine.place import place_of
 from napari_tileseg.widgets.refine.preview import is_preview
 from napari_tileseg.widgets.states import Action
 
@@ -267,4 +266,4 @@ def test_the_place_has_context_and_keeps_to_the_time_point() -> None:
     assert place.box == (slice(2, 3), slice(0, 38), slice(42, 88))
     assert place.region == ((2, 3), (0, 38), (42, 88))
     with pytest.raises(Exception, match="Choose the image"):
-        place_of(Canvas(np.zeros((5, 5), np.uint8)), SimpleNamespace(grid_shape=(4, 100, 120)), (), (32, 32))  # type: ignore[arg-type]
+        place_of(Canvas(np.zeros((5, 5), np.uint8)), axis_map, ((0, 5), (0, 5)), (32, 32))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Vectors
 
+from napari_tileseg.widgets.regions import zoom_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -56,7 +58,7 @@ class Marks:
         """Show lines, each (n, ndim), and seeds, each (ndim,), all in pixels of the labels."""
         if self.layer is None:
             return
-        zoom = max(float(getattr(self._viewer, "scene", self._viewer).camera.zoom), 1e-6)
+        zoom = zoom_of(self._viewer)
         arm = _ARM / zoom / float(np.min(np.abs(self.layer.scale)))
         strokes = [np.stack([line[:-1], line[1:] - line[:-1]], axis=1) for line in lines if len(line) > 1]
         offset = self._viewer.dims.ndim - self.layer.ndim  # other layers may have more axes: scores have their classes
