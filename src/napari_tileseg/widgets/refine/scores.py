@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QSizePolicy, QSlider, QWidget
+from qtpy.QtGui import QPainter, QPen
+from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QSizePolicy, QSlider, QStyle, QStyleOptionSlider, QWidget
 
 from napari_tileseg.errors import TileSegError
 from napari_tileseg.units import unit_symbol
@@ -22,6 +23,8 @@ from napari_tileseg.widgets.regions import canvas_of, seen
 from napari_tileseg.widgets.states import Action, Message
 
 if TYPE_CHECKING:
+    from qtpy.QtGui import QPaintEvent
+
     from napari_tileseg.refine.blocks import Box
     from napari_tileseg.refine.delta import Edit
     from napari_tileseg.widgets.refine.session import RefineSession
@@ -30,6 +33,10 @@ if TYPE_CHECKING:
 __all__ = ["Scores"]
 
 _STEPS = 100
+
+_OWN = 0.5
+"""The threshold at which scores of what is abnormal are cut where the model's card says."""
+
 _SMALL, _LARGE = 1.0, 10_000.0
 """Pixels at both ends of the slider of sizes, whose steps multiply; all the way to the left is 0."""
 
@@ -47,14 +54,38 @@ _SLOW, _QUICK = 0.08, 0.02
 """Seconds that decoding may take while a slider moves: beyond, fewer pixels are decoded the next time; below, more."""
 
 
+class _Marked(QSlider):
+    """A slider that shows where one of its values is."""
+
+    def __init__(self) -> None:
+        super().__init__(Qt.Orientation.Horizontal)
+        self.setRange(0, _STEPS)
+        self.mark: int | None = None
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:
+        super().paintEvent(event)
+        if self.mark is None:
+            return
+        option = QStyleOptionSlider()
+        self.initStyleOption(option)
+        style = self.style()
+        assert style is not None  # Qt always has one
+        handle = style.subControlRect(QStyle.ComplexControl.CC_Slider, option, QStyle.SubControl.SC_SliderHandle, self).width()
+        at = handle // 2 + QStyle.sliderPositionFromValue(0, _STEPS, self.mark, self.width() - handle)
+        painter = QPainter(self)
+        painter.setPen(QPen(self.palette().windowText().color(), 2))
+        painter.drawLine(at, 0, at, 3)
+        painter.drawLine(at, self.height() - 4, at, self.height() - 1)
+        painter.end()
+
+
 class _Slide(QWidget):
     """A slider and a number beside it, which say the same."""
 
     def __init__(self, name: str, tip: str) -> None:
         super().__init__()
         self.setObjectName("plain")
-        self.slider = QSlider(Qt.Orientation.Horizontal)
-        self.slider.setRange(0, _STEPS)
+        self.slider = _Marked()
         tame(self.slider, name)
         self.slider.setToolTip(tip)
         self.number = QDoubleSpinBox()
@@ -175,9 +206,10 @@ class Scores(Fold):
 
     def _say(self) -> None:
         if self.kept is None or self.kept.trouble:
-            self.say("none kept" if self.kept is None else "")
+            self.say("none kept" if self.kept is None or self.kept.scores is None else "")
             return
-        self.say(f"threshold {self.threshold.number.value():.2f}")
+        limit = self.kept.limit(self.threshold.number.value())
+        self.say(f"threshold {self.threshold.number.value():.2f}" + ("" if limit is None else f", scores from {limit:.3g}"))
 
     # -- what they are scores of -----------------------------------------------------------------------------------
 
@@ -211,7 +243,9 @@ class Scores(Fold):
             self.note.setText("No scores were kept." if layer is not None else "")
             self.links.show_links((Action.AGAIN_SCORES,) if layer is not None else ())
         else:
-            self.note.setText(kept.trouble)
+            own = kept.limit(_OWN)
+            self.threshold.slider.mark = None if own is None else round(_OWN * _STEPS)
+            self.note.setText(kept.trouble or ("" if own is None else f"At {_OWN:.2f}, the mark, the model's own limit holds: {own:.3g}."))
             self.links.show_links(())
         self.note.setVisible(bool(self.note.text()))
         self.links.setVisible(bool(self.links.shown))
@@ -324,6 +358,8 @@ class Scores(Fold):
         block = kept.block(box)
         thin = tuple(axis for axis, part in enumerate(box) if part.stop - part.start == 1 and len(box) > 2)
         cut = any(axis in work.canvas.space for axis in thin)
+        if cut and not kept.flat:
+            return  # it follows when the slider is let go
         began = time.perf_counter()
         try:
             found = kept.decode(block.squeeze(tuple(axis + 1 for axis in thin)), threshold, 0.0 if cut else size)
