@@ -78,7 +78,8 @@ def let_go(here: Any, scores: Any) -> None:
 
 
 def previews(here: Any) -> list[Any]:
-    return [layer for layer in here.viewer.layers if is_preview(layer)]
+    """Return the looks that are seen; a layer that is not may stay for the next one."""
+    return [layer for layer in here.viewer.layers if is_preview(layer) and layer.visible]
 
 
 @pytest.mark.slow

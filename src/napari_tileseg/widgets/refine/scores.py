@@ -46,6 +46,9 @@ _TURN = 15
 _PAUSE = 600
 """Milliseconds after the last change by key or wheel until it is done."""
 
+_IDLE = 10_000
+"""Milliseconds for which the layer of looks is kept when nobody slides any more: making one takes napari as long as several looks."""
+
 _VISIBLE = 1 << 22
 """Most pixels that are decoded while a slider moves; of more, those in view, or in its middle, are."""
 
@@ -143,8 +146,10 @@ class Scores(Fold):
         self._layer: Any = None
         self._soon = soon(self, _TURN, self._show)
         self._pause = soon(self, _PAUSE, self.settle)
+        self._idle = soon(self, _IDLE, self._put_away)
         for slide, to_number in ((self.threshold, self._to_threshold), (self.least, self._to_size)):
             slide.slider.valueChanged.connect(lambda value, slide=slide, to=to_number: self._on_slider(slide, to(value)))
+            slide.slider.sliderPressed.connect(self._prepare)
             slide.slider.sliderReleased.connect(self.settle)
             slide.number.valueChanged.connect(self._on_number)
         self.toggled.connect(self._on_toggled)
@@ -280,7 +285,7 @@ class Scores(Fold):
         if self._deciding and not self._session.busy:
             self._deciding = False
             self._put(self._settled)
-            self.preview.close()
+            self._rest()
 
     def _on_edited(self, edit: Edit, way: str) -> None:
         """Move the sliders along when their step is undone or done again."""
@@ -347,12 +352,29 @@ class Scores(Fold):
             start = box[axis].start + (size - side) // 2
             box[axis] = slice(start, start + side)
 
+    def _prepare(self) -> None:
+        """Make the layer of looks while the slider is only held."""
+        work, layer, kept = self._session.work, self._session.labels, self.kept
+        self._idle.stop()
+        if work is not None and layer is not None and kept is not None and not kept.trouble and not self._session.busy:
+            self.preview.prepare(layer, self._box(work))
+
+    def _rest(self) -> None:
+        """Show the labels again."""
+        self.preview.rest()
+        self._idle.start()
+
+    def _put_away(self) -> None:
+        if not self.preview.shown:
+            self.preview.close()
+
     def _show(self) -> None:
         """Decode what is in view, and show it."""
         session, kept = self._session, self.kept
         work, layer = session.work, session.labels
         if work is None or layer is None or kept is None or kept.trouble or session.busy or self.values == self._settled:
             return
+        self._idle.stop()
         box = self._box(work)
         threshold, size = self.values
         block = kept.block(box)
@@ -384,7 +406,7 @@ class Scores(Fold):
             return
         values = threshold, size = self.values
         if values == self._settled:
-            self._drop()
+            self._rest()
             return
         canvas = work.canvas
 
@@ -401,7 +423,7 @@ class Scores(Fold):
         self._deciding = False
         before, self._settled = self._settled, values
         if self.values == values:
-            self.preview.close()
+            self._rest()
         if edit and self._session.do(edit):
             self._done.append((before, values))
             self._undone.clear()
@@ -414,4 +436,5 @@ class Scores(Fold):
     def _drop(self) -> None:
         self._soon.stop()
         self._pause.stop()
+        self._idle.stop()
         self.preview.close()
