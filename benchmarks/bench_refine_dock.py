@@ -70,6 +70,7 @@ def sliders(rounds: int) -> None:
         fold: Any = next(fold for fold in dock.folds if fold.title == "Scores")
         fold._take(Kept(scores, spec), dock.session.work)
         fold.kept = Kept(scores, spec)
+        fold.least.number.blockSignals(True)  # a change by hand would be done at once
         fold.least.number.setValue(least)
         start = time.perf_counter()
         fold.threshold.slider.setSliderDown(True)
