@@ -127,6 +127,7 @@ class Steps:
             self._add(edit, native=True)
 
     def _add(self, edit: Edit, *, native: bool) -> None:
+        edit = edit.packed()  # once, for the log and for whoever keeps it on the disk: strokes of a large brush take a while
         self._log.add(edit)
         self._undone.clear()
         self._done.append(native)
