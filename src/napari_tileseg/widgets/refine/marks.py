@@ -64,7 +64,9 @@ class Marks:
         offset = self._viewer.dims.ndim - self.layer.ndim  # other layers may have more axes: scores have their classes
         axes = [axis - offset for axis in self._viewer.dims.displayed[-2:]]
         strokes += [_cross(np.asarray(seed, dtype=np.float32), arm, axes) for seed in seeds]
-        self.layer.edge_width = 2 / zoom / float(np.min(np.abs(self.layer.scale)))
+        width = 2 / zoom / float(np.min(np.abs(self.layer.scale)))
+        if self.layer.edge_width != width:
+            self.layer.edge_width = width  # napari makes all strokes anew for it
         self.layer.data = np.concatenate(strokes) if strokes else np.zeros((0, 2, self.layer.ndim), np.float32)
 
     def close(self) -> None:
