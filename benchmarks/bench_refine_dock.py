@@ -53,11 +53,14 @@ def smooth(shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
 
 def sliders(rounds: int) -> None:
     cases = (
-        ("plane of 2048 x 2048, 2 classes", "hippocampus-3d", (2, 2048, 2048)),
-        ("slice of a volume of 256^3, 3 classes", "hippocampus-3d", (3, 256, 256, 256)),
-        ("plane of 2048 x 2048, objects", "nuclei-2d", (3, 2048, 2048)),
+        ("plane of 2048 x 2048, 2 classes", "hippocampus-3d", (2, 2048, 2048), 0.0),
+        ("the same, at least 20 pixels", "hippocampus-3d", (2, 2048, 2048), 20.0),
+        ("plane of 2048 x 2048, 4 classes", "hippocampus-3d", (4, 2048, 2048), 0.0),
+        ("the same, at least 20 pixels", "hippocampus-3d", (4, 2048, 2048), 20.0),
+        ("slice of a volume of 256^3, 3 classes", "hippocampus-3d", (3, 256, 256, 256), 0.0),
+        ("plane of 2048 x 2048, objects", "nuclei-2d", (3, 2048, 2048), 0.0),
     )
-    for name, model, shape in cases:
+    for name, model, shape, least in cases:
         viewer = napari.Viewer(show=True)
         scores, spec = smooth(shape, 0), find_spec(model)
         layer = viewer.add_labels(np.zeros(shape[1:], np.int32), name="labels")
@@ -67,21 +70,28 @@ def sliders(rounds: int) -> None:
         fold: Any = next(fold for fold in dock.folds if fold.title == "Scores")
         fold._take(Kept(scores, spec), dock.session.work)
         fold.kept = Kept(scores, spec)
+        fold.least.number.blockSignals(True)  # a change by hand would be done at once
+        fold.least.number.setValue(least)
+        start = time.perf_counter()
         fold.threshold.slider.setSliderDown(True)
-        looks, draws = [], []
+        pressed = time.perf_counter() - start
+        turn(lambda: True)
+        looks, draws, busy = [], [], []
         for number in range(rounds + 1):
             fold.threshold.slider.setValue(55 + 3 * number)
             fold._soon.stop()
-            start = time.perf_counter()
+            start, own = time.perf_counter(), time.process_time()
             fold._show()
-            middle = time.perf_counter()
+            own, middle = time.process_time() - own, time.perf_counter()
             QApplication.processEvents()
-            if number:  # the first one makes the layer
+            if number:  # the first one shows the layer
                 looks.append(middle - start)
+                busy.append(own)
                 draws.append(time.perf_counter() - middle)
             else:
                 first = middle - start
-        told = f"{1000 * statistics.median(looks):6.1f} ms, first {1000 * first:.0f}, drawing {1000 * statistics.median(draws):.0f}"
+        told = f"{1000 * statistics.median(looks):6.1f} ms, processor {1000 * statistics.median(busy):6.1f}, first {1000 * first:.0f}, "
+        told += f"pressing {1000 * pressed:.0f}, drawing {1000 * statistics.median(draws):.0f}"
         print(f"  {name:38} {told} {'ok' if statistics.median(looks) < 0.1 else 'SLOW'}")
         fold.preview.close()
         assert layer.visible

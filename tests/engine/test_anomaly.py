@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from napari_tileseg.engine.anomaly import whole
+from napari_tileseg.engine.abnormal import whole
 from napari_tileseg.errors import Cancelled, OptionsError
 from napari_tileseg.job import SegmentOptions
 from napari_tileseg.models.predictor import Predictor, from_module

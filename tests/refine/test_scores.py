@@ -12,6 +12,7 @@ from scipy.special import expit, softmax
 from napari_tileseg.errors import InputError, OptionsError
 from napari_tileseg.refine.canvas import Canvas
 from napari_tileseg.refine.scores import decode, redecoded
+from napari_tileseg.refine.specks import specks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -97,3 +98,28 @@ def test_the_visible_slice_alone_is_decoded(scores: NDArray[np.float32]) -> None
 def test_settings_that_make_no_sense_are_refused(scores: NDArray[np.float32], options: dict[str, float]) -> None:
     with pytest.raises(OptionsError, match="not accepted"):
         decode(scores, "softmax", **options)
+
+
+def test_regions_lie_in_each_other_and_the_last_one_counts(scores: NDArray[np.float32]) -> None:
+    for threshold in (0.0, 0.3, 0.7, 1.0):
+        found = decode(scores[:3], "regions", threshold=threshold, values=(2, 1, 3))
+        inside = expit(scores[:3].astype(np.float64)) > threshold
+        wanted = np.zeros(found.shape, np.uint8)
+        for mask, value in zip(inside, (2, 1, 3), strict=True):
+            wanted[mask] = value
+        np.testing.assert_array_equal(found, wanted)
+    smooth = ndimage.gaussian_filter(scores[:3], (0, 1, 2, 2))
+    left, every = (decode(smooth, "regions", min_size=size, values=(2, 1, 3)) for size in (50, 0))
+    assert np.count_nonzero(left) < np.count_nonzero(every)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (33, 57), (64, 64), (5, 20, 30)])
+@pytest.mark.parametrize("blur", [0.0, 1.5, 4.0])
+def test_specks_are_the_parts_with_few_pixels(shape: tuple[int, ...], blur: float) -> None:
+    random = np.random.default_rng(len(shape) + int(blur))
+    for share in (0.0, 0.1, 0.5, 0.9, 1.0):
+        values = ndimage.gaussian_filter(random.normal(size=shape), blur) if blur else random.normal(size=shape)
+        mask = values <= np.quantile(values, share) if share else np.zeros(shape, bool)
+        parts, _ = ndimage.label(mask, np.ones((3,) * len(shape)))
+        wanted = mask & (np.bincount(parts.ravel()) < 9)[parts]
+        np.testing.assert_array_equal(specks(mask, 9), wanted)

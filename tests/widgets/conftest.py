@@ -163,6 +163,11 @@ def small_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _package(folder, "small-masks", ["one", "two"], output="sigmoid", colors=["#ff0000", "#00ff00"])
     heads = {"output": "instances", "decoder": "watershed", "heads": ["interior", "boundary", "distance"]}
     _package(folder, "small-objects", ["background", "blob"], seed=7, **heads)  # this one finds something in noise
+    _package(folder, "small-regions", ["background", "whole", "core"], output="regions", heads=["whole", "core"], region_values=(1, 2))
+    strange = {"output": "anomaly", "heads": ["score"], "decoder_parameters": {"threshold": 0.2, "median": 3.0}}
+    _package(folder, "small-anomaly", ["normal", "anomaly"], **strange)
+    rays = {"output": "instances", "decoder": "stardist", "heads": ["probability", *(f"ray {number}" for number in range(8))]}
+    _package(folder, "small-stars", ["background", "blob"], seed=7, **rays)
     _package(folder, "small-pair", ["background", "left"], channels=["nuclei", "membrane"])
     return folder
 

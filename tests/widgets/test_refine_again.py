@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +16,8 @@ from napari_tileseg.models.registry import find_spec
 from napari_tileseg.pipeline import segment
 from napari_tileseg.refine.canvas import Canvas
 from napari_tileseg.volume import Volume
-from napari_tileseg.widgets.refine.again import place_of
 from napari_tileseg.widgets.refine.kept import kept_scores
+from napari_tileseg.widgets.refine.place import place_of
 from napari_tileseg.widgets.refine.preview import is_preview
 from napari_tileseg.widgets.states import Action
 
@@ -26,6 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+
+
+CLASSES = {
+    "small-classes": ["background", "left", "right"],
+    "small-regions": ["background", "whole", "core"],
+    "small-anomaly": ["normal", "anomaly"],
+}
 
 
 def noise(shape: tuple[int, ...], seed: int = 0) -> NDArray[np.float32]:
@@ -38,12 +44,15 @@ def made(here: Any, model: str, image: NDArray[Any], axes: str, **options: Any) 
     found = segment(Volume.from_scale(image, axes, (1.0,) * image.ndim), model, options=SegmentOptions(scores=True, **options))
     told = {**found.provenance, "run": {"finished": "now"}}
     here.viewer.add_image(image, name="image")
-    here.viewer.add_image(np.asarray(found.scores), name="image_scores_of_it", rgb=False, metadata={"tileseg": told})
+    raw = np.asarray(found.scores)
+    alone = model == "small-anomaly"
+    kept = {"tileseg": told, "classes": ["score"] if alone else []}
+    here.viewer.add_image(raw[0] if alone else raw, name="image_scores_of_it", rgb=False, metadata=kept)
     sigmoid = found.labels.ndim == image.ndim + 1
     labels = np.asarray(found.labels[1] if sigmoid else found.labels)
     more = {"features": {"index": [0, 1], "class": ["", "two"]}} if sigmoid else {}
-    if model == "small-classes":
-        more = {"features": {"index": [0, 1, 2], "class": ["background", "left", "right"]}}
+    if model in CLASSES:
+        more = {"features": {"index": range(len(CLASSES[model])), "class": CLASSES[model]}}
     here.add(labels.astype(np.int32) if not sigmoid else labels.astype(np.uint8), name="result", metadata={"tileseg": told}, **more)
     return found
 
@@ -69,16 +78,25 @@ def let_go(here: Any, scores: Any) -> None:
 
 
 def previews(here: Any) -> list[Any]:
-    return [layer for layer in here.viewer.layers if is_preview(layer)]
+    """Return the looks that are seen; a layer that is not may stay for the next one."""
+    return [layer for layer in here.viewer.layers if is_preview(layer) and layer.visible]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("model", "shape", "axes"),
-    [("small-objects", (60, 70), "YX"), ("small-masks", (60, 70), "YX"), ("small-objects", (3, 40, 48), "ZYX")],
+    ("model", "shape", "axes", "step"),
+    [
+        ("small-objects", (60, 70), "YX", 51),
+        ("small-masks", (60, 70), "YX", 47),
+        ("small-objects", (3, 40, 48), "ZYX", 51),
+        ("small-regions", (60, 70), "YX", 47),
+        ("small-anomaly", (60, 70), "YX", 46),
+        ("small-anomaly", (2, 40, 48), "TYX", 46),
+        ("small-stars", (60, 70), "YX", 41),
+    ],
 )
 def test_the_threshold_gives_what_the_model_would_have_given(
-    refine: Callable[..., Any], model: str, shape: tuple[int, ...], axes: str
+    refine: Callable[..., Any], model: str, shape: tuple[int, ...], axes: str, step: int
 ) -> None:
     here = refine()
     image = noise(shape)
@@ -87,7 +105,7 @@ def test_the_threshold_gives_what_the_model_would_have_given(
     scores = fold(here, "Scores")
     assert scores.kept is not None, scores.note.text()
     assert not scores.kept.trouble
-    slide(here, scores, 55, 60)
+    slide(here, scores, 55, step)
     assert len(previews(here)) == 1
     assert not here.layer.visible
     assert here.session.labels is here.layer is here.form.labels.value, "a look is no labels to work on"
@@ -95,16 +113,18 @@ def test_the_threshold_gives_what_the_model_would_have_given(
     let_go(here, scores)
     assert previews(here) == []
     assert here.layer.visible
-    wanted = segment(Volume.from_scale(image, axes, (1.0,) * image.ndim), model, options=SegmentOptions(threshold=0.6)).labels
+    wanted = segment(Volume.from_scale(image, axes, (1.0,) * image.ndim), model, options=SegmentOptions(threshold=step / 100)).labels
     wanted = np.asarray(wanted[1] if model == "small-masks" else wanted)
-    np.testing.assert_array_equal(here.data > 0, wanted > 0)
+    assert wanted.any(), "otherwise nothing is looked at"
+    np.testing.assert_array_equal(*((here.data, wanted) if model in CLASSES else (here.data > 0, wanted > 0)))
     assert len(np.unique(here.data)) == len(np.unique(wanted)), "as many objects"
+    assert ("the model's own limit" in scores.note.text()) is (model == "small-anomaly")
     assert here.session.state.edits == 1
     here.press("Control-Z")
     np.testing.assert_array_equal(here.data, before)
     assert scores.values[0] == 0.5, "the slider goes back with the step"
     here.press("Control-Shift-Z")
-    assert scores.values[0] == 0.6
+    assert scores.values[0] == step / 100
     np.testing.assert_array_equal(here.data > 0, wanted > 0)
 
 
@@ -267,4 +287,4 @@ def test_the_place_has_context_and_keeps_to_the_time_point() -> None:
     assert place.box == (slice(2, 3), slice(0, 38), slice(42, 88))
     assert place.region == ((2, 3), (0, 38), (42, 88))
     with pytest.raises(Exception, match="Choose the image"):
-        place_of(Canvas(np.zeros((5, 5), np.uint8)), SimpleNamespace(grid_shape=(4, 100, 120)), (), (32, 32))  # type: ignore[arg-type]
+        place_of(Canvas(np.zeros((5, 5), np.uint8)), axis_map, ((0, 5), (0, 5)), (32, 32))

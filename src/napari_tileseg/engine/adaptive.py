@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_tileseg.engine.anomaly import limit_of
+from napari_tileseg.engine.abnormal import limit_of
 from napari_tileseg.engine.decoders import find_decoder
 from napari_tileseg.engine.tiles import Placed, Row, Tile
 

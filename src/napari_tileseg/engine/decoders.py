@@ -6,15 +6,16 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+import numpy as np
+
 from napari_tileseg.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["DECODERS", "GROUP", "ObjectDecoder", "find_decoder"]
+__all__ = ["DECODERS", "GROUP", "NOTHING", "ObjectDecoder", "find_decoder", "objects_of", "rim_of"]
 
 DECODERS = {
     "cellpose": "napari_tileseg.engine.flows",
@@ -22,6 +23,9 @@ DECODERS = {
     "watershed": "napari_tileseg.engine.watershed",
 }
 """Decoders of this package: name to module."""
+
+NOTHING = np.float32(-100)
+"""First score at the rim of an image that a decoder wants bare: less than any that counts."""
 
 GROUP = "napari_tileseg.decoders"
 """Entry-point group under which other packages offer decoders."""
@@ -80,3 +84,24 @@ def find_decoder(name: str) -> ObjectDecoder:
     if missing:
         raise ModelError(f'The decoder "{name}" lacks {", ".join(missing)}(). Update the package that offers it.')
     return cast("ObjectDecoder", found)
+
+
+def rim_of(decoder: ObjectDecoder, parameters: Mapping[str, float], axis: int, ndim: int, size: int) -> tuple[int, int]:
+    """Return how much of the first score does not count before and after an image of that size along an axis of space."""
+    rim = getattr(decoder, "rim", None)
+    before, after = rim(parameters, axis, ndim, size) if rim else (0, 0)
+    return min(before, size), min(after, size)
+
+
+def objects_of(
+    decoder: ObjectDecoder, scores: NDArray[np.float32], parameters: Mapping[str, float], *, threshold: float = 0.5, min_size: float = 0
+) -> NDArray[Any]:
+    """Return the objects of a whole image from its scores (K, *spatial), as a run finds them slab by slab."""
+    spatial = scores.shape[1:]
+    rims = [rim_of(decoder, parameters, axis, len(spatial), size) for axis, size in enumerate(spatial)]
+    if any(any(rim) for rim in rims):
+        scores = scores.copy()
+        for axis, (before, after) in enumerate(rims):
+            sides = np.moveaxis(scores[0], axis, 0)
+            sides[:before] = sides[len(sides) - after :] = NOTHING
+    return decoder.decode(scores, parameters, threshold=threshold, min_size=min_size)

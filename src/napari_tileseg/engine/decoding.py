@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from napari_tileseg.engine.anomaly import Above, Anomalies, Smooth, limit_of
+from napari_tileseg.engine.abnormal import Smooth, limit_of
+from napari_tileseg.engine.anomaly import Above, Anomalies
 from napari_tileseg.engine.decode import Classes, Masks, Regions
 from napari_tileseg.engine.decoders import find_decoder
 from napari_tileseg.engine.joined import MATCH, Joined

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
+from napari_tileseg.engine.decoders import NOTHING, rim_of
 from napari_tileseg.engine.tiles import Tile
 
 if TYPE_CHECKING:
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
     from napari_tileseg.engine.decoders import ObjectDecoder
 
 __all__ = ["Objects", "first_seen", "renumber"]
-
-
-NOTHING = np.float32(-100)
-"""First score at the rim of an image that a decoder wants bare: less than any that counts."""
 
 
 class Objects:
@@ -135,9 +132,7 @@ class Objects:
 
     def _rim(self, axis: int, size: int) -> tuple[int, int]:
         """Return how much of the first score does not count before and after an image of that size along an axis."""
-        rim = getattr(self._decoder, "rim", None)
-        before, after = rim(self._parameters, axis, self._labels.ndim, size) if rim else (0, 0)
-        return min(before, size), min(after, size)
+        return rim_of(self._decoder, self._parameters, axis, self._labels.ndim, size)
 
     def _bare(self, block: NDArray[np.float32], start: int) -> None:
         """Take the first score from the rim of the image, where the decoder has one; the end of it is not known yet."""

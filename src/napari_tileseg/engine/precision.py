@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from napari_tileseg.engine.anomaly import whole
+from napari_tileseg.engine.abnormal import whole
 from napari_tileseg.engine.backends import AUTOCAST, COMPILED, backends
 from napari_tileseg.engine.decode import argmax, label_type, masks, regions
 from napari_tileseg.engine.decoders import find_decoder

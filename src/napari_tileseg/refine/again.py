@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,19 +23,63 @@ from napari_tileseg.refine.draft import Draft
 from napari_tileseg.refine.recolor import check_id, counted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from numpy.typing import NDArray
 
     from napari_tileseg.refine.blocks import Box
     from napari_tileseg.refine.canvas import Canvas
     from napari_tileseg.refine.delta import Edit
 
-__all__ = ["blend"]
+__all__ = ["blend", "in_classes"]
 
 _TABLE = 1 << 22
 """Largest value for which a table of all values is made."""
 
 
-def blend(canvas: Canvas, box: Box, labels: NDArray[Any], *, inner: Box | None = None, least: float = 0.5) -> Edit:
+def in_classes(found: NDArray[Any], names: Sequence[str], known: Mapping[str, int], *, masks: bool = False) -> NDArray[Any]:
+    """Return what a model found in the values that other labels have for the same classes; classes that they do not know are background.
+
+    Parameters
+    ----------
+    found : ndarray
+        Numbers of classes (...), of which 0 is the background; or masks (K, ...), one for each class, of which later ones win.
+    names : sequence of str
+        The model's classes.
+    known : mapping of str to int
+        The classes of the labels, and their values.
+    masks : bool
+
+    Raises
+    ------
+    InputError
+        If the labels know none of the classes.
+    """
+    values = [known.get(name, 0) for name in names]
+    if not masks:
+        values[0] = 0
+    if not any(values):
+        theirs = ", ".join(name for name, value in known.items() if value)
+        given = ", ".join(names if masks else names[1:])
+        raise InputError(f"The model gives {given}; these labels hold {theirs}. Choose a model of the same classes.")
+    if not masks:
+        return np.asarray(np.array(values, np.min_scalar_type(max(values)))[found])
+    labels = np.zeros(found.shape[1:], np.min_scalar_type(max(values)))
+    for mask, value in zip(found, values, strict=True):
+        if value:
+            labels[mask.astype(bool)] = value
+    return labels
+
+
+def blend(
+    canvas: Canvas,
+    box: Box,
+    labels: NDArray[Any],
+    *,
+    inner: Box | None = None,
+    least: float = 0.5,
+    about: Mapping[str, Any] | None = None,
+) -> Edit:
     """Put labels that were computed anew in place of the old ones.
 
     Parameters
@@ -50,6 +95,8 @@ def blend(canvas: Canvas, box: Box, labels: NDArray[Any], *, inner: Box | None =
     least : float
         A new object keeps the id of an old one if they share at least that part of the smaller of the two; each id is kept by
         one object, the one that shares most. Other objects get new ids.
+    about : mapping, optional
+        What the labels' provenance is to say of it.
 
     Raises
     ------
@@ -75,10 +122,10 @@ def blend(canvas: Canvas, box: Box, labels: NDArray[Any], *, inner: Box | None =
         highest = int(new.max())
         after = new.astype(canvas.dtype) if highest == 0 else new.astype(np.min_scalar_type(check_id(canvas, highest))).astype(canvas.dtype)
         pixels = draft.write(place, part, old[local], after[local])
-        return draft.edit("again", f"Changed {pixels} pixels in the box.")
+        return replace(draft.edit("again", f"Changed {pixels} pixels in the box."), about=about or {})
     after, kept, fresh = _named(canvas, old, new, local, least)
     draft.write(place, part, old[local], after[local])
-    return draft.edit("again", f"{counted(kept + fresh).capitalize()} in the box, {fresh} of them new.")
+    return replace(draft.edit("again", f"{counted(kept + fresh).capitalize()} in the box, {fresh} of them new."), about=about or {})
 
 
 def _named(canvas: Canvas, old: NDArray[Any], new: NDArray[Any], local: Box, least: float) -> tuple[NDArray[Any], int, int]:

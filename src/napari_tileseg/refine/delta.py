@@ -13,7 +13,7 @@ The deltas of an edit are done in order and undone in the opposite order, so a l
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from numcodecs.blosc import Blosc  # type: ignore[import-untyped]
 from napari_tileseg.errors import InputError, OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -185,11 +185,14 @@ class Edit:
         In the order in which they are done.
     note : str
         The sentence to show: ``"Removed 14 of 86 objects."``
+    about : mapping
+        What the labels' provenance is to say of it, JSON-able; empty for nothing but that the tool was used.
     """
 
     tool: str
     deltas: tuple[Change, ...] = ()
     note: str = ""
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.deltas)
@@ -242,7 +245,7 @@ class Edit:
 
     def packed(self) -> Edit:
         """Return the same, compressed."""
-        return Edit(self.tool, tuple(delta.packed() for delta in self.deltas), self.note)
+        return replace(self, deltas=tuple(delta.packed() for delta in self.deltas))
 
     def inverse(self) -> Edit:
         """Return what undoes it, as a step of its own (tool ``"undo"``), compressed."""

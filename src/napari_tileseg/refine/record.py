@@ -2,7 +2,7 @@
 
 ::
 
-    head length (4 bytes)   head: JSON {"tool", "note", "deltas": [{"start", "shape", "dtype", "pixels", "before", "after"}]}
+    head length (4 bytes)   head: JSON {"tool", "note", "about", "deltas": [{"start", "shape", "dtype", "pixels", "before", "after"}]}
     values of the first delta before, after; of the second; ...                   ("before", "after": their lengths in bytes)
 """
 
@@ -28,6 +28,7 @@ def edit_bytes(edit: Edit) -> bytes:
     head = {
         "tool": edit.tool,
         "note": edit.note,
+        "about": dict(edit.about),
         "deltas": [
             {
                 "start": [int(at) for at in delta.start],
@@ -57,4 +58,4 @@ def edit_from(data: bytes) -> Edit:
             yield PackedDelta(tuple(delta["start"]), tuple(delta["shape"]), dtype, data[at:middle], data[middle:end], delta["pixels"])
             at = end
 
-    return Edit(head["tool"], tuple(deltas()), head["note"])
+    return Edit(head["tool"], tuple(deltas()), head["note"], head.get("about", {}))

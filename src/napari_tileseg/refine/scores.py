@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from scipy import ndimage
 
 from napari_tileseg.errors import InputError, OptionsError
 from napari_tileseg.refine.again import blend
@@ -15,7 +14,7 @@ from napari_tileseg.refine.blocks import shape_of
 from napari_tileseg.refine.canvas import Place
 from napari_tileseg.refine.draft import Draft
 from napari_tileseg.refine.recolor import counted
-from napari_tileseg.refine.scope import touching
+from napari_tileseg.refine.specks import specks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,12 +28,22 @@ __all__ = ["Instances", "Kind", "decode", "redecoded"]
 Instances = Callable[["NDArray[Any]", float, float], "NDArray[Any]"]
 """Takes raw scores (K, ...), a threshold and the fewest pixels of an object; returns objects (...)."""
 
-Kind = Literal["softmax", "sigmoid", "instances"]
+Kind = Literal["softmax", "sigmoid", "regions", "instances", "anomaly"]
 """What scores are scores of, as in a model's card."""
 
 
+_PIECE = 1 << 16
+"""Pixels that are compared at once."""
+
+
 def decode(
-    scores: NDArray[Any], kind: Kind, *, threshold: float = 0.5, min_size: float = 0, instances: Instances | None = None
+    scores: NDArray[Any],
+    kind: Kind,
+    *,
+    threshold: float = 0.5,
+    min_size: float = 0,
+    instances: Instances | None = None,
+    values: Sequence[int] = (),
 ) -> NDArray[Any]:
     """Turn raw scores into labels.
 
@@ -42,14 +51,17 @@ def decode(
     ----------
     scores : ndarray of float, shape (K, ...)
         As the network gave them, before any softmax or sigmoid.
-    kind : {"softmax", "sigmoid", "instances"}
+    kind : {"softmax", "sigmoid", "regions", "instances", "anomaly"}
     threshold : float
-        0 to 1. Sigmoid: least probability of a class. Softmax: the background must be less likely than the class by the odds of the
-        threshold; 0.5 is the most likely class of all, and with two classes it is the least probability of the second one.
+        0 to 1. Sigmoid: least probability of a class. Regions: what the probability of a region must be above.
+        Softmax: the background must be less likely than the class by the odds of the threshold; 0.5 is the
+        most likely class of all, and with two classes it is the least probability of the second one.
     min_size : float
         Connected parts of a class that have fewer pixels go.
     instances : callable, optional
-        Decodes scores of objects; needed for these.
+        Decodes scores of objects, or of what is abnormal; needed for these.
+    values : sequence of int
+        The class that each region stands for; needed for these. Of several regions that a pixel is in the last one counts.
 
     Returns
     -------
@@ -65,19 +77,19 @@ def decode(
         raise OptionsError(f"A threshold of {threshold} is not accepted: give a number from 0 to 1.")
     if not min_size >= 0:
         raise OptionsError(f"A size of {min_size} is not accepted: give a number of pixels from 0 up.")
-    if kind == "instances":
+    if kind in ("instances", "anomaly"):
         if instances is None:
             raise InputError("Scores of objects are decoded by the model's own decoder, which was not given.")
         return instances(scores, threshold, min_size)
     if kind == "sigmoid":
         masks = np.stack([of_class >= _limit(threshold, scores.dtype) for of_class in scores])
         for mask in masks if min_size > 1 else ():
-            mask &= ~_small(mask, min_size)
+            mask &= ~specks(mask, min_size)
         return masks
-    labels = _most_likely(scores, threshold)
+    labels = _last_region(scores, values, threshold) if kind == "regions" else _most_likely(scores, threshold)
     if min_size > 1:
-        for value in range(1, len(scores)):
-            labels *= ~_small(labels == value, min_size)
+        for value in sorted(set(values)) or range(1, len(scores)):
+            labels *= ~specks(labels == value, min_size)
     return labels
 
 
@@ -90,6 +102,7 @@ def redecoded(
     threshold: float = 0.5,
     min_size: float = 0,
     instances: Instances | None = None,
+    values: Sequence[int] = (),
     number: int = 0,
 ) -> Edit:
     """Return the step that puts decoded scores of a box into the labels.
@@ -101,13 +114,18 @@ def redecoded(
         One slice for each axis of the labels: all, a region, the visible slice.
     scores : ndarray of float, shape (K, ...)
         Of that box; axes of length 1 may be missing.
-    kind, threshold, min_size, instances
+    kind, threshold, min_size, instances, values
         As for `decode`.
     number : int
         Which class's mask the labels are, of scores of the kind "sigmoid".
     """
     found = decode(
-        scores if kind != "sigmoid" else scores[number : number + 1], kind, threshold=threshold, min_size=min_size, instances=instances
+        scores if kind != "sigmoid" else scores[number : number + 1],
+        kind,
+        threshold=threshold,
+        min_size=min_size,
+        instances=instances,
+        values=values,
     )
     if kind == "instances":
         edit = blend(canvas, box, found)
@@ -132,22 +150,29 @@ def _limit(threshold: float, dtype: np.dtype[Any]) -> Any:
 def _most_likely(scores: NDArray[Any], threshold: float) -> NDArray[Any]:
     """Return the class with the largest score, after the threshold's odds were added to the background's.
 
-    A running maximum: several times faster than ``argmax`` over a leading axis.
+    A running maximum, several times faster than ``argmax`` over a leading axis, for as many rows at once as the cache holds.
     """
     labels = np.zeros(scores.shape[1:], np.uint8 if len(scores) <= 256 else np.uint16)
-    best = scores[0] + _limit(threshold, scores.dtype)
-    for value in range(1, len(scores)):
-        larger = scores[value] > best
-        # Numbers only grow, so the larger of two labels is the later one.
-        np.maximum(labels, larger.view(np.uint8) * labels.dtype.type(value), out=labels)
-        if value + 1 < len(scores):
-            np.maximum(best, scores[value], out=best)
+    limit, rows = _limit(threshold, scores.dtype), len(labels)
+    step = max(_PIECE * rows // max(labels.size, 1), 1)
+    best = np.empty((min(step, rows), *labels.shape[1:]), scores.dtype)
+    larger = np.empty(best.shape, np.bool_)
+    for start in range(0, rows, step):
+        piece, out = scores[:, start : start + step], labels[start : start + step]
+        highest, wins = best[: len(out)], larger[: len(out)]
+        np.add(piece[0], limit, out=highest)
+        for value in range(1, len(scores)):
+            np.greater(piece[value], highest, out=wins)
+            # Numbers only grow, so the larger of two labels is the later one.
+            np.maximum(out, wins.view(np.uint8) * labels.dtype.type(value), out=out)
+            if value + 1 < len(scores):
+                np.maximum(highest, piece[value], out=highest)
     return labels
 
 
-def _small(mask: NDArray[np.bool_], min_size: float) -> NDArray[np.bool_]:
-    """Return the connected parts that have fewer pixels."""
-    parts, _ = ndimage.label(mask, structure=touching(mask.ndim))
-    few = np.bincount(parts.ravel()) < min_size
-    few[0] = False
-    return np.asarray(np.take(few, parts))
+def _last_region(scores: NDArray[Any], values: Sequence[int], threshold: float) -> NDArray[Any]:
+    """Return the class of the last region that each pixel belongs to."""
+    labels = np.zeros(scores.shape[1:], np.uint8 if max(values, default=0) < 256 else np.uint16)
+    for of_region, value in zip(scores, values, strict=True):
+        np.copyto(labels, labels.dtype.type(value), where=of_region > _limit(threshold, scores.dtype))
+    return labels

@@ -141,14 +141,14 @@ SPEEDS = Speeds()
 
 
 def _region(viewer: napari.viewer.Viewer, layer: Image, axis_map: AxisMap, kind: str) -> tuple[Region | None, str]:
+    dims = viewer.dims
     try:
         if kind == "visible":
-            dims = viewer.dims
             found = visible_part(layer, axis_map, dims.displayed, dims.current_step, dims.ndim, canvas_of(viewer))
             return found, words(found, axis_map)
         if kind == "rectangles":
             shapes: Any = topmost_shapes(viewer.layers, viewer.layers.selection.active)
-            found, count = rectangles(shapes, layer, axis_map)
+            found, count = rectangles(shapes, layer, axis_map, dims.displayed, dims.ndim)
             return found, words(found, axis_map) if count == 1 else f"frame of {count}, {words(found, axis_map)}"
     except OptionsError as error:
         raise RegionError(str(error)) from None

@@ -8,6 +8,7 @@ import numpy as np
 from napari.layers import Shapes
 
 from napari_tileseg.errors import OptionsError
+from napari_tileseg.widgets.shown import drawn_at, shown_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.engine.axes import AxisMap
 
-__all__ = ["Canvas", "Region", "canvas_of", "meant", "rectangles", "seen", "visible_part", "words"]
+__all__ = ["Canvas", "Region", "canvas_of", "meant", "rectangles", "seen", "visible_part", "words", "zoom_of"]
 
 Region = tuple[tuple[int, int], ...]
 Canvas = tuple[tuple[float, ...], tuple[float, ...]]
@@ -68,8 +69,20 @@ def visible_part(
     return region
 
 
-def rectangles(shapes: Shapes | None, layer: Image | Labels, axis_map: AxisMap) -> tuple[Region, int]:
+def rectangles(
+    shapes: Shapes | None, layer: Image | Labels, axis_map: AxisMap, displayed: Sequence[int] | None = None, ndim: int = 0
+) -> tuple[Region, int]:
     """Return the frame around the rectangles of a Shapes layer (the selected ones, else all), and their number.
+
+    Parameters
+    ----------
+    shapes : napari.layers.Shapes or None
+    layer : napari.layers.Image or Labels
+    axis_map : AxisMap
+    displayed : sequence of int, optional
+        The viewer's displayed axes: of oblique layers what is drawn in the rectangle is meant. By default what lies in it.
+    ndim : int
+        The viewer's number of axes.
 
     Raises
     ------
@@ -82,7 +95,11 @@ def rectangles(shapes: Shapes | None, layer: Image | Labels, axis_map: AxisMap) 
     corners = [np.asarray(shapes.data[index]) for index in wanted if shapes.shape_type[index] == "rectangle"]
     if not corners:
         raise OptionsError(f'"{shapes.name}" holds no rectangle. Draw one, or choose Whole image.')
-    points = np.array([layer.world_to_data(shapes.data_to_world(corner)) for corner in np.concatenate(corners)])
+    every = np.concatenate(corners)
+    if displayed is None:
+        points = np.array([layer.world_to_data(shapes.data_to_world(corner)) for corner in every])
+    else:
+        points = np.array([shown_at(layer, drawn_at(shapes, corner, displayed, ndim), displayed) for corner in every])
     low, high = np.floor(points.min(axis=0) + 0.5), np.ceil(points.max(axis=0) + 0.5)
     spans: dict[str, tuple[int, int]] = {}
     for axis, letter in enumerate(_letters(layer, axis_map)):
@@ -103,11 +120,15 @@ def meant(viewer: napari.viewer.Viewer, layer: Labels, axis_map: AxisMap) -> Reg
     OptionsError
         If nothing of the result is there.
     """
-    active = viewer.layers.selection.active
+    active, dims = viewer.layers.selection.active, viewer.dims
     if isinstance(active, Shapes):
-        return rectangles(active, layer, axis_map)[0]
-    dims = viewer.dims
+        return rectangles(active, layer, axis_map, dims.displayed, dims.ndim)[0]
     return visible_part(layer, axis_map, dims.displayed, dims.current_step, dims.ndim, canvas_of(viewer))
+
+
+def zoom_of(viewer: napari.viewer.Viewer) -> float:
+    """Return how many pixels of the screen one unit of the world takes."""
+    return max(float(getattr(viewer, "scene", viewer).camera.zoom), 1e-6)  # newer napari keeps the camera in the scene
 
 
 def canvas_of(viewer: napari.viewer.Viewer) -> Canvas | None:
@@ -131,7 +152,7 @@ def seen(layer: Image | Labels, displayed: Sequence[int], canvas: Canvas) -> NDA
         world = np.array(layer.data_to_world([0.0] * layer.ndim), dtype=np.float64)
         for axis, middle, reach, sign in zip(displayed, centre, half, signs, strict=True):
             world[axis - max(0, max(displayed) + 1 - layer.ndim)] = middle + sign * reach
-        points.append(layer.world_to_data(world))
+        points.append(shown_at(layer, world, displayed))
     shape = np.array((layer.data[0] if layer.multiscale else layer.data).shape[: layer.ndim])
     low = np.clip(np.floor(np.min(points, axis=0) + 0.5), 0, shape)
     high = np.clip(np.ceil(np.max(points, axis=0) - 0.5), -1, shape - 1)

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.layers import Shapes
 from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QLabel, QPushButton, QSpinBox, QWidget
 from scipy import ndimage
 
 from napari_tileseg.engine.axes import map_axes
+from napari_tileseg.engine.orientation import turned_spec
 from napari_tileseg.errors import Cancelled, InputError, OptionsError, RunError
 from napari_tileseg.job import Job, SegmentOptions
 from napari_tileseg.models.registry import list_models
-from napari_tileseg.refine.again import blend
+from napari_tileseg.refine.again import blend, in_classes
 from napari_tileseg.refine.scope import touching
 from napari_tileseg.widgets.again import order_again, provenance_of
 from napari_tileseg.widgets.bridge import supervisor
 from napari_tileseg.widgets.choices import default_channels, pick_model
-from napari_tileseg.widgets.layers import facts_of, topmost_shapes, volume_from_layer
+from napari_tileseg.widgets.layers import facts_of, layer_matrix, topmost_shapes, volume_from_layer
 from napari_tileseg.widgets.parts import Combo, Fields, Fold
 from napari_tileseg.widgets.parts.fields import tame
-from napari_tileseg.widgets.refine.kept import class_number
-from napari_tileseg.widgets.regions import canvas_of, rectangles, visible_part
+from napari_tileseg.widgets.refine.place import letters_of, place_of
+from napari_tileseg.widgets.refine.subject import classes_of, origin_in
+from napari_tileseg.widgets.regions import canvas_of, rectangles, visible_part, zoom_of
 from napari_tileseg.widgets.session import Order
 from napari_tileseg.widgets.waiting import ask_before_closing
 from napari_tileseg.worker.messages import CancelledRun, Died, Done, Failed
@@ -35,42 +38,20 @@ if TYPE_CHECKING:
 
     from napari_tileseg.engine.axes import AxisMap
     from napari_tileseg.models.spec import ModelSpec
-    from napari_tileseg.refine.blocks import Box
     from napari_tileseg.refine.canvas import Canvas
     from napari_tileseg.refine.delta import Edit
     from napari_tileseg.volume import Volume
+    from napari_tileseg.widgets.refine.place import Place
     from napari_tileseg.widgets.refine.session import RefineSession
     from napari_tileseg.widgets.refine.work import Work
 
-__all__ = ["Again", "Place", "place_of", "run_with_scores"]
+__all__ = ["Again", "run_with_scores"]
 
 WHERE = (("Visible part", "visible"), ("Rectangles", "rectangles"))
 AVERAGE = (("As the model says", ""), ("None", "none"), ("Flips", "flips"), ("Rotations", "rotations"))
 
-_AROUND = 4
-"""One part in so many of the window is computed around the place, so that objects at its sides are known as a whole."""
-
 _DEEP = 8
 """Slices to both sides of the one in view, to begin with."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a model looks again.
-
-    Parameters
-    ----------
-    inner : Box
-        What is replaced, one slice for each axis of the labels.
-    box : Box
-        What is computed: more of it around.
-    region : tuple of (start, stop)
-        The box along the axes of the model's result (the image without C).
-    """
-
-    inner: Box
-    box: Box
-    region: tuple[tuple[int, int], ...]
 
 
 class Again(Fold):
@@ -91,6 +72,9 @@ class Again(Fold):
         self.fields = fields
         self.where = Combo("Where", "What is in view, or rectangles of a Shapes layer: draw one with napari's own tools.")
         self.where.fill(WHERE)
+        self.draw = QPushButton("Draw")
+        self.draw.setAccessibleName("Draw a rectangle")
+        self.draw.setToolTip("Draw a rectangle on the image: a new Shapes layer, and napari's tool for it.")
         self.first, self.last = QSpinBox(), QSpinBox()
         tame(self.first, "First slice")
         tame(self.last, "Last slice")
@@ -110,7 +94,7 @@ class Again(Fold):
         self.button = QPushButton("Run here")
         self.button.setAccessibleName("Run here")
         self.button.setToolTip("Segment there, with the image around it, and blend the result in as one step that can be undone.")
-        fields.add("Where", self.where)
+        fields.add("Where", self.where, self.draw)
         until = QLabel("to")
         self._slices = [fields.add("Slices", self.first, until, self.last), self.first, until, self.last]
         fields.add("Model", self.model)
@@ -126,6 +110,7 @@ class Again(Fold):
         fields.add_wide(around)
         self._specs: list[ModelSpec] = []
         self.button.clicked.connect(lambda _checked=False: self.press())
+        self.draw.clicked.connect(lambda _checked=False: self.begin_drawing())
         self.model.currentIndexChanged.connect(self._on_model)
         self.toggled.connect(self._on_toggled)
         session.chosen.connect(self._on_chosen)
@@ -135,7 +120,7 @@ class Again(Fold):
     def widgets_in_order(self) -> list[Any]:
         """Return the fields from top to bottom, as Tab takes them."""
         return [
-            self.header, self.where, self.first, self.last, self.model, self.threshold, self.overlap, self.average, self.button,
+            self.header, self.where, self.draw, self.first, self.last, self.model, self.threshold, self.overlap, self.average, self.button,
         ]  # fmt: skip
 
     @property
@@ -147,6 +132,27 @@ class Again(Fold):
         """Run."""
         if self._session.work is not None and not self._session.busy:
             self._session.guarded(self._start)
+
+    def begin_drawing(self) -> None:
+        """Give the user a layer to draw a rectangle on, which lies along the axes of the world: over oblique ones napari cannot draw."""
+        viewer, labels = self._session.viewer, self._session.labels
+        if viewer is None or labels is None:
+            return
+        self._session.put_away()
+        self.where.choose("rectangles")
+        units = tuple(labels.units)
+        name = f"{labels.name} - here again"
+        shapes = next((layer for layer in viewer.layers if isinstance(layer, Shapes) and layer.name == name), None)
+        if shapes is None:
+            scale = np.linalg.norm(layer_matrix(labels)[:-1, :-1], axis=0)
+            shapes = Shapes(ndim=labels.ndim, name=name, scale=scale, units=units, axis_labels=tuple(labels.axis_labels))
+            shapes.current_face_color, shapes.current_edge_color = "transparent", "#ffffff"
+            shapes.current_edge_width = 2 / zoom_of(viewer) / float(scale.min())
+            viewer.add_layer(shapes)
+        shapes.data = []
+        shapes.translate = viewer.dims.point[-labels.ndim :]  # napari loses a shape that lies between two slices while it is drawn
+        viewer.layers.selection.active = shapes
+        shapes.mode = "add_rectangle"
 
     # -- the fields ------------------------------------------------------------------------------------------------
 
@@ -229,12 +235,13 @@ class Again(Fold):
         told = provenance_of(labels)
         volume = volume_from_layer(image, _axes(told, facts_of(image).guess(spec), len(facts_of(image).shape), spec))
         channels = _channels(told, volume, spec)
+        spec = turned_spec(volume, spec)
         axis_map = map_axes(volume.axes, volume.shape, spec, channels=channels)
-        region = self._region(axis_map)
-        window = spec.window
-        depth = self._depth(work)
-        span = (min(self.first.value(), self.last.value()), max(self.first.value(), self.last.value()) + 1)
-        place = place_of(canvas, axis_map, region, window, depth=None if depth is None else (depth, span), at=session.deeds.looked_at(work))
+        origin = origin_in(image, labels) or (0,) * canvas.ndim
+        region = self._region(_local(axis_map, canvas, origin))
+        axis, span = self._depth(work), (min(self.first.value(), self.last.value()), max(self.first.value(), self.last.value()) + 1)
+        depth, here = None if axis is None else (axis, span), session.deeds.looked_at(work)
+        place = place_of(canvas, axis_map, region, spec.window, depth=depth, at=here, origin=origin)
         options = SegmentOptions.parse(
             threshold=self.threshold.value(), overlap=self.overlap.value(), **({"tta": self.average.value} if self.average.value else {})
         )
@@ -244,7 +251,6 @@ class Again(Fold):
         over, outcome = threading.Event(), _Outcome()
         run = supervisor().start(job, volume, on_message=lambda message: outcome.hear(message, over))
         ask_before_closing(run, f"segmentation of a part of {volume.name} with {spec.label}")
-        number = class_number(labels, spec) if spec.output == "sigmoid" else None
 
         def wait(cancelled: Callable[[], bool]) -> Edit:
             try:
@@ -253,11 +259,11 @@ class Again(Fold):
                         run.cancel()
                         raise Cancelled("The run was cancelled. Nothing was changed.")
                 outcome.check()
-                found = _found(run.labels, place, number)
+                found = _found(run.labels, place, work, spec)
             finally:
                 if over.is_set():
                     run.remove()
-            return blend(canvas, place.box, _as_objects(found, canvas, spec), inner=place.inner)
+            return blend(canvas, place.box, found, inner=place.inner, about=outcome.about(place))
 
         sizes = " × ".join(str(place.inner[axis].stop - place.inner[axis].start) for axis in canvas.space)
         work.when_looked(lambda: session.run(f"Segmenting {sizes} pixels again", wait))
@@ -268,7 +274,8 @@ class Again(Fold):
         rectangle, dims = self.where.value == "rectangles", viewer.dims
         try:
             if rectangle:
-                return rectangles(topmost_shapes(viewer.layers, viewer.layers.selection.active), labels, axis_map)[0]
+                shapes = topmost_shapes(viewer.layers, viewer.layers.selection.active)
+                return rectangles(shapes, labels, axis_map, dims.displayed, dims.ndim)[0]
             return visible_part(labels, axis_map, dims.displayed, dims.current_step, dims.ndim, canvas_of(viewer))
         except OptionsError as error:
             other = "Visible part" if rectangle else "Rectangles"
@@ -300,60 +307,17 @@ class _Outcome:
             case CancelledRun():
                 raise Cancelled("The run was cancelled. Nothing was changed.")
 
+    def about(self, place: Place) -> dict[str, Any]:
+        """Return what the labels' provenance is to say: what was replaced, by which model, with which options."""
+        told: dict[str, Any] = self._last.provenance if isinstance(self._last, Done) else {}
+        kept: dict[str, Any] = {name: told[name] for name in ("model", "channels", "options", "settings", "warnings") if name in told}
+        return {"region": [list(span) for span in place.replaced], **kept}
 
-def place_of(
-    canvas: Canvas,
-    axis_map: AxisMap,
-    region: tuple[tuple[int, int], ...],
-    window: tuple[int, ...],
-    *,
-    depth: tuple[int, tuple[int, int]] | None = None,
-    at: Any = (),
-) -> Place:
-    """Return what is computed and what is replaced.
 
-    Parameters
-    ----------
-    canvas : Canvas
-        Of the labels: the axes of the model's result, and maybe one of length 1 where the image has its channels.
-    axis_map : AxisMap
-    region : tuple of (start, stop)
-        Along the axes of the result; what was drawn or is in view.
-    window : tuple of int
-        Of the model, along its axes.
-    depth : (axis, (start, stop)), optional
-        Slices along an axis of the labels.
-    at : sequence of float
-        The place in view, in pixels of the labels: of several time points only this one is looked at.
-
-    Raises
-    ------
-    InputError
-        If the labels do not lie on the image's grid.
-    """
-    sizes, shape = list(axis_map.grid_shape), canvas.shape
-    extra = [axis for axis in range(canvas.ndim) if shape[axis] == 1] if canvas.ndim == len(sizes) + 1 else []
-    kept = next((axis for axis in extra if [*shape[:axis], *shape[axis + 1 :]] == sizes), None)
-    if kept is None and list(shape) != sizes:
-        raise InputError(f"These labels have shape {shape}; on this image they would have {tuple(sizes)}. Choose the image they belong to.")
-    inner = [slice(*span) for span in region]
-    letters = list(axis_map.grid_axes)
-    if kept is not None:
-        inner.insert(kept, slice(0, 1))
-        letters.insert(kept, "")
-    if depth is not None:
-        inner[depth[0]] = slice(*depth[1])
-    for axis in canvas.outer:
-        if axis != kept:
-            here = min(max(round(float(at[axis])), 0), shape[axis] - 1)
-            inner[axis] = slice(here, here + 1)
-    margins = dict(zip(axis_map.spatial, (size // _AROUND for size in window), strict=False))
-    box = [
-        slice(max(part.start - margins.get(letter, 0), 0), min(part.stop + margins.get(letter, 0), size))
-        for part, letter, size in zip(inner, letters, shape, strict=True)
-    ]
-    spans = tuple((part.start, part.stop) for axis, part in enumerate(box) if axis != kept)
-    return Place(tuple(inner), tuple(box), spans)
+def _local(axis_map: AxisMap, canvas: Canvas, origin: tuple[int, ...]) -> AxisMap:
+    """Return how the axes meet the model's where the image is no larger than the labels."""
+    sizes = dict(zip(letters_of(canvas, axis_map, origin), canvas.shape, strict=True))
+    return replace(axis_map, shape=tuple(sizes.get(letter, size) for letter, size in axis_map.sizes.items()))
 
 
 def run_with_scores(session: RefineSession) -> None:
@@ -395,15 +359,15 @@ def _channels(told: dict[str, Any], volume: Volume, spec: ModelSpec) -> tuple[in
     return default_channels(spec, volume.sizes["C"])
 
 
-def _found(labels: Any, place: Place, number: int | None) -> NDArray[Any]:
-    """Read what was found in the box, on the grid of the labels."""
+def _found(labels: Any, place: Place, work: Work, spec: ModelSpec) -> NDArray[Any]:
+    """Read what was found in the box, in the values that the labels have for it: their classes, or numbers of objects."""
+    masks = spec.output == "sigmoid"
     spans = tuple(slice(*span) for span in place.region)
-    return np.asarray(labels[spans] if number is None else labels[(number, *spans)])
-
-
-def _as_objects(found: NDArray[Any], canvas: Canvas, spec: ModelSpec) -> NDArray[Any]:
-    """Make objects of connected parts, where a model gives classes and the labels are objects."""
-    if canvas.classes or spec.finds_objects or spec.output == "sigmoid":
+    read = np.asarray(labels[(slice(None), *spans) if masks else spans])
+    found = read[(slice(None), *place.cut) if masks else place.cut]
+    if work.canvas.classes:
+        return in_classes(found, spec.classes, classes_of(work.layer), masks=masks)
+    if spec.finds_objects:
         return found
-    parts, _ = ndimage.label(found > 0, structure=touching(found.ndim))
+    parts, _ = ndimage.label(found.any(axis=0) if masks else found > 0, structure=touching(len(spans)))
     return np.asarray(parts)

@@ -18,6 +18,7 @@ from napari_tileseg.refine.slices import interpolate
 from napari_tileseg.refine.split import split_line, split_seeds
 from napari_tileseg.refine.wand import wand
 from napari_tileseg.widgets.refine.subject import class_of, pixels_of, position_of, scores_of
+from napari_tileseg.widgets.shown import shown_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,8 +110,7 @@ class Deeds:
         """Return the place that the viewer looks at, in pixels of the labels."""
         viewer = self._session.viewer
         assert viewer is not None  # a tool is held in a viewer
-        layer = work.layer
-        return tuple(float(part) for part in layer.world_to_data(viewer.dims.point[-layer.ndim :]))
+        return tuple(float(part) for part in shown_at(work.layer, viewer.dims.point, viewer.dims.displayed))
 
     def cut(self, work: Work) -> tuple[int, int] | None:
         """Return axis and index of the slice that is on the canvas; None where the labels are planes, or all of them is in view."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Image
 
-from napari_tileseg.engine.decoders import find_decoder
+from napari_tileseg.engine.abnormal import limit_of, whole
+from napari_tileseg.engine.decoders import find_decoder, objects_of
 from napari_tileseg.errors import InputError, TileSegError
 from napari_tileseg.models.registry import find_spec
 from napari_tileseg.refine import scores as again
@@ -73,7 +74,15 @@ class Kept:
             found = again.decode(block[self.number : self.number + 1], "sigmoid", threshold=threshold, min_size=min_size)[0]
             mask: NDArray[Any] = found.view(np.uint8)
             return mask
-        return again.decode(block, self.kind, threshold=threshold, min_size=min_size, instances=self._objects)
+        return again.decode(block, self.kind, threshold=threshold, min_size=min_size, instances=self._objects, values=self._values)
+
+    @property
+    def _values(self) -> tuple[int, ...]:
+        return self.spec.region_values if self.spec is not None and self.kind == "regions" else ()
+
+    def limit(self, threshold: float) -> float | None:
+        """Return from which score on a pixel is abnormal at a threshold; None where they are no scores of what is abnormal."""
+        return limit_of(self.spec.decoder_parameters, threshold) if self.spec is not None and self.kind == "anomaly" else None
 
     def redecoded(self, canvas: Canvas, threshold: float, min_size: float, cancel: Callable[[], bool]) -> Edit:
         """Return the step that puts labels decoded anew in place of all there are.
@@ -88,8 +97,8 @@ class Kept:
         cancel : callable
             Asked between parts; True stops it, and nothing is changed.
         """
-        whole = tuple(slice(0, size) for size in canvas.shape)
-        places = [canvas.place(at).full(tuple(whole[axis] for axis in canvas.space)) for at in np.ndindex(*_outer(canvas))]
+        every = tuple(slice(0, size) for size in canvas.shape)
+        places = [canvas.place(at).full(tuple(every[axis] for axis in canvas.space)) for at in np.ndindex(*_outer(canvas))]
         if self.kind == "instances":
             found, highest = np.zeros(canvas.shape, np.int32), 0
             for box in places:
@@ -98,14 +107,22 @@ class Kept:
                 labels = self.decode(_squeezed(self.block(box), canvas), threshold, min_size)
                 found[box] = np.where(labels > 0, labels + highest, 0).reshape(found[box].shape)
                 highest = max(highest, int(found[box].max(initial=0)))
-            return Edit("threshold", blend(canvas, whole, found).deltas, f"{_objects(highest)} at threshold {threshold:g}.")
+            return Edit("threshold", blend(canvas, every, found).deltas, f"{_objects(highest)} at threshold {threshold:g}.")
         deltas: list[Change] = []
         pixels = 0
         for box in (part for place in places for part in self._parts(canvas, place, min_size)):
             if cancel():
                 return Edit("threshold")
             edit = again.redecoded(
-                canvas, box, _squeezed(self.block(box), canvas), self.kind, threshold=threshold, min_size=min_size, number=self.number
+                canvas,
+                box,
+                _squeezed(self.block(box), canvas),
+                self.kind,
+                threshold=threshold,
+                min_size=min_size,
+                instances=self._objects,
+                values=self._values,
+                number=self.number,
             )
             deltas += edit.deltas
             pixels += edit.pixels
@@ -115,20 +132,30 @@ class Kept:
         """Cut a volume into slabs, where no object must be seen as a whole."""
         axis = canvas.space[0]
         row = max(self.scores.shape[0] * int(np.prod([part.stop - part.start for part in box])) // canvas.shape[axis], 1)
-        step = max(_SLAB // row, 1) if min_size <= 1 else canvas.shape[axis]
+        together = min_size > 1 or self.kind == "anomaly"  # medians look at pixels nearby
+        step = canvas.shape[axis] if together else max(_SLAB // row, 1)
         starts = range(0, canvas.shape[axis], step)
         return [(*box[:axis], slice(start, min(start + step, canvas.shape[axis])), *box[axis + 1 :]) for start in starts]
 
     def _objects(self, block: NDArray[Any], threshold: float, min_size: float) -> NDArray[Any]:
         assert self.spec is not None  # scores of a model that is not here are not decoded
-        return find_decoder(self.spec.decoder).decode(
-            np.ascontiguousarray(block, np.float32), self.spec.decoder_parameters, threshold=threshold, min_size=min_size
-        )
+        if self.kind == "anomaly":
+            return whole(block, self.spec.decoder_parameters, threshold=threshold, min_size=min_size)
+        decoder, parameters = find_decoder(self.spec.decoder), self.spec.decoder_parameters
+        return objects_of(decoder, np.ascontiguousarray(block, np.float32), parameters, threshold=threshold, min_size=min_size)
+
+    @property
+    def flat(self) -> bool:
+        """Whether a slice of a volume can be decoded by itself, for a look; shapes and flows of volumes make no sense in one."""
+        return self.kind != "instances" or (self.spec is not None and self.spec.decoder == "watershed")
 
     @property
     def sureness(self) -> Any:
         """How likely the model holds it that something is there, 0 to 1, an array of the labels' shape; None where scores do not tell."""
-        if self.spec is None or self.trouble or (self.kind == "instances" and self.spec.decoder != "watershed"):
+        told = self.kind in ("softmax", "sigmoid") or (
+            self.kind == "instances" and self.spec is not None and self.spec.decoder == "watershed"
+        )
+        if self.spec is None or self.trouble or not told:
             return None
         return _Sureness(self)
 
@@ -163,14 +190,19 @@ def kept_scores(labels: Labels, layers: Sequence[Layer]) -> Kept | None:
     """
     told = labels.metadata.get("tileseg") or {}
     shape = tuple(labels.data[0].shape if labels.multiscale else labels.data.shape)
+    spec, trouble = _spec(told) if told.get("model") else (None, "")
+    if spec is not None and spec.output == "labels":
+        return Kept(None, spec, trouble=trouble)
+    alone = spec is not None and spec.output == "anomaly"  # one score for each pixel, without an axis of classes
     found = [
         layer
         for layer in layers
-        if isinstance(layer, Image) and not layer.multiscale and not layer.rgb and tuple(layer.data.shape[1:]) == shape
+        if isinstance(layer, Image) and not layer.multiscale and not layer.rgb and tuple(layer.data.shape[0 if alone else 1 :]) == shape
     ]
+    found = [layer for layer in found if not alone or "classes" in layer.metadata]  # the image and maps of uncertainty have that shape too
     own = _run(told)
     of_run = [layer for layer in found if own and _run(layer.metadata.get("tileseg") or {}) == own]
-    named = [layer for layer in found if layer.name == f"{labels.name}_scores"]
+    named = [layer for layer in found if layer.name in (f"{labels.name}_scores", f"{labels.name}_anomaly map")]
     layer = next(iter([*of_run, *named]), None)
     if layer is None:
         return None
@@ -179,7 +211,19 @@ def kept_scores(labels: Labels, layers: Sequence[Layer]) -> Kept | None:
     spec, trouble = _spec(told)
     number = class_number(labels, spec)
     threshold, min_size = float(options.get("threshold", 0.5)), float(options.get("min_size", 0))
-    return Kept(layer.data, spec, number, threshold, min_size, trouble)
+    return Kept(_Alone(layer.data) if alone else layer.data, spec, number, threshold, min_size, trouble)
+
+
+class _Alone:
+    """One score for each pixel, as an array (1, ...)."""
+
+    def __init__(self, scores: Any) -> None:
+        self._scores = scores
+        self.shape = (1, *(int(size) for size in scores.shape))
+        self.dtype = np.dtype(scores.dtype)
+
+    def __getitem__(self, key: tuple[Any, ...]) -> NDArray[Any]:
+        return np.asarray(self._scores[key[1:]])[None]
 
 
 def _run(told: dict[str, Any]) -> dict[str, Any]:
@@ -195,8 +239,8 @@ def _spec(told: dict[str, Any]) -> tuple[ModelSpec | None, str]:
         spec = find_spec(recall(told).job.model)
     except (TileSegError, KeyError) as error:
         return None, str(error) if isinstance(error, TileSegError) else "It is not known which model these scores are of."
-    if spec.output not in ("softmax", "sigmoid", "instances"):
-        return spec, f"Scores of {spec.label} become labels in the model's own way only. Segment again with another threshold."
+    if spec.output == "labels":
+        return spec, f"{spec.label} gives labels and no scores: there is no threshold to move. Let it look again, at Here again."
     return spec, ""
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Vectors
 
+from napari_tileseg.widgets.regions import zoom_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -56,13 +58,15 @@ class Marks:
         """Show lines, each (n, ndim), and seeds, each (ndim,), all in pixels of the labels."""
         if self.layer is None:
             return
-        zoom = max(float(getattr(self._viewer, "scene", self._viewer).camera.zoom), 1e-6)
+        zoom = zoom_of(self._viewer)
         arm = _ARM / zoom / float(np.min(np.abs(self.layer.scale)))
         strokes = [np.stack([line[:-1], line[1:] - line[:-1]], axis=1) for line in lines if len(line) > 1]
         offset = self._viewer.dims.ndim - self.layer.ndim  # other layers may have more axes: scores have their classes
         axes = [axis - offset for axis in self._viewer.dims.displayed[-2:]]
         strokes += [_cross(np.asarray(seed, dtype=np.float32), arm, axes) for seed in seeds]
-        self.layer.edge_width = 2 / zoom / float(np.min(np.abs(self.layer.scale)))
+        width = 2 / zoom / float(np.min(np.abs(self.layer.scale)))
+        if self.layer.edge_width != width:
+            self.layer.edge_width = width  # napari makes all strokes anew for it
         self.layer.data = np.concatenate(strokes) if strokes else np.zeros((0, 2, self.layer.ndim), np.float32)
 
     def close(self) -> None:

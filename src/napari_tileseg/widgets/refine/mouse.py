@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tileseg.widgets.shown import shown_at
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -106,13 +108,14 @@ class Mouse:
 
 
 def _place(layer: Labels, event: Any) -> NDArray[np.float64]:
-    return np.asarray(layer.world_to_data(event.position), dtype=np.float64)
+    return shown_at(layer, event.position, event.dims_displayed)
 
 
 def _click(layer: Labels, event: Any) -> Click:
-    value = layer.get_value(event.position, view_direction=event.view_direction, dims_displayed=event.dims_displayed, world=True)
-    point: tuple[int, ...] | None = None
+    more = "Shift" in event.modifiers
     if len(event.dims_displayed) == 2:
         place = tuple(int(part) for part in np.round(_place(layer, event)))
-        point = place if all(0 <= part < size for part, size in zip(place, layer.data.shape, strict=True)) else None
-    return Click(int(value or 0), point, "Shift" in event.modifiers)
+        inside = all(0 <= part < size for part, size in zip(place, layer.data.shape, strict=True))
+        return Click(int(np.asarray(layer.data[place])), place, more) if inside else Click(0, None, more)
+    value = layer.get_value(event.position, view_direction=event.view_direction, dims_displayed=event.dims_displayed, world=True)
+    return Click(int(value or 0), None, more)

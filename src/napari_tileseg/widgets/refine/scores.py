@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QSizePolicy, QSlider, QWidget
+from qtpy.QtGui import QPainter, QPen
+from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QSizePolicy, QSlider, QStyle, QStyleOptionSlider, QWidget
 
 from napari_tileseg.errors import TileSegError
 from napari_tileseg.units import unit_symbol
@@ -22,6 +23,8 @@ from napari_tileseg.widgets.regions import canvas_of, seen
 from napari_tileseg.widgets.states import Action, Message
 
 if TYPE_CHECKING:
+    from qtpy.QtGui import QPaintEvent
+
     from napari_tileseg.refine.blocks import Box
     from napari_tileseg.refine.delta import Edit
     from napari_tileseg.widgets.refine.session import RefineSession
@@ -30,6 +33,10 @@ if TYPE_CHECKING:
 __all__ = ["Scores"]
 
 _STEPS = 100
+
+_OWN = 0.5
+"""The threshold at which scores of what is abnormal are cut where the model's card says."""
+
 _SMALL, _LARGE = 1.0, 10_000.0
 """Pixels at both ends of the slider of sizes, whose steps multiply; all the way to the left is 0."""
 
@@ -39,6 +46,9 @@ _TURN = 15
 _PAUSE = 600
 """Milliseconds after the last change by key or wheel until it is done."""
 
+_IDLE = 10_000
+"""Milliseconds for which the layer of looks is kept when nobody slides any more: making one takes napari as long as several looks."""
+
 _VISIBLE = 1 << 22
 """Most pixels that are decoded while a slider moves; of more, those in view, or in its middle, are."""
 
@@ -47,14 +57,38 @@ _SLOW, _QUICK = 0.08, 0.02
 """Seconds that decoding may take while a slider moves: beyond, fewer pixels are decoded the next time; below, more."""
 
 
+class _Marked(QSlider):
+    """A slider that shows where one of its values is."""
+
+    def __init__(self) -> None:
+        super().__init__(Qt.Orientation.Horizontal)
+        self.setRange(0, _STEPS)
+        self.mark: int | None = None
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:
+        super().paintEvent(event)
+        if self.mark is None:
+            return
+        option = QStyleOptionSlider()
+        self.initStyleOption(option)
+        style = self.style()
+        assert style is not None  # Qt always has one
+        handle = style.subControlRect(QStyle.ComplexControl.CC_Slider, option, QStyle.SubControl.SC_SliderHandle, self).width()
+        at = handle // 2 + QStyle.sliderPositionFromValue(0, _STEPS, self.mark, self.width() - handle)
+        painter = QPainter(self)
+        painter.setPen(QPen(self.palette().windowText().color(), 2))
+        painter.drawLine(at, 0, at, 3)
+        painter.drawLine(at, self.height() - 4, at, self.height() - 1)
+        painter.end()
+
+
 class _Slide(QWidget):
     """A slider and a number beside it, which say the same."""
 
     def __init__(self, name: str, tip: str) -> None:
         super().__init__()
         self.setObjectName("plain")
-        self.slider = QSlider(Qt.Orientation.Horizontal)
-        self.slider.setRange(0, _STEPS)
+        self.slider = _Marked()
         tame(self.slider, name)
         self.slider.setToolTip(tip)
         self.number = QDoubleSpinBox()
@@ -112,8 +146,10 @@ class Scores(Fold):
         self._layer: Any = None
         self._soon = soon(self, _TURN, self._show)
         self._pause = soon(self, _PAUSE, self.settle)
+        self._idle = soon(self, _IDLE, self._put_away)
         for slide, to_number in ((self.threshold, self._to_threshold), (self.least, self._to_size)):
             slide.slider.valueChanged.connect(lambda value, slide=slide, to=to_number: self._on_slider(slide, to(value)))
+            slide.slider.sliderPressed.connect(self._prepare)
             slide.slider.sliderReleased.connect(self.settle)
             slide.number.valueChanged.connect(self._on_number)
         self.toggled.connect(self._on_toggled)
@@ -175,9 +211,10 @@ class Scores(Fold):
 
     def _say(self) -> None:
         if self.kept is None or self.kept.trouble:
-            self.say("none kept" if self.kept is None else "")
+            self.say("none kept" if self.kept is None or self.kept.scores is None else "")
             return
-        self.say(f"threshold {self.threshold.number.value():.2f}")
+        limit = self.kept.limit(self.threshold.number.value())
+        self.say(f"threshold {self.threshold.number.value():.2f}" + ("" if limit is None else f", scores from {limit:.3g}"))
 
     # -- what they are scores of -----------------------------------------------------------------------------------
 
@@ -211,7 +248,9 @@ class Scores(Fold):
             self.note.setText("No scores were kept." if layer is not None else "")
             self.links.show_links((Action.AGAIN_SCORES,) if layer is not None else ())
         else:
-            self.note.setText(kept.trouble)
+            own = kept.limit(_OWN)
+            self.threshold.slider.mark = None if own is None else round(_OWN * _STEPS)
+            self.note.setText(kept.trouble or ("" if own is None else f"At {_OWN:.2f}, the mark, the model's own limit holds: {own:.3g}."))
             self.links.show_links(())
         self.note.setVisible(bool(self.note.text()))
         self.links.setVisible(bool(self.links.shown))
@@ -246,7 +285,7 @@ class Scores(Fold):
         if self._deciding and not self._session.busy:
             self._deciding = False
             self._put(self._settled)
-            self.preview.close()
+            self._rest()
 
     def _on_edited(self, edit: Edit, way: str) -> None:
         """Move the sliders along when their step is undone or done again."""
@@ -313,17 +352,36 @@ class Scores(Fold):
             start = box[axis].start + (size - side) // 2
             box[axis] = slice(start, start + side)
 
+    def _prepare(self) -> None:
+        """Make the layer of looks while the slider is only held."""
+        work, layer, kept = self._session.work, self._session.labels, self.kept
+        self._idle.stop()
+        if work is not None and layer is not None and kept is not None and not kept.trouble and not self._session.busy:
+            self.preview.prepare(layer, self._box(work))
+
+    def _rest(self) -> None:
+        """Show the labels again."""
+        self.preview.rest()
+        self._idle.start()
+
+    def _put_away(self) -> None:
+        if not self.preview.shown:
+            self.preview.close()
+
     def _show(self) -> None:
         """Decode what is in view, and show it."""
         session, kept = self._session, self.kept
         work, layer = session.work, session.labels
         if work is None or layer is None or kept is None or kept.trouble or session.busy or self.values == self._settled:
             return
+        self._idle.stop()
         box = self._box(work)
         threshold, size = self.values
         block = kept.block(box)
         thin = tuple(axis for axis, part in enumerate(box) if part.stop - part.start == 1 and len(box) > 2)
         cut = any(axis in work.canvas.space for axis in thin)
+        if cut and not kept.flat:
+            return  # it follows when the slider is let go
         began = time.perf_counter()
         try:
             found = kept.decode(block.squeeze(tuple(axis + 1 for axis in thin)), threshold, 0.0 if cut else size)
@@ -348,7 +406,7 @@ class Scores(Fold):
             return
         values = threshold, size = self.values
         if values == self._settled:
-            self._drop()
+            self._rest()
             return
         canvas = work.canvas
 
@@ -365,7 +423,7 @@ class Scores(Fold):
         self._deciding = False
         before, self._settled = self._settled, values
         if self.values == values:
-            self.preview.close()
+            self._rest()
         if edit and self._session.do(edit):
             self._done.append((before, values))
             self._undone.clear()
@@ -378,4 +436,5 @@ class Scores(Fold):
     def _drop(self) -> None:
         self._soon.stop()
         self._pause.stop()
+        self._idle.stop()
         self.preview.close()

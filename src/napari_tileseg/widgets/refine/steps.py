@@ -20,6 +20,7 @@ from napari_tileseg.errors import InputError, OutputError
 from napari_tileseg.refine.delta import STALE, Edit
 from napari_tileseg.refine.history import EditLog
 from napari_tileseg.widgets.refine.painted import edit_of
+from napari_tileseg.widgets.shown import is_oblique
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +89,8 @@ class Steps:
         """
         if not edit:
             return
-        native = isinstance(self._layer.data, np.ndarray) and edit.pixels <= SMALL and _apart(edit)
+        # napari 0.9 looks for the slice in view at another place than it draws it where a layer is oblique, and writes there too.
+        native = isinstance(self._layer.data, np.ndarray) and edit.pixels <= SMALL and _apart(edit) and not is_oblique(self._layer)
         with _writing(self._layer):
             if native:
                 if not _stands(edit, self._layer.data, "before"):
@@ -133,6 +135,7 @@ class Steps:
             self._add(edit, native=True)
 
     def _add(self, edit: Edit, *, native: bool) -> None:
+        edit = edit.packed()  # once, for the log and for whoever keeps it on the disk: strokes of a large brush take a while
         self._log.add(edit)
         self._undone.clear()
         self._after = 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Image, Labels
 
+from napari_tileseg.io.lazy import LazyArray
 from napari_tileseg.refine.canvas import Canvas
 from napari_tileseg.widgets.layers import layer_matrix
 from napari_tileseg.widgets.refine.states import ONLY_READ
@@ -24,10 +25,12 @@ __all__ = [
     "canvas_of",
     "channels_of",
     "class_of",
+    "classes_of",
     "has_classes",
     "image_beside",
     "labels_layers",
     "only_read",
+    "origin_in",
     "pixels_of",
     "position_of",
     "scores_of",
@@ -68,6 +71,13 @@ def has_classes(layer: Labels) -> bool:
     except (KeyError, TypeError, IndexError):
         return False
     return len(names) > 1 and len(set(names)) == len(names)
+
+
+def classes_of(layer: Labels) -> dict[str, int]:
+    """Return the value of each class of labels that are classes."""
+    table = layer.features
+    values = table["index"] if "index" in table else range(len(table))
+    return {str(name): int(value) for name, value in zip(table["class"], values, strict=True)}
 
 
 def class_of(layer: Labels, label: int) -> str:
@@ -136,8 +146,14 @@ def writable(data: Any) -> bool:
 
 
 def image_beside(labels: Labels, layers: Sequence[Layer]) -> Image | None:
-    """Return the image that labels most likely belong to: of their shape, of the name that theirs begins with, the nearest below."""
+    """Return the image that labels most likely belong to: of their shape, of the name that theirs begins with, the nearest below.
+
+    Where none has their shape, one of which they are a part.
+    """
     images = [layer for layer in layers if isinstance(layer, Image) and pixels_of(layer, labels) is not None]
+    images = [
+        layer for layer in images if not any(origin_in(layer, labels) or ())
+    ] or images  # larger ones where there is none of their size
     images = [layer for layer in images if "tileseg" not in layer.metadata] or images  # scores and maps are no images
     named = [layer for layer in images if labels.name.startswith(layer.name)]
     below = [layer for layer in images if layers.index(layer) < layers.index(labels)]
@@ -147,7 +163,8 @@ def image_beside(labels: Labels, layers: Sequence[Layer]) -> Image | None:
 def pixels_of(image: Image, labels: Labels) -> Any:
     """Return the image's array where it lies pixel by pixel under the labels; None where it does not.
 
-    Colours stay along a last axis; of channels along a first one the first is taken.
+    Colours stay along a last axis; of channels along a first one the first is taken. Of an image that is larger than the labels (they
+    are a region of it) the part under them.
     """
     data = image.data[0] if image.multiscale else image.data
     shape = tuple(labels.data[0].shape if labels.multiscale else labels.data.shape)
@@ -155,7 +172,47 @@ def pixels_of(image: Image, labels: Labels) -> Any:
         return data
     if len(data.shape) == len(shape) + 1 and tuple(data.shape[1:]) == shape and not image.rgb:
         return data[0]
-    return None
+    origin = origin_in(image, labels)
+    return None if origin is None else _part(data, origin, shape, first=image.ndim - labels.ndim)
+
+
+def origin_in(image: Image, labels: Labels) -> tuple[int, ...] | None:
+    """Return the pixel of an image on which the first one of some labels lies; None where they do not lie inside it, pixel on pixel.
+
+    Labels of an image's own shape begin where it does, wherever both are in the world.
+    """
+    data = image.data[0] if image.multiscale else image.data
+    shape = tuple(labels.data[0].shape if labels.multiscale else labels.data.shape)
+    first = image.ndim - labels.ndim  # an axis of channels before the others
+    sizes = tuple(data.shape[first : image.ndim]) if first in (0, 1) else ()
+    if sizes == shape:
+        return (0,) * len(shape)
+    if len(sizes) != len(shape) or any(size > most for size, most in zip(shape, sizes, strict=True)):
+        return None
+    own = layer_matrix(image)[first:, first:]
+    if abs(np.linalg.det(own)) == 0:
+        return None
+    place = np.linalg.inv(own) @ layer_matrix(labels)
+    start = np.round(place[:-1, -1])
+    if np.abs(place[:-1, :-1] - np.eye(len(shape))).max() * max(shape) > _ASIDE or np.abs(place[:-1, -1] - start).max() > _ASIDE:
+        return None
+    inside = (start >= 0) & (start + shape <= sizes)
+    return tuple(int(at) for at in start) if inside.all() else None
+
+
+_ASIDE = 0.1
+"""Pixels that a region may lie beside the pixels of its image, as matrices are rounded."""
+
+
+def _part(data: Any, origin: Sequence[int], shape: Sequence[int], *, first: int) -> LazyArray:
+    """Return the part of an array under labels, read where it is indexed; colours stay along the last axis."""
+    colours = tuple(int(size) for size in data.shape[first + len(shape) :])
+
+    def read(box: Sequence[slice]) -> Any:
+        inside = [slice(part.start + at, part.stop + at) for part, at in zip(box, origin, strict=False)]
+        return np.asarray(data[(*(0,) * first, *inside, *box[len(inside) :])])
+
+    return LazyArray((*shape, *colours), data.dtype, read)
 
 
 def channels_of(image: Image | None, labels: Labels, layers: Sequence[Layer]) -> dict[str, Any]:

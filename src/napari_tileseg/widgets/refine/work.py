@@ -109,7 +109,11 @@ class Work(QObject):
         self.count = max(self.count + by, 0)  # what was painted before the layer was looked at may be undone too
         told = dict(self.layer.metadata.get("tileseg") or {})
         told["edits"] = counted(told.get("edits") or {}, edit.tool, by)
-        if not told["edits"]:
-            del told["edits"]
+        if edit.about:  # steps are undone in the order in which they stand here
+            before = list(told.get(edit.tool) or [])
+            told[edit.tool] = [*before, dict(edit.about)] if by > 0 else before[:-1]
+        for name in ("edits", edit.tool):
+            if name in told and not told[name]:
+                del told[name]
         self.layer.metadata = {**self.layer.metadata, "tileseg": told}
         self.stepped.emit(edit, way)
