@@ -205,7 +205,9 @@ class Network:
 
 def largest(scores: torch.Tensor) -> torch.Tensor:
     """Return the largest score of each tile, shape (N,), as float32; a single NaN among them makes it NaN, infinity does not."""
-    return torch.stack([of_tile.max() for of_tile in scores]).to(torch.float32)
+    if scores.dtype == torch.float32:
+        return scores.amax(tuple(range(1, scores.ndim)))
+    return torch.stack([of_tile.max() for of_tile in scores]).to(torch.float32)  # of shorter types twice as fast
 
 
 def _kind(value: object) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from napari_tileseg.engine.adaptive import Refinement
 from napari_tileseg.engine.allocator import kept_memory
 from napari_tileseg.engine.checks import check_limit, check_source
-from napari_tileseg.engine.counted import CountedSlab, empty_scores
+from napari_tileseg.engine.counted import CountedSlab, counted_depth, empty_scores
 from napari_tileseg.engine.decode import Decoder, PerPixel, Undecoded
 from napari_tileseg.engine.decoding import make_decoder
 from napari_tileseg.engine.delivery import Delivery
@@ -213,19 +212,18 @@ def _prepare(
         raise OptionsError("A run that finds objects cannot continue in the middle of an image without its journal. Start it again.")
     relief.batch = relief.batch or options.batch or default_batch(plan, predictor.device)
     scores = options.scores or bool(options.uncertainty) or back is not None
-    needs = estimate(plan, spec, batch=relief.batch, scores=scores)
+    first, skip = plan.first_row(keeper.rows), keeper.rows
+    refinement = None
+    if options.adaptive:
+        refinement = Refinement.of(plan, recipe, spec, options.threshold)
+        first = max(0, first - 1)  # seams need the row above
+    ends = refinement.ends() if refinement else [row.finished[1] for row in plan.rows()] if wanted else None
+    needs = estimate(plan, spec, batch=relief.batch, scores=scores, counted=counted_depth(plan, ends, first) if ends else None)
     check_limit(needs, options.memory_limit)
     extra = options.uncertainty == "disagreement"
     network = Network(predictor, plan.output, tta=options.tta, disagree=extra)
     network.fast = relief.fast
     streams = streams_of(predictor.device)
-    first, skip = plan.first_row(keeper.rows), keeper.rows
-    refinement = None
-    if options.adaptive:
-        half = len(replace(recipe, overlap=0.5, steps=spec.steps).plan(plan.shape)) // 2
-        refinement = Refinement(plan, spec, options.threshold, max(0, half - len(plan)))
-        first = max(0, first - 1)  # seams need the row above
-    ends = refinement.ends() if refinement else [row.finished[1] for row in plan.rows()] if wanted else None
     slab = _slab(
         plan,
         recipe,

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_tileseg.engine.axes import AxisMap
-    from napari_tileseg.engine.parts import Region
+    from napari_tileseg.engine.grid import Grid
+    from napari_tileseg.engine.parts import Part, Region
+    from napari_tileseg.engine.tiles import Tile
     from napari_tileseg.volume import Volume
 
-__all__ = ["Tissue", "ground", "tissue_mask"]
+__all__ = ["Tissue", "ground", "holding", "tissue_mask"]
 
 _SAMPLES = 1 << 21
 """Most pixels that are looked at."""
@@ -102,6 +104,38 @@ def tissue_mask(
             mask[:] = True  # glass has no colour: this is the paler part of the tissue
         mask |= ground(colour, bright=False)
     return Tissue(binary_dilation(mask, iterations=max(2, math.ceil(_MARGIN / step))), step)
+
+
+def holding(tissue: Tissue, level: Volume, image: Volume, spatial: str, grid: Grid, part: Part) -> Callable[[Tile], bool]:
+    """Return which boxes of the model's grid hold tissue.
+
+    Parameters
+    ----------
+    tissue : Tissue
+        Of a sample.
+    level : Volume
+        The resolution that it was looked for in.
+    image : Volume
+        The finest resolution.
+    spatial : str
+        Axes of space as the model has them.
+    grid : Grid
+        From the pixels of the image to those of the model.
+    part : Part
+        The box of the image that the grid is for.
+    """
+    factors = [level.sizes[axis] / image.sizes[axis] for axis in spatial]
+    scales = [by * size / model for by, size, model in zip(factors, grid.image, grid.model, strict=True)]
+    origins = [by * start for by, start in zip(factors, part.start, strict=True)]
+
+    def wanted(tile: Tile) -> bool:
+        region = tuple(
+            (math.floor(origin + start * scale), math.ceil(origin + stop * scale))
+            for (start, stop), origin, scale in zip(tile.bounds, origins, scales, strict=True)
+        )
+        return tissue.touches(region)
+
+    return wanted
 
 
 def ground(values: NDArray[np.float32], *, bright: bool | None = None) -> NDArray[np.bool_]:
