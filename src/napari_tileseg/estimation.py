@@ -171,6 +171,8 @@ def _on_tissue(image: Volume, view: View, axis_map: AxisMap, parts: list[Part], 
         tiles = (tile for row in plan.rows() for tile in plan.tiles(row.index))
         kept += sum(wanted(Tile(turn.back(tile.kept.start), turn.back(tile.kept.stop))) for tile in tiles)
     kept = math.ceil(kept * len(parts) / len(chosen))
+    if kept == total:
+        return kept, "Every tile holds tissue or cells; none is left out."
     return kept, f"{total - kept} of {total} tiles hold no tissue or cells and are left out."
 
 

@@ -170,7 +170,7 @@ def decide(
         if score >= least:
             return Verdict(True, f"{name}: {exact / seconds:.1f} times as fast, agreement {score:.4f} on {len(chosen)} tiles.", name)
         refused = refused or f"{name} changes labels (agreement {score:.3f}, {least} is needed), so the run stays exact."
-    return Verdict(False, refused or "bfloat16 is no faster than exact arithmetic on this device, so the run stays exact.")
+    return Verdict(False, refused or f"{backends(predictor)[0]} is no faster than exact arithmetic on this device, so the run stays exact.")
 
 
 def probe(predictor: Predictor, options: SegmentOptions) -> float:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_tileseg.engine.backends import AUTOCAST, call
+from napari_tileseg.engine.fallback import missing_operators
 from napari_tileseg.engine.uncertainty import disagreement
 from napari_tileseg.engine.views import views
 from napari_tileseg.errors import DeviceMemoryError, PredictorError, TileSegError
@@ -87,6 +88,8 @@ class Network:
         self.fast = False
         """Whether to compute in the faster way that `backend` names."""
         self.backend = AUTOCAST
+        self.missing: set[str] = set()
+        """Operations that the device has left to the processor."""
 
     @property
     def passes(self) -> int:
@@ -125,7 +128,8 @@ class Network:
 
         The same as a call otherwise. `judge` has to follow.
         """
-        with self._told(tiles, batch.shape[2:]), torch.inference_mode(), exact_arithmetic():
+        device = self._predictor.device
+        with self._told(tiles, batch.shape[2:]), torch.inference_mode(), exact_arithmetic(), missing_operators(device, self.missing):
             return self._average(batch)
 
     def wait(self, mark: Mark, tiles: Sequence[Tile], window: Sequence[int]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_tileseg.engine.adaptive import Refinement
 from napari_tileseg.engine.allocator import kept_memory
+from napari_tileseg.engine.backends import backends
 from napari_tileseg.engine.checks import check_limit, check_source
 from napari_tileseg.engine.counted import CountedSlab, counted_depth, empty_scores
 from napari_tileseg.engine.decode import Decoder, PerPixel, Undecoded
@@ -223,6 +224,8 @@ def _prepare(
     extra = options.uncertainty == "disagreement"
     network = Network(predictor, plan.output, tta=options.tta, disagree=extra)
     network.fast = relief.fast
+    if relief.fast:
+        network.backend = backends(predictor)[0]
     streams = streams_of(predictor.device)
     slab = _slab(
         plan,

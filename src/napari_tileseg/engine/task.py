@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from napari_tileseg.engine.adaptive import line_of
+from napari_tileseg.engine.backends import backends
 from napari_tileseg.engine.decode import PerPixel
 from napari_tileseg.engine.events import Event, Planned, Progress, SlabDone, Warned
 from napari_tileseg.engine.precision import Verdict, decide
@@ -154,6 +155,8 @@ class Task:
                 yield Warned(self.relief.note(f"{self.predictor.device} is short of memory: {self._give_way(len(tiles))}."))
                 continue
             del waiting[: len(tiles)]
+            while self.network.missing:
+                yield Warned(f"The GPU cannot compute {self.network.missing.pop()}; the processor does that part, which takes longer.")
             if self.streams.depth == 1:
                 yield from self.land()
             elif not self._home:  # the device adds them when it has them
@@ -226,7 +229,8 @@ class Task:
             text = "open scores are now kept in the computer's own memory"
         else:
             self.network.fast = self.relief.fast = True
-            text = "the rest is computed in bfloat16"
+            self.network.backend = backends(self.predictor)[0]
+            text = f"the rest is computed in {self.network.backend}"
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return text
