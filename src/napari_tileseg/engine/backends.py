@@ -44,10 +44,11 @@ _compiled: WeakKeyDictionary[nn.Module, Compiled] = WeakKeyDictionary()
 def backends(predictor: Predictor) -> list[str]:
     """Return the ways that are worth trying for a predictor on its device; the first needs nothing but the predictor's own call.
 
-    "bfloat16" computes products and convolutions in that type, "float16" in that one: on a GPU, where many know no other. "channels
-    last" works on a copy of the module whose weights and pixels hold all channels of a place side by side, and whose batch normalisations are part of the convolutions before
-    them; it needs a predictor with a `module`, and not so many scores that bringing their channels back to the front costs more
-    than was gained. "compiled" is that copy, compiled for this computer where there is a compiler; see `COMPILED`.
+    "bfloat16" computes products and convolutions in that type, "float16" in that one: on a GPU, where many know no other.
+    "channels last" works on a copy of the module whose weights and pixels hold all channels of a place side by side, and whose
+    batch normalisations are part of the convolutions before them; it needs a predictor with a `module`, and not so many scores
+    that bringing their channels back to the front costs more than was gained. "compiled" is that copy, compiled for this
+    computer where there is a compiler; see `COMPILED`.
     """
     if len(predictor.spec.score_names) > _MOST_SCORES:
         return _types(predictor.device)
