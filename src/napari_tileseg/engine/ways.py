@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_tileseg.engine.allocator import kept_memory
-from napari_tileseg.engine.backends import COMPILED, backends, is_short
+from napari_tileseg.engine.backends import backends, is_short, starts_slowly
 from napari_tileseg.engine.timings import EXACT, recall, remember
 from napari_tileseg.errors import DeviceMemoryError, PredictorError
 
@@ -54,7 +54,7 @@ class Ways:
     ) -> None:
         self._network, self._tile, self._key, self._timer = network, tile, key, timer
         offered = backends(predictor)
-        self._compiled = [name for name in offered if name.endswith(COMPILED)]
+        self._compiled = [name for name in offered if starts_slowly(name)]
         ready = [name for name in offered if name not in self._compiled]
         known = recall(key)
         self.seconds = {name: known[name] for name in (EXACT, *ready) if name in known}
