@@ -19,12 +19,11 @@ import sys
 import time
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from bench_engine import hardware
+from bench_engine import by_nnunet, hardware
 from monai.inferers import sliding_window_inference
 from monai.networks.nets import BasicUNet
 
@@ -133,30 +132,6 @@ def by_monai(image: np.ndarray, window: tuple[int, ...], device: str, batch: int
     return labels
 
 
-def by_nnunet(image: np.ndarray, window: tuple[int, ...], device: str) -> Callable[[Timed], np.ndarray]:
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-
-    pixels = torch.from_numpy(image if image.ndim == 4 else image[:, None])  # its 2D networks take stacks of planes
-
-    def labels(network: Timed) -> np.ndarray:
-        predictor = nnUNetPredictor(
-            tile_step_size=0.5,
-            use_gaussian=True,
-            use_mirroring=False,
-            perform_everything_on_device=device != "cpu",
-            device=torch.device(device),
-            verbose=False,
-            allow_tqdm=False,
-        )
-        predictor.network = network
-        predictor.configuration_manager = SimpleNamespace(patch_size=window)
-        predictor.label_manager = SimpleNamespace(num_segmentation_heads=CLASSES)
-        scores = predictor.predict_sliding_window_return_logits(pixels)
-        return scores.argmax(0).to(torch.uint8).cpu().numpy().reshape(image.shape[1:])
-
-    return labels
-
-
 def compare(
     name: str, shape: tuple[int, ...], window: tuple[int, ...], channels: int, *, device: str, rounds: int, batch: int, small: bool
 ) -> None:
@@ -169,7 +144,7 @@ def compare(
         Side("MONAI", by_monai(image, window, device, batch)),
     ]
     if find_spec("nnunetv2") is not None:
-        sides.append(Side("nnU-Net", by_nnunet(image, window, device)))
+        sides.append(Side("nnU-Net", by_nnunet(image, window, CLASSES, device)))
     results = {}
     for index in range(rounds + 1):
         for side in list(sides):
