@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from napari_tileseg.engine import run as run_module
 from napari_tileseg.engine.arrays import ArraySink, ArraySource, FunctionPredictor
+from napari_tileseg.engine.counted import CountedSlab
 from napari_tileseg.engine.events import Event, Finished, Progress, SlabDone, Warned
 from napari_tileseg.engine.faults import Relief
 from napari_tileseg.engine.run import run
@@ -159,7 +160,7 @@ def test_the_network_goes_on_while_a_row_is_written(kind: str) -> None:
             super().write(region, labels)
 
     def counted(batch: torch.Tensor) -> torch.Tensor:
-        if next(calls) > 12:  # four a row
+        if next(calls) > 8:  # four a row
             later.set()
         return three_scores(batch)
 
@@ -208,6 +209,29 @@ def test_a_copy_that_finds_no_memory_counts_as_the_network_does(error: Exception
         "cpu is short of memory: the batch is now 2.",
         "cpu is short of memory: the batch is now 1.",
     ]
+
+
+def test_a_row_that_finds_no_room_on_the_device_goes_to_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    finish, brought = CountedSlab.finish, []
+
+    class Full(torch.Tensor):
+        def clone(self, *given: Any, **more: Any) -> torch.Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        def cpu(self, *given: Any, **more: Any) -> torch.Tensor:
+            brought.append(self.shape)
+            return torch.from_numpy(np.array(self.as_subclass(torch.Tensor).numpy()))
+
+    def full(self: CountedSlab, row: Any, *, skip: int = 0) -> Any:
+        found = finish(self, row, skip=skip)
+        return found and (found[0], found[1].as_subclass(Full))
+
+    image = image_of(5, (50, 30))
+    expected, _ = collect(image, three_scores, spec_of(), Direct(), adaptive=True)
+    monkeypatch.setattr(CountedSlab, "finish", full)
+    found, _ = collect(image, three_scores, spec_of(), Late(), adaptive=True)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    assert brought
 
 
 def test_a_device_that_says_later_what_failed_is_named_with_the_tile() -> None:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Delivery"]
 
-_MOST = 2
-"""Rows that may wait; each holds the memory of its scores or labels."""
+_MOST = 1
+"""Rows that may be handed on while another one is finished; each holds the memory of its scores or labels on the device."""
 
 
 class Delivery:

@@ -159,7 +159,8 @@ class Cuda:
     @contextmanager
     def taking(self, mark: Mark, values: torch.Tensor) -> Iterator[None]:
         self._results.wait_event(mark)
-        values.record_stream(self._results)
+        if values.is_cuda:
+            values.record_stream(self._results)
         with torch.cuda.stream(self._results):
             yield
 

@@ -15,6 +15,7 @@ from napari_tileseg.engine.backends import backends
 from napari_tileseg.engine.decode import PerPixel
 from napari_tileseg.engine.events import Event, Planned, Progress, SlabDone, Warned
 from napari_tileseg.engine.precision import Verdict, decide
+from napari_tileseg.engine.predict import out_of_memory
 from napari_tileseg.engine.strips import Strips
 from napari_tileseg.engine.tiles import Tile
 from napari_tileseg.engine.uncertainty import entropy
@@ -192,7 +193,12 @@ class Task:
         if finished is None or not own or isinstance(self.slab, Strips):  # whose labels lie in a buffer of their own
             return finished
         region, values = finished
-        return region, values.clone()
+        try:
+            return region, values.clone()
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+        return region, values.cpu()  # slower, as the network waits for it
 
     @property
     def _home(self) -> bool:
