@@ -91,7 +91,7 @@ def by_monai(image: np.ndarray, window: tuple[int, ...], heads: int) -> Callable
     return labels
 
 
-def by_nnunet(image: np.ndarray, window: tuple[int, ...], heads: int) -> Callable[[Timed], np.ndarray]:
+def by_nnunet(image: np.ndarray, window: tuple[int, ...], heads: int, device: str = "cpu") -> Callable[[Timed], np.ndarray]:
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     pixels = torch.from_numpy(image if image.ndim == 4 else image[:, None])  # its 2D networks take stacks of planes
@@ -101,8 +101,8 @@ def by_nnunet(image: np.ndarray, window: tuple[int, ...], heads: int) -> Callabl
             tile_step_size=0.5,
             use_gaussian=True,
             use_mirroring=False,
-            perform_everything_on_device=False,
-            device=torch.device("cpu"),
+            perform_everything_on_device=device != "cpu",
+            device=torch.device(device),
             verbose=False,
             allow_tqdm=False,
         )
@@ -110,7 +110,7 @@ def by_nnunet(image: np.ndarray, window: tuple[int, ...], heads: int) -> Callabl
         predictor.configuration_manager = SimpleNamespace(patch_size=window)
         predictor.label_manager = SimpleNamespace(num_segmentation_heads=heads)
         scores = predictor.predict_sliding_window_return_logits(pixels)
-        return scores.argmax(0).to(torch.uint8).numpy().reshape(image.shape[1:])
+        return scores.argmax(0).to(torch.uint8).cpu().numpy().reshape(image.shape[1:])
 
     return labels
 

@@ -221,6 +221,42 @@ def test_the_estimate_is_what_the_run_does(predictor: Predictor) -> None:
     assert guess.disk_bytes == 2 * 30 * 20
 
 
+def test_the_estimate_counts_the_tiles_that_hold_something() -> None:
+    """What a run computes is known before it: exactly, where background is skipped."""
+    image = np.full((4, 400, 300), 5, np.float32)
+    image[:, 60:150, 40:120] = np.random.default_rng(0).integers(60, 200, (4, 90, 80))
+    volume, model = Volume(image, "TYX"), from_module(Threshold(), _spec(window=32), device="cpu")
+    options = SegmentOptions(skip_background=True)
+    found = estimate(volume, model.spec, options=options)
+    assert found.tiles == segment(volume, model, options=options).windows
+    every = estimate(volume, model.spec).tiles
+    assert 0 < found.tiles < every / 2
+    assert found.notes == (f"{every - found.tiles} of {every} tiles hold no tissue or cells and are left out.",)
+
+
+@pytest.mark.parametrize("shape", [(400, 300), (40, 33), (3, 90, 400)])
+def test_the_estimate_of_adaptive_overlap_is_never_exceeded(shape: tuple[int, ...]) -> None:
+    volume, model = Volume(_image(shape), "TYX"[-len(shape) :]), from_module(Threshold(), _spec(window=32), device="cpu")
+    options = SegmentOptions(adaptive=True)
+    found = estimate(volume, model.spec, options=options)
+    assert segment(volume, model, options=options).windows <= found.tiles
+    assert found.tiles <= max(estimate(volume, model.spec, options=SegmentOptions(overlap=0.125)).tiles, estimate(volume, model.spec).tiles)
+    if len(shape) == 2 and shape[0] > 100:
+        (note,) = found.notes
+        assert note.startswith("Up to ")
+
+
+def test_a_huge_image_is_not_read_to_say_what_a_run_needs() -> None:
+    class Huge:
+        shape, dtype = (40_000, 40_000), np.dtype(np.uint8)
+
+        def __getitem__(self, key: object) -> np.ndarray:
+            raise AssertionError("nobody has asked for pixels")
+
+    found = estimate(Volume(Huge(), "YX"), _spec(window=512), options=SegmentOptions(skip_background=True))
+    assert "is seen only when the run looks at the image" in found.notes[0]
+
+
 def test_a_lazy_image_gives_the_same_labels_and_is_never_read_whole(predictor: Predictor) -> None:
     image = _image((64, 48))
     largest = 0

@@ -146,3 +146,21 @@ def test_a_run_that_fails_at_once_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(PredictorError):
         segment(image("YX"), from_module(Broken(), model().spec, device="cpu"), out=tmp_path / "a.ome.zarr")
     assert not [path for path in tmp_path.iterdir() if path.name != "cache"]
+
+
+@pytest.mark.parametrize("axes", ["YX", "TYX", "YXT", "ZYX", "TZYX"])
+def test_scores_that_are_too_large_for_the_memory_lie_on_the_disk(tmp_path: Path, axes: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = model("CZYX" if "Z" in axes else "CYX")
+    options = SegmentOptions(scores=True, uncertainty="entropy", overlap=0.25)
+    expected = segment(image(axes), predictor, options=options)
+    monkeypatch.setattr("napari_tileseg.results.IN_MEMORY_BYTES", 4 * 41 * 37 - 1)
+    result = segment(image(axes), predictor, options=options)
+    assert isinstance(expected.scores, np.ndarray)
+    assert isinstance(result.scores, ZarrLabels)
+    np.testing.assert_array_equal(np.asarray(result.scores), expected.scores)
+    np.testing.assert_array_equal(result.scores[1, ..., 3:9], expected.scores[1, ..., 3:9])
+    np.testing.assert_array_equal(np.asarray(result.uncertainty), expected.uncertainty)
+    assert len(result.scores.arrays) == 1, "nobody looks at scores from afar"
+    assert list((tmp_path / "cache").glob("scratch-*"))
+    del result
+    assert not list((tmp_path / "cache").glob("scratch-*"))

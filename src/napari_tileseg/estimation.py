@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from napari_tileseg.engine.axes import map_axes
@@ -14,6 +14,7 @@ from napari_tileseg.engine.parts import Region, plan_parts
 from napari_tileseg.engine.recipe import resolve as resolve_recipe
 from napari_tileseg.engine.scan import plan_scan
 from napari_tileseg.engine.spacing import spacing_note, spacing_ratios
+from napari_tileseg.engine.tiles import Tile
 from napari_tileseg.engine.timings import expected_seconds
 from napari_tileseg.image import as_volume, check_dtype
 from napari_tileseg.job import SegmentOptions
@@ -24,9 +25,21 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from napari_tileseg.engine.axes import AxisMap
+    from napari_tileseg.engine.grid import Grid
+    from napari_tileseg.engine.levels import View
+    from napari_tileseg.engine.parts import Part
+    from napari_tileseg.engine.recipe import Recipe
+    from napari_tileseg.engine.scan import Turn
+    from napari_tileseg.engine.tiles import TilePlan
     from napari_tileseg.volume import Volume
 
 __all__ = ["Estimate", "estimate"]
+
+_LOOKED_AT = 1 << 28
+"""Most values of an image that are read to find its background beforehand."""
+_SAMPLES = 4
+"""Most planes or frames that are looked at for that."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +49,7 @@ class Estimate:
     Parameters
     ----------
     tiles : int
-        Number of windows in all planes, frames or volumes.
+        Number of windows in all planes, frames or volumes; the most that there can be, with adaptive overlap.
     window : tuple of int
         Their size.
     host_bytes, device_bytes : int
@@ -71,7 +84,7 @@ def estimate(
     region: Region | None = None,
     probe: bool = False,
 ) -> Estimate:
-    """Say what a run will need; no pixel is read.
+    """Say what a run will need; no pixel is read, unless background is to be skipped.
 
     Parameters
     ----------
@@ -98,13 +111,22 @@ def estimate(
     ratios = spacing_ratios(image, spec) if options.rescale else None
     parts = list(plan_parts(axis_map, region, recipe.window, ratios))
     view = choose_view(image, spec, axis_map.spatial, rescale=options.rescale)
-    grid, _ = view.grids(*view.snapped(parts[0], axis_map.spatial))
-    _, plan = plan_scan(grid.model, spec, options)
-    needs = estimate_memory(plan, spec, batch=options.batch or 1, scores=options.scores or bool(options.uncertainty))
-    note = spacing_note(image, spec, rescale=options.rescale)
+    boxes = [view.snapped(part, axis_map.spatial) for part in parts]
+    _, grid = view.grids(*boxes[0])
+    turn, plan = plan_scan(grid.model, spec, options)
+    more, counted = _counted(plan, recipe, spec, options) if options.adaptive or options.skip_background else (0, None)
+    scored = options.scores or bool(options.uncertainty)
+    needs = estimate_memory(plan, spec, batch=options.batch or 1, scores=scored, counted=counted)
+    notes = [note for note in [spacing_note(image, spec, rescale=options.rescale)] if note]
     labels = math.prod(axis_map.result_shape) * axis_map.result_dtype.itemsize
     scores = 4 * len(spec.score_names) * math.prod(axis_map.grid_shape) if options.scores else 0
     tiles = len(plan) * len(parts)
+    if options.skip_background:
+        tiles, note = _on_tissue(image, view, axis_map, [part for part, _ in boxes], grid, turn, plan)
+        notes.append(note)
+    if more:
+        tiles += more * len(parts)
+        notes.append(f"Up to {more * len(parts)} of them only where tiles disagree.")
     before = estimate(image, spec.previous.model, options=asked, channels=channels) if spec.previous is not None else None
     seconds = _probed(model, asked) if probe and not isinstance(model, ModelSpec) else None
     if seconds is None:
@@ -117,9 +139,41 @@ def estimate(
         device_bytes=needs.device_bytes,
         disk_bytes=labels + scores + (4 * math.prod(axis_map.grid_shape) if options.uncertainty else 0),
         sentence=axis_map.sentence,
-        notes=(note,) if note else (),
+        notes=tuple(notes),
         seconds=None if seconds is None or (before and before.seconds is None) else seconds * tiles + _seconds(before),
     )
+
+
+def _counted(plan: TilePlan, recipe: Recipe, spec: ModelSpec, options: SegmentOptions) -> tuple[int, int]:
+    """Return the most windows of a second pass, and how deep the slab is where windows are left out or added."""
+    from napari_tileseg.engine.adaptive import Refinement  # with torch: too slow for those who only open a menu
+    from napari_tileseg.engine.counted import counted_depth
+
+    refinement = Refinement.of(plan, recipe, spec, options.threshold) if options.adaptive else None
+    ends = refinement.ends() if refinement else [row.finished[1] for row in plan.rows()]
+    return refinement.most if refinement else 0, counted_depth(plan, ends)
+
+
+def _on_tissue(image: Volume, view: View, axis_map: AxisMap, parts: list[Part], grid: Grid, turn: Turn, plan: TilePlan) -> tuple[int, str]:
+    """Return how many tiles hold something, judged by some of the samples where there are many, and a sentence about the rest."""
+    from napari_tileseg.engine.tissue import holding, tissue_mask
+
+    total = len(plan) * len(parts)
+    _, level = view.measured
+    if math.prod(level.shape) > _LOOKED_AT:
+        return total, "Tiles without tissue or cells are left out; how many is seen only when the run looks at the image."
+    mapped = replace(axis_map, shape=level.shape)
+    chosen = sorted({index * (len(parts) - 1) // max(_SAMPLES - 1, 1) for index in range(_SAMPLES)})
+    kept = 0
+    for part in (parts[index] for index in chosen):
+        tissue = tissue_mask(level, mapped, part.position)
+        wanted = holding(tissue, level, image, axis_map.spatial, grid, part)
+        tiles = (tile for row in plan.rows() for tile in plan.tiles(row.index))
+        kept += sum(wanted(Tile(turn.back(tile.kept.start), turn.back(tile.kept.stop))) for tile in tiles)
+    kept = math.ceil(kept * len(parts) / len(chosen))
+    if kept == total:
+        return kept, "Every tile holds tissue or cells; none is left out."
+    return kept, f"{total - kept} of {total} tiles hold no tissue or cells and are left out."
 
 
 def _seconds(before: Estimate | None) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -375,22 +374,11 @@ class Run:
         """Return which boxes of the model's grid hold tissue; None where all are to be computed."""
         if not self.options.skip_background:
             return None
-        from napari_tileseg.engine.tissue import tissue_mask
+        from napari_tileseg.engine.tissue import holding, tissue_mask
 
         _, level = self.view.measured  # a coarse one where the image is huge
         tissue = tissue_mask(level, self._mapped(level), part.position, check=self._raise_if_cancelled)
-        factors = [level.sizes[axis] / self.image.sizes[axis] for axis in self.axis_map.spatial]
-        scales = [by * image / model for by, image, model in zip(factors, self.grid.image, self.grid.model, strict=True)]
-        origins = [by * start for by, start in zip(factors, part.start, strict=True)]
-
-        def wanted(tile: Tile) -> bool:
-            region = tuple(
-                (math.floor(origin + start * scale), math.ceil(origin + stop * scale))
-                for (start, stop), origin, scale in zip(tile.bounds, origins, scales, strict=True)
-            )
-            return tissue.touches(region)
-
-        return wanted
+        return holding(tissue, level, self.image, self.axis_map.spatial, self.grid, part)
 
     def _announce(self, tiles: int) -> None:
         batch = self.options.batch or default_batch(self.plan, self.predictor.device)

@@ -25,7 +25,7 @@ from napari_tileseg.io.sidecar import sidecar_path
 from napari_tileseg.job import SegmentOptions
 from napari_tileseg.models.settings import publishable
 from napari_tileseg.provenance import signature
-from napari_tileseg.results import finish, is_zarr_name, make_labels, stands_at, waits_for
+from napari_tileseg.results import finish, is_zarr_name, make_labels, make_maps, stands_at, waits_for
 from napari_tileseg.unfinished import FIRST_STAGE, Unfinished, folder_beside
 
 if TYPE_CHECKING:
@@ -82,9 +82,10 @@ def segment(
         shape and dtype: it is filled while the run goes on; with a journal, it must still hold what it held when the run was
         interrupted.
     scores_out : ndarray of float32, optional
-        Array for the raw scores, class first; made in memory if `options.scores` and not given.
+        Array for the raw scores, class first; made if `options.scores` and not given: in memory, or as a store on the disk that goes
+        away with the result where that would be too large.
     uncertainty_out : ndarray of float32, optional
-        Array for the uncertainty, of the result's axes without C; made in memory if `options.uncertainty` and not given.
+        Array for the uncertainty, of the result's axes without C; made like that if `options.uncertainty` and not given.
     journal : path, optional
         Folder for a journal, with which the run can be killed at any moment and continued by the same call. Beside `out`, as
         ``.name.tileseg``, if that is a path; none otherwise. It is deleted when the result is in place.
@@ -134,9 +135,9 @@ def segment(
             stack.callback(unfinished.close)
         given = out if target is None else None
         labels = _labels_array(axis_map, image, options, given, target, unfinished)
-        shape = (len(predictor.spec.score_names), *axis_map.grid_shape)
-        run.scores = _float_array("scores", shape, scores_out, unfinished) if options.scores else None
-        run.uncertainty = _float_array("uncertainty", axis_map.grid_shape, uncertainty_out, unfinished) if options.uncertainty else None
+        heads = len(predictor.spec.score_names)
+        run.scores = _maps("scores", axis_map, options, scores_out, unfinished, heads) if options.scores else None
+        run.uncertainty = _maps("uncertainty", axis_map, options, uncertainty_out, unfinished) if options.uncertainty else None
         if unfinished is not None:
             unfinished.attach(labels, run.scores, run.uncertainty)
             run.take_up(unfinished.journal)
@@ -345,13 +346,17 @@ def _labels_array(
     return cast("NDArray[Any]", given)
 
 
-def _float_array(
-    name: str, shape: tuple[int, ...], given: NDArray[np.float32] | None, unfinished: Unfinished | None
-) -> NDArray[np.float32]:
-    if given is None and unfinished is not None:
-        return unfinished.array(name, shape, np.dtype(np.float32))
+def _maps(
+    name: str,
+    axis_map: AxisMap,
+    options: SegmentOptions,
+    given: NDArray[np.float32] | None,
+    unfinished: Unfinished | None,
+    channels: int = 0,
+) -> Any:
+    shape = (channels, *axis_map.grid_shape) if channels else axis_map.grid_shape
     if given is None:
-        return np.zeros(shape, np.float32)
+        return unfinished.array(name, shape, np.dtype(np.float32)) if unfinished else make_maps(axis_map, options, channels)
     if tuple(given.shape) != shape or given.dtype != np.float32:
         raise OptionsError(
             f"The array for the {name} has shape {tuple(given.shape)} and type {given.dtype}; {shape} and float32 are needed."

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_tileseg.job import SegmentOptions
     from napari_tileseg.volume import Volume
 
-__all__ = ["IN_MEMORY_BYTES", "count", "finish", "highest", "is_zarr_name", "make_labels", "on_disk", "stands_at", "waits_for"]
+__all__ = ["IN_MEMORY_BYTES", "count", "finish", "highest", "is_zarr_name", "make_labels", "make_maps", "on_disk", "stands_at", "waits_for"]
 
 IN_MEMORY_BYTES = 2 * 10**9
 """Larger labels go to the disk, unless `SegmentOptions.memory_limit` says otherwise."""
@@ -54,6 +54,36 @@ def make_labels(axis_map: AxisMap, image: Volume, options: SegmentOptions) -> An
     from napari_tileseg.io.zarr_store import ZarrLabels
 
     return ZarrLabels.scratch(shape, dtype, axes, spatial=axis_map.spatial, spacing=image.spacing)
+
+
+def make_maps(axis_map: AxisMap, options: SegmentOptions, channels: int = 0) -> Any:
+    """Make the array for raw scores, or for one more map of a run, that has no journal.
+
+    Parameters
+    ----------
+    axis_map : AxisMap
+    options : SegmentOptions
+    channels : int
+        Length of a first axis before those of the labels; none if 0.
+
+    Returns
+    -------
+    ndarray or ZarrLabels of float32
+        An array in memory, or a scratch store where that would be too large.
+
+    Raises
+    ------
+    OutputError
+        If the store cannot be made.
+    """
+    shape, axes = axis_map.grid_shape, axis_map.grid_axes
+    if channels:
+        shape, axes = (channels, *shape), f"C{axes}"
+    if 4 * math.prod(shape) <= (options.memory_limit or IN_MEMORY_BYTES):
+        return np.zeros(shape, np.float32)
+    from napari_tileseg.io.zarr_store import ZarrLabels
+
+    return ZarrLabels.scratch(shape, np.float32, axes, spatial=axis_map.spatial, pyramid=False)
 
 
 def is_zarr_name(path: Path | None) -> TypeGuard[Path]:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from napari_tileseg.engine.arrays import FunctionPredictor
-from napari_tileseg.engine.backends import backends, call, fold_batch_norms
+from napari_tileseg.engine.backends import backends, call, fold_batch_norms, is_short
 from napari_tileseg.models.predictor import Predictor, from_module, load_model
 from napari_tileseg.models.spec import ModelSpec
 
@@ -69,6 +69,39 @@ def test_every_way_is_the_same_network(name: str) -> None:
 
 def test_a_function_has_one_faster_way() -> None:
     assert backends(FunctionPredictor(SPEC, lambda batch: batch)) == ["bfloat16"]
+
+
+@pytest.mark.parametrize(
+    ("device", "version", "types"),
+    [
+        pytest.param("cuda:0", (9, 0), ["bfloat16", "float16"], id="both"),
+        pytest.param("cuda:1", (7, 5), ["float16"], id="an older GPU knows no bfloat16"),
+        pytest.param("mps", (0, 0), ["float16"], id="Apple"),
+    ],
+)
+def test_a_gpu_may_compute_in_another_short_type(
+    device: str, version: tuple[int, int], types: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: version)
+    assert backends(FunctionPredictor(SPEC, lambda batch: batch, device)) == types
+
+    class Loaded(FunctionPredictor):
+        module = small()
+
+    ways = backends(Loaded(SPEC, lambda batch: batch, device))
+    assert [way for way in ways if is_short(way) and "," not in way] == types
+    if device != "mps":
+        assert ways[-1] == "channels last"
+        assert {f"{kind}, channels last" for kind in types} <= set(ways)
+
+
+def test_float16_is_nearer_to_exact_arithmetic() -> None:
+    predictor, batch = from_module(small(), SPEC, device="cpu"), torch.randn(1, 3, 32, 32)
+    with torch.inference_mode():
+        expected = predictor(batch)
+        half, brain = (call(predictor, batch, name) for name in ("float16", "bfloat16"))
+    assert half.dtype == torch.float16
+    assert 0 < (half.float() - expected).abs().max() < (brain.float() - expected).abs().max()
 
 
 def test_the_twin_of_a_bundled_model_has_no_batch_norm_left_in_its_blocks() -> None:

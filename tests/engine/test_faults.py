@@ -218,7 +218,6 @@ class _Elsewhere:
 def test_the_slab_moves_to_the_host_before_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
     make = run_module._slab
     monkeypatch.setattr(run_module, "_slab", lambda *given, **more: _Elsewhere(make(*given, **more)))
-    monkeypatch.setattr(run_module._Task, "_predict", _predict_here)
     relief, image, calls = Relief(host=False), image_of(2, (150, 130)), itertools.count()
 
     class Once(Scarce):
@@ -231,11 +230,6 @@ def test_the_slab_moves_to_the_host_before_anything_else(monkeypatch: pytest.Mon
     np.testing.assert_array_equal(labels, image[0] > 0)
     assert relief.host
     assert relief.notes == ["cpu is short of memory: open scores are now kept in the computer's own memory."]
-
-
-def _predict_here(task: Any, tiles: Any, pixels: torch.Tensor, origin: tuple[int, ...]) -> torch.Tensor:
-    scores: torch.Tensor = task.network(task._fill(tiles, pixels, origin), [tile.seen for tile in tiles])
-    return scores
 
 
 def test_a_moved_slab_holds_what_it_held() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +14,9 @@ from monai.networks.nets import UNet
 
 from napari_tileseg.engine import backends as offering
 from napari_tileseg.engine import ways as timing
-from napari_tileseg.engine.backends import call
+from napari_tileseg.engine.backends import ONNX, backends, call
 from napari_tileseg.engine.compiled import can_compile
+from napari_tileseg.engine.exported import can_export
 from napari_tileseg.engine.predict import Network
 from napari_tileseg.engine.tiles import Tile
 from napari_tileseg.engine.ways import WORTH, Ways
@@ -32,6 +35,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """Return the ways that were measured, in order; compiled ones take half the time of the others, and no time to begin."""
     monkeypatch.setenv("TILESEG_CACHE", str(tmp_path))
     monkeypatch.setattr(offering, "can_compile", lambda device: True)
+    monkeypatch.setattr(offering, "can_export", lambda device: False)
     asked: list[str] = []
 
     def measure(network: Any, tile: Any, names: list[str], *, timer: Any) -> dict[str, float]:
@@ -80,6 +84,53 @@ def test_what_cannot_be_compiled_is_not_tried_again(measured: list[str], monkeyp
     for _ in range(2):
         assert list(ways().faster(1000)) == ["bfloat16", "bfloat16, channels last", "channels last"]
     assert measured.count("bfloat16, compiled") == measured.count("compiled") == 1
+
+
+def test_another_library_has_its_turn_beside_the_compiler(measured: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offering, "can_export", lambda device: True)
+    assert list(ways().faster(10)) == ["bfloat16", "bfloat16, channels last", "channels last"]
+    candidates = list(ways().faster(1000))
+    assert measured[3:] == ["bfloat16, compiled", "compiled", "ONNX Runtime"]
+    assert set(candidates[3:5]) == {"compiled", "ONNX Runtime"}
+
+
+@pytest.mark.skipif(not can_export("cpu"), reason="ONNX Runtime is not installed")
+class TestExported:
+    """ONNX Runtime itself."""
+
+    def test_it_is_the_same_network_for_any_number_and_size_of_tiles(self) -> None:
+        torch.manual_seed(0)
+        predictor = from_module(UNet(2, 1, 3, (8, 16), (2,), num_res_units=1), SPEC, device="cpu")
+        assert ONNX in backends(predictor)
+        for shape in ((1, 1, 32, 32), (3, 1, 32, 32), (2, 1, 48, 64)):
+            batch = torch.randn(shape)
+            with torch.inference_mode():
+                expected, found = predictor(batch), call(predictor, batch, ONNX)
+            assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+        tile = Tile((0, 0), (32, 32))
+        assert ONNX in timing.measure(Network(predictor, (32, 32)), (tile, torch.randn(1, 32, 32).numpy()), [ONNX], rounds=1)
+
+    def test_what_cannot_be_exported_is_left_out(self) -> None:
+        class Odd(torch.nn.Module):
+            def forward(self, batch: torch.Tensor) -> torch.Tensor:
+                return torch.cat([torch.linalg.eigvals(batch @ batch.mT).real[..., None] + batch] * 3, 1)
+
+        predictor = from_module(Odd(), SPEC, device="cpu")
+        found = timing.measure(Network(predictor, (32, 32)), (Tile((0, 0), (32, 32)), np.ones((1, 32, 32), np.float32)), [ONNX], rounds=1)
+        assert list(found) == ["exact"]
+
+    def test_the_module_is_let_go(self) -> None:
+        module = torch.nn.Conv2d(1, 3, 1)
+        predictor = from_module(module, SPEC, device="cpu")
+        call(predictor, torch.zeros(1, 1, 32, 32), ONNX)
+        gone = weakref.ref(module)
+        del module, predictor
+        gc.collect()
+        assert gone() is None
+
+
+def test_only_processors_export() -> None:
+    assert not can_export("cuda:0")
 
 
 def test_without_a_compiler_nothing_is_offered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from napari_tileseg.cli.arguments import (
+    Adaptive,
     Axes,
     Batch,
     Channels,
@@ -19,6 +20,7 @@ from napari_tileseg.cli.arguments import (
     Precision,
     Scores,
     Series,
+    SkipBackground,
     Views,
     Window,
 )
@@ -43,6 +45,8 @@ def estimate(
     level: Level = 0,
     window: Window = None,
     overlap: Overlap = None,
+    adaptive: Adaptive = False,
+    skip_background: SkipBackground = False,
     precision: Precision = None,
     device: Device = None,
     batch: Batch = None,
@@ -60,7 +64,15 @@ def estimate(
 
     with guarded(json_lines):
         options = chosen(
-            window=numbers(window, "--window"), overlap=overlap, precision=precision, device=device, batch=batch, tta=tta, scores=scores
+            window=numbers(window, "--window"),
+            overlap=overlap,
+            adaptive=adaptive,
+            skip_background=skip_background,
+            precision=precision,
+            device=device,
+            batch=batch,
+            tta=tta,
+            scores=scores,
         )
         job = Job(
             model=one_reference(model),

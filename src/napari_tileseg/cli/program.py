@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
 import typer
 
 from napari_tileseg.cli.console import complain
+from napari_tileseg.engine.fallback import FALLBACK
 
 __all__ = ["app", "main", "models", "settings"]
 
@@ -25,6 +27,8 @@ app.add_typer(settings, name="settings")
 
 def main(args: list[str] | None = None) -> None:
     """Run the command and end the process: 0 done, 1 an input failed, 2 wrong arguments, 130 cancelled."""
+    for name, value in FALLBACK.items():
+        os.environ.setdefault(name, value)
     try:
         status = app(args, prog_name="tileseg", standalone_mode=False)
     except KeyboardInterrupt:

@@ -16,7 +16,7 @@ of two or three windows). Seams between rows can be judged when the lower row is
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,6 +28,7 @@ from napari_tileseg.engine.tiles import Placed, Row, Tile
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from napari_tileseg.engine.recipe import Recipe
     from napari_tileseg.engine.tiles import TilePlan
     from napari_tileseg.models.spec import ModelSpec
 
@@ -91,6 +92,12 @@ class Refinement:
     threshold: float
     most: int
     _said: dict[Tile, torch.Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, plan: TilePlan, recipe: Recipe, spec: ModelSpec, threshold: float) -> Refinement:
+        """Return the second pass of a plan that a recipe has laid: both together, half of the windows of an overlap of one half."""
+        half = len(replace(recipe, overlap=0.5, steps=spec.steps).plan(plan.shape)) // 2
+        return cls(plan, spec, threshold, max(0, half - len(plan)))
 
     def note(self, tile: Placed, scores: torch.Tensor) -> None:
         """Take the scores of one tile of the first pass."""

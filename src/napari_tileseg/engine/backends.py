@@ -14,43 +14,73 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_tileseg.engine.compiled import Compiled, can_compile
+from napari_tileseg.engine.exported import Exported, can_export
 
 if TYPE_CHECKING:
     from napari_tileseg.engine.protocols import Predictor
 
-__all__ = ["AUTOCAST", "COMPILED", "backends", "call", "fold_batch_norms"]
+__all__ = ["AUTOCAST", "COMPILED", "HALF", "ONNX", "backends", "call", "fold_batch_norms", "is_short", "starts_slowly"]
 
 AUTOCAST = "bfloat16"
 """The one way that needs nothing but the predictor's own call."""
 
+HALF = "float16"
+"""The same on GPUs in another type: nearer to exact arithmetic, but what is beyond 65,504 becomes infinite."""
+
 COMPILED = "compiled"
-"""End of the names of ways that take seconds to prepare."""
+"""End of the names of ways that were compiled."""
+
+ONNX = "ONNX Runtime"
+"""The way of another library, in float32."""
 
 _LAST = "channels last"
 _MOST_SCORES = 32
+_AMPERE = 8
+"""First version of NVIDIA's GPUs that computes in bfloat16."""
 _FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 _prepared: WeakKeyDictionary[nn.Module, nn.Module] = WeakKeyDictionary()
+_exported: WeakKeyDictionary[nn.Module, Exported] = WeakKeyDictionary()
 _compiled: WeakKeyDictionary[nn.Module, Compiled] = WeakKeyDictionary()
 
 
 def backends(predictor: Predictor) -> list[str]:
-    """Return the ways that are worth trying for a predictor on its device.
+    """Return the ways that are worth trying for a predictor on its device; the first needs nothing but the predictor's own call.
 
-    "bfloat16" computes products and convolutions in that type. "channels last" works on a copy of the module whose weights
-    and pixels hold all channels of a place side by side, and whose batch normalisations are part of the convolutions before
-    them; it needs a predictor with a `module`, and not so many scores that bringing their channels back to the front costs more
-    than was gained. "compiled" is that copy, compiled for this computer where there is a compiler; see `COMPILED`.
+    "bfloat16" computes products and convolutions in that type, "float16" in that one: on a GPU, where many know no other.
+    "channels last" works on a copy of the module whose weights and pixels hold all channels of a place side by side, and whose
+    batch normalisations are part of the convolutions before them; it needs a predictor with a `module`, and not so many scores
+    that bringing their channels back to the front costs more than was gained. "compiled" is that copy, compiled for this
+    computer where there is a compiler. "ONNX Runtime" computes what the module was exported to, where that package is there.
     """
     if len(predictor.spec.score_names) > _MOST_SCORES:
-        return [AUTOCAST]
+        return _types(predictor.device)
     members = getattr(predictor, "members", (predictor,))
     if predictor.device == "mps" or not all(isinstance(getattr(_unturned(member), "module", None), nn.Module) for member in members):
-        return [AUTOCAST]
+        return _types(predictor.device)
     prepared = [_LAST, COMPILED] if can_compile(predictor.device) else [_LAST]
-    return [AUTOCAST, *(f"{AUTOCAST}, {way}" for way in prepared), *prepared]
+    short = [", ".join(way) for kind in _types(predictor.device) for way in [(kind,), *((kind, one) for one in prepared)]]
+    return [*short, *prepared, *([ONNX] if can_export(predictor.device) else [])]
+
+
+def is_short(backend: str) -> bool:
+    """Tell whether a way computes in a type shorter than float32."""
+    return backend.startswith((AUTOCAST, HALF))
+
+
+def starts_slowly(backend: str) -> bool:
+    """Tell whether a way takes seconds to prepare."""
+    return backend.endswith((COMPILED, ONNX))
+
+
+def _types(device: str) -> list[str]:
+    """Return the short types that a device is fast with, as far as that is known before it is measured."""
+    if device.startswith("cuda"):
+        native = torch.cuda.get_device_capability(torch.device(device))[0] >= _AMPERE
+        return [AUTOCAST, HALF] if native else [HALF]
+    return [HALF] if device == "mps" else [AUTOCAST]
 
 
 def call(predictor: Predictor, batch: torch.Tensor, backend: str) -> Any:
@@ -72,7 +102,12 @@ def call(predictor: Predictor, batch: torch.Tensor, backend: str) -> Any:
     """
     if (through := getattr(predictor, "through", None)) is not None:  # a scan along another axis
         return through(lambda turned: call(_unturned(predictor), turned, backend), batch)
-    with torch.autocast(batch.device.type, dtype=torch.bfloat16) if backend.startswith(AUTOCAST) else nullcontext():
+    if backend == ONNX:
+        module: nn.Module = predictor.module  # type: ignore[attr-defined]  # `backends` has looked for it
+        exported = _exported.get(module) or _exported.setdefault(module, Exported(module))
+        return exported(batch)
+    kind = torch.float16 if backend.startswith(HALF) else torch.bfloat16
+    with torch.autocast(batch.device.type, dtype=kind) if is_short(backend) else nullcontext():
         if not backend.endswith((_LAST, COMPILED)):
             return predictor(batch)
         original: nn.Module = predictor.module  # type: ignore[attr-defined]  # `backends` has looked for it

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari_tileseg.engine.tiles import Placed, Row, TilePlan
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["CountedSlab", "empty_scores"]
+__all__ = ["CountedSlab", "counted_depth", "empty_scores"]
 
 _NEVER = -100.0
 """Raw score of what is certainly not there."""
@@ -29,6 +29,12 @@ def empty_scores(spec: ModelSpec) -> list[float]:
     if spec.output == "softmax":
         scores[0] = 0.0
     return scores
+
+
+def counted_depth(plan: TilePlan, ends: Sequence[int], first: int = 0) -> int:
+    """Return how much of the first axis is open at once; `ends` and `first` as for `CountedSlab`."""
+    starts = [plan.row(first).kept[0] if first < plan.n_rows else 0, *ends[first:]]
+    return max((row.kept[1] - start for row, start in zip(plan.rows(first), starts, strict=False)), default=plan.depth)
 
 
 class CountedSlab:
@@ -66,8 +72,7 @@ class CountedSlab:
         self._plan, self._ends = plan, ends
         self._cropped = plan.blending == "crop"
         self._top = plan.row(first).kept[0] if first < plan.n_rows else 0
-        starts = [self._top, *ends[first:]]
-        depth = max((row.kept[1] - start for row, start in zip(plan.rows(first), starts, strict=False)), default=plan.depth)
+        depth = counted_depth(plan, ends, first)
         rest = plan.canvas.shape[1:]
         self._sums = torch.zeros((channels, depth, *rest), dtype=torch.float32, device=device)
         self._counts = torch.zeros((depth, *rest), dtype=torch.float32, device=device)
@@ -107,7 +112,7 @@ class CountedSlab:
         scores, counts = self._sums[(slice(None), *inside)], self._counts[inside]
         holes = counts == 0
         scores.div_(counts.masked_fill_(holes, 1.0))
-        if holes.any():
+        if holes.device.type != "cpu" or holes.any():  # asking a GPU would mean waiting for it
             for channel, value in zip(scores, self._empty, strict=True):
                 channel.masked_fill_(holes, value)
         return region, scores

@@ -33,7 +33,7 @@ class Relief:
     host : bool or None
         Whether open scores lie in the computer's memory; None while nothing has been decided.
     fast : bool
-        Whether the network computes in bfloat16 for want of memory.
+        Whether the network computes in a short type for want of memory.
     window : tuple of int or None
         The smaller window, in the model's order.
     notes : list of str

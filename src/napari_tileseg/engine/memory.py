@@ -40,7 +40,7 @@ class Estimate:
     disk_bytes: int
 
 
-def estimate(plan: TilePlan, spec: ModelSpec, *, batch: int = 1, scores: bool = False) -> Estimate:
+def estimate(plan: TilePlan, spec: ModelSpec, *, batch: int = 1, scores: bool = False, counted: int | None = None) -> Estimate:
     """Add up the engine's buffers; nothing is allocated and nothing depends on the computer.
 
     Parameters
@@ -53,6 +53,8 @@ def estimate(plan: TilePlan, spec: ModelSpec, *, batch: int = 1, scores: bool = 
         Tiles at once.
     scores : bool
         Whether scores are kept.
+    counted : int, optional
+        Depth of the slab where the weights of tiles are counted (`counted_depth`), as some are left out or added.
 
     Returns
     -------
@@ -61,13 +63,16 @@ def estimate(plan: TilePlan, spec: ModelSpec, *, batch: int = 1, scores: bool = 
     channels, heads = spec.inputs, len(spec.score_names)
     rest = math.prod(plan.canvas.shape[1:])
     slab = open_scores = plan.depth * rest
-    if by_strips(plan, spec, scores=scores):
+    if counted is not None:
+        open_scores = counted * rest
+    elif by_strips(plan, spec, scores=scores):
         held = plan.open_depth
         open_scores = held * rest + (plan.depth - held) * plan.column_width * math.prod(plan.canvas.shape[2:])
     alone = plan.blending in ("crop", "seam")
     averaged = (scores or spec.output != "softmax") and not alone
     weights = 0 if alone else math.prod(plan.output)
-    device = heads * open_scores + (2 * slab if averaged else 0) + weights
+    sums = counted * rest if counted is not None else 2 * slab if averaged else 0
+    device = heads * open_scores + sums + weights
     device += batch * (channels * math.prod(plan.window) + heads * math.prod(plan.output))
     fresh = max((low.finished[1] - low.finished[0] for low in plan.rows()), default=0)
     feed = channels * (plan.window[0] + fresh) * math.prod(plan.seen.shape[1:])

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from napari_tileseg.engine.abnormal import whole
-from napari_tileseg.engine.backends import AUTOCAST, COMPILED, backends
+from napari_tileseg.engine.backends import AUTOCAST, backends, starts_slowly
 from napari_tileseg.engine.decode import argmax, label_type, masks, regions
 from napari_tileseg.engine.decoders import find_decoder
 from napari_tileseg.engine.feed import read_padded
@@ -170,7 +170,7 @@ def decide(
         if score >= least:
             return Verdict(True, f"{name}: {exact / seconds:.1f} times as fast, agreement {score:.4f} on {len(chosen)} tiles.", name)
         refused = refused or f"{name} changes labels (agreement {score:.3f}, {least} is needed), so the run stays exact."
-    return Verdict(False, refused or "bfloat16 is no faster than exact arithmetic on this device, so the run stays exact.")
+    return Verdict(False, refused or f"{backends(predictor)[0]} is no faster than exact arithmetic on this device, so the run stays exact.")
 
 
 def probe(predictor: Predictor, options: SegmentOptions) -> float:
@@ -179,7 +179,7 @@ def probe(predictor: Predictor, options: SegmentOptions) -> float:
     plan = recipe.plan(recipe.window)
     noise = np.random.default_rng(0).random((predictor.spec.inputs, *recipe.window), dtype=np.float32)
     network = Network(predictor, plan.output, tta=options.tta)
-    names = [name for name in backends(predictor) if not name.endswith(COMPILED)] if options.precision == "auto" else []
+    names = [name for name in backends(predictor) if not starts_slowly(name)] if options.precision == "auto" else []
     seconds = measure(network, (Tile((0,) * len(recipe.window), recipe.window), noise), names, rounds=1)
     key = timing_key(predictor.spec, recipe.window, predictor.device, threads=torch.get_num_threads(), tta=options.tta)
     remember(key, {RUN + name: value for name, value in seconds.items()})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_tileseg.engine.backends import AUTOCAST, call
+from napari_tileseg.engine.fallback import missing_operators
 from napari_tileseg.engine.uncertainty import disagreement
 from napari_tileseg.engine.views import views
 from napari_tileseg.errors import DeviceMemoryError, PredictorError, TileSegError
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from napari_tileseg.engine.protocols import Predictor
+    from napari_tileseg.engine.streams import Mark
     from napari_tileseg.engine.tiles import Tile
 
-__all__ = ["Network", "exact_arithmetic", "out_of_memory"]
+__all__ = ["Network", "exact_arithmetic", "largest", "out_of_memory"]
 
 _MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|alloc_failed|failed to allocate", re.IGNORECASE)
 
@@ -86,6 +88,8 @@ class Network:
         self.fast = False
         """Whether to compute in the faster way that `backend` names."""
         self.backend = AUTOCAST
+        self.missing: set[str] = set()
+        """Operations that the device has left to the processor."""
 
     @property
     def passes(self) -> int:
@@ -115,21 +119,61 @@ class Network:
         PredictorError
             If the network raises, or returns another shape or NaN.
         """
+        scores = self.raw(batch, tiles)
+        self.judge(largest(scores), tiles)
+        return scores
+
+    def raw(self, batch: torch.Tensor, tiles: Sequence[Tile]) -> torch.Tensor:
+        """Return scores that nobody has looked at; a device that works on its own may still be computing them.
+
+        The same as a call otherwise. `judge` has to follow.
+        """
+        device = self._predictor.device
+        with self._told(tiles, batch.shape[2:]), torch.inference_mode(), exact_arithmetic(), missing_operators(device, self.missing):
+            return self._average(batch)
+
+    def wait(self, mark: Mark, tiles: Sequence[Tile], window: Sequence[int]) -> None:
+        """Wait for what a device computes; what it could not say before, it says now."""
+        with self._told(tiles, window):
+            mark.synchronize()
+
+    @staticmethod
+    def judge(highest: torch.Tensor, tiles: Sequence[Tile]) -> None:
+        """Refuse scores that are no numbers.
+
+        Parameters
+        ----------
+        highest : torch.Tensor of float32, shape (N,)
+            Of `largest`.
+        tiles : sequence of Tile
+            Where each of them lies.
+
+        Raises
+        ------
+        PredictorError
+            With the first of the tiles that has such scores.
+        """
+        for value, tile in zip(highest.tolist(), tiles, strict=True):
+            if math.isnan(value):
+                raise PredictorError(
+                    f"The network returned NaN on {_place([tile])}. Its weights, or the normalisation, do not fit the image."
+                )
+
+    @contextmanager
+    def _told(self, tiles: Sequence[Tile], window: Sequence[int]) -> Iterator[None]:
+        """Say what failed in the words of this program."""
         try:
-            with torch.inference_mode(), exact_arithmetic():
-                scores = self._average(batch)
+            yield
         except TileSegError:
             raise
         except Exception as error:
             if out_of_memory(error):
                 raise DeviceMemoryError(
-                    f"{self._predictor.device} has no memory left for one tile of {_size(batch.shape[2:])}. "
+                    f"{self._predictor.device} has no memory left for one tile of {_size(window)}. "
                     "Choose a smaller window, or the CPU as the device."
                 ) from None  # the traceback would keep the tensors of the failed call alive
             reason = str(error).strip().split("\n")[0] or type(error).__name__
             raise PredictorError(f"The network failed on {_place(tiles)}: {reason}") from error
-        self._verify(scores, len(batch), tiles)
-        return scores
 
     def _average(self, batch: torch.Tensor) -> torch.Tensor:
         batch = batch.to(self._predictor.device, non_blocking=True)
@@ -160,18 +204,14 @@ class Network:
             raise TypeError(f"it returned {_kind(scores)} instead of a tensor of {'labels' if labels else 'floating-point scores'}")
         if tuple(scores.shape) != (len(batch), *self._expected):
             raise ValueError(f"it returned scores of shape {tuple(scores.shape)} instead of {(len(batch), *self._expected)}")
-        return scores
+        return scores.to(batch.device)
 
-    def _verify(self, scores: torch.Tensor, count: int, tiles: Sequence[Tile]) -> None:
-        # One sum finds any NaN; only when it is not finite (infinities, overflow) is a closer look worth its time.
-        if math.isfinite(scores.sum().item()):
-            return
-        for index in range(count):
-            if scores[index].isnan().any():
-                raise PredictorError(
-                    f"The network returned NaN on {_place(tiles[index : index + 1])}. "
-                    "Its weights, or the normalisation, do not fit the image."
-                )
+
+def largest(scores: torch.Tensor) -> torch.Tensor:
+    """Return the largest score of each tile, shape (N,), as float32; a single NaN among them makes it NaN, infinity does not."""
+    if scores.dtype == torch.float32:
+        return scores.amax(tuple(range(1, scores.ndim)))
+    return torch.stack([of_tile.max() for of_tile in scores]).to(torch.float32)  # of shorter types twice as fast
 
 
 def _kind(value: object) -> str:

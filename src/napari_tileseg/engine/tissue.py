@@ -12,15 +12,17 @@ from scipy.ndimage import binary_dilation, uniform_filter
 from napari_tileseg.engine.prepare import SampleReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
 
     from napari_tileseg.engine.axes import AxisMap
-    from napari_tileseg.engine.parts import Region
+    from napari_tileseg.engine.grid import Grid
+    from napari_tileseg.engine.parts import Part, Region
+    from napari_tileseg.engine.tiles import Tile
     from napari_tileseg.volume import Volume
 
-__all__ = ["Tissue", "ground", "tissue_mask"]
+__all__ = ["Tissue", "ground", "holding", "tissue_map", "tissue_mask"]
 
 _SAMPLES = 1 << 21
 """Most pixels that are looked at."""
@@ -102,6 +104,72 @@ def tissue_mask(
             mask[:] = True  # glass has no colour: this is the paler part of the tissue
         mask |= ground(colour, bright=False)
     return Tissue(binary_dilation(mask, iterations=max(2, math.ceil(_MARGIN / step))), step)
+
+
+def tissue_map(
+    volume: Volume, axis_map: AxisMap, positions: Iterable[Mapping[str, int]], *, check: Callable[[], None] = lambda: None
+) -> tuple[NDArray[np.bool_], dict[str, int]]:
+    """Find tissue on several planes, frames or volumes of an image, to be looked at.
+
+    Parameters
+    ----------
+    volume, axis_map, check
+        As for `tissue_mask`.
+    positions : iterable of mapping of str to int
+        Which planes, frames or volumes; the others stay empty.
+
+    Returns
+    -------
+    map : ndarray of bool
+        Axes `AxisMap.grid_axes`; as many places as the image along those that are run one by one, fewer in space.
+    steps : dict of str to int
+        Pixels of `volume` from one place to the next, by axis.
+    """
+    found: NDArray[np.bool_] | None = None
+    step = 1
+    order = [axis_map.spatial.index(axis) for axis in axis_map.grid_axes if axis in axis_map.spatial]
+    for position in positions:
+        tissue = tissue_mask(volume, axis_map, position, check=check)
+        sizes = dict(zip(axis_map.spatial, tissue.mask.shape, strict=True))
+        if found is None:
+            step = tissue.step
+            found = np.zeros([sizes.get(axis, axis_map.sizes[axis]) for axis in axis_map.grid_axes], bool)
+        found[tuple(position.get(axis, slice(None)) for axis in axis_map.grid_axes)] = tissue.mask.transpose(order)
+    if found is None:
+        raise ValueError("at least one position is needed")
+    return found, {axis: step if axis in axis_map.spatial else 1 for axis in axis_map.grid_axes}
+
+
+def holding(tissue: Tissue, level: Volume, image: Volume, spatial: str, grid: Grid, part: Part) -> Callable[[Tile], bool]:
+    """Return which boxes of the model's grid hold tissue.
+
+    Parameters
+    ----------
+    tissue : Tissue
+        Of a sample.
+    level : Volume
+        The resolution that it was looked for in.
+    image : Volume
+        The finest resolution.
+    spatial : str
+        Axes of space as the model has them.
+    grid : Grid
+        From the pixels of the image to those of the model.
+    part : Part
+        The box of the image that the grid is for.
+    """
+    factors = [level.sizes[axis] / image.sizes[axis] for axis in spatial]
+    scales = [by * size / model for by, size, model in zip(factors, grid.image, grid.model, strict=True)]
+    origins = [by * start for by, start in zip(factors, part.start, strict=True)]
+
+    def wanted(tile: Tile) -> bool:
+        region = tuple(
+            (math.floor(origin + start * scale), math.ceil(origin + stop * scale))
+            for (start, stop), origin, scale in zip(tile.bounds, origins, scales, strict=True)
+        )
+        return tissue.touches(region)
+
+    return wanted
 
 
 def ground(values: NDArray[np.float32], *, bright: bool | None = None) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_tileseg.engine.allocator import kept_memory
-from napari_tileseg.engine.backends import AUTOCAST, COMPILED, backends
+from napari_tileseg.engine.backends import backends, is_short, starts_slowly
 from napari_tileseg.engine.timings import EXACT, recall, remember
 from napari_tileseg.errors import DeviceMemoryError, PredictorError
 
@@ -54,7 +54,7 @@ class Ways:
     ) -> None:
         self._network, self._tile, self._key, self._timer = network, tile, key, timer
         offered = backends(predictor)
-        self._compiled = [name for name in offered if name.endswith(COMPILED)]
+        self._compiled = [name for name in offered if starts_slowly(name)]
         ready = [name for name in offered if name not in self._compiled]
         known = recall(key)
         self.seconds = {name: known[name] for name in (EXACT, *ready) if name in known}
@@ -69,11 +69,11 @@ class Ways:
         A network is compiled where that pays, and only when its arithmetic's turn has come.
         """
         exact = self.seconds[EXACT]
-        short = {name for name in self.seconds if name.startswith(AUTOCAST)}
+        short = {name for name in self.seconds if is_short(name)}
         kinds = [short, set(self.seconds) - short - {EXACT}]
         for kind in sorted((kind for kind in kinds if kind), key=lambda kind: min(self.seconds[name] for name in kind)):
             best = min(self.seconds[name] for name in kind)
-            compiled = [name for name in self._compiled if name.startswith(AUTOCAST) == (kind is short)]
+            compiled = [name for name in self._compiled if is_short(name) == (kind is short)]
             kind |= {name for name in compiled if best < 1.5 * exact and self._pays(name, best, tiles)}
             yield from sorted((name for name in kind if self.seconds[name] < exact), key=lambda name: self.seconds[name])
 

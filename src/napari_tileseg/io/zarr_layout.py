@@ -72,7 +72,14 @@ class Layout:
 
     @classmethod
     def plan(
-        cls, shape: tuple[int, ...], dtype: Any, axes: str, *, spatial: str = "", spacing: Mapping[str, float] | None = None
+        cls,
+        shape: tuple[int, ...],
+        dtype: Any,
+        axes: str,
+        *,
+        spatial: str = "",
+        spacing: Mapping[str, float] | None = None,
+        pyramid: bool = True,
     ) -> Layout:
         """Make a layout.
 
@@ -82,6 +89,8 @@ class Layout:
             ``"YX"`` or ``"ZYX"``; all axes of space by default.
         spacing : mapping of str to float, optional
             By axis; 1 where it is not given.
+        pyramid : bool
+            Whether there are coarser levels. Only without may values be floating-point numbers: scores.
 
         Raises
         ------
@@ -89,13 +98,15 @@ class Layout:
             If the values are no whole numbers of at most 64 bits.
         """
         kind = np.dtype(dtype)
-        if kind.kind not in "biu":
+        if kind.kind not in ("biu" if pyramid else "biuf"):
             raise OutputError(f"Labels are whole numbers; these are {kind}. Round them first.")
         space = spatial or "".join(axis for axis in SPATIAL_AXES if axis in axes)
         sizes = {axis: int(shape[axes.index(axis)]) for axis in _CANONICAL if axis in axes}
         steps = {axis: float((spacing or {}).get(axis, 1.0)) for axis in space}
         name = kind.newbyteorder("=").name
-        return cls(axes, tuple(int(size) for size in shape), name, space, _chunks(sizes, space, kind.itemsize), _factors(sizes, steps))
+        factors = _factors(sizes, steps)
+        chunks = _chunks(sizes, space, kind.itemsize)
+        return cls(axes, tuple(int(size) for size in shape), name, space, chunks, factors if pyramid else factors[:1])
 
     @property
     def order(self) -> tuple[int, ...]:

@@ -127,16 +127,25 @@ class ZarrLabels(LazyArray):
 
     @classmethod
     def scratch(
-        cls, shape: tuple[int, ...], dtype: Any, axes: str, *, spatial: str = "", spacing: Mapping[str, float] | None = None
+        cls,
+        shape: tuple[int, ...],
+        dtype: Any,
+        axes: str,
+        *,
+        spatial: str = "",
+        spacing: Mapping[str, float] | None = None,
+        pyramid: bool = True,
     ) -> ZarrLabels:
         """Make a store in the cache folder that goes away with this object, or with the program at the latest.
+
+        Without a `pyramid` it holds the finest level only, and may hold scores.
 
         Raises
         ------
         OutputError
             If it cannot be made there.
         """
-        layout = Layout.plan(shape, dtype, axes, spatial=spatial, spacing=spacing)
+        layout = Layout.plan(shape, dtype, axes, spatial=spatial, spacing=spacing, pyramid=pyramid)
         try:
             place = scratch_folder()
             _make(place, layout)

@@ -31,6 +31,7 @@ __all__ = [
     "layer_matrix",
     "other_layers",
     "place",
+    "place_over",
     "stack",
     "volume_from_layer",
 ]
@@ -208,6 +209,12 @@ def place(layer: Image, axes: str) -> Placement:
     arguments["translate"][axis] += (channels - 1) / 2 * arguments["scale"][axis]
     arguments["scale"][axis] *= channels
     return Placement(arguments, kept=axis)
+
+
+def place_over(layer: Image, volume: Volume) -> Placement:
+    """Decide how labels lie over a layer whose image is a volume, or over the first of several that are its channels."""
+    stacked = len(volume.axes) != layer.ndim + bool(getattr(layer, "rgb", False))
+    return place(layer, volume.axes[1:] if stacked else volume.axes)
 
 
 def class_features(spec: ModelSpec, largest: int) -> dict[str, NDArray[Any]]:

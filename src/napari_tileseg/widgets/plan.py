@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from napari_tileseg.engine.axes import map_axes
+from napari_tileseg.engine.levels import choose_view
 from napari_tileseg.engine.orientation import turned_spec
 from napari_tileseg.engine.recipe import resolve as resolve_recipe
 from napari_tileseg.errors import InputError, OptionsError
@@ -20,10 +21,11 @@ from napari_tileseg.widgets.regions import canvas_of, rectangles, visible_part, 
 from napari_tileseg.widgets.states import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import napari
     from napari.layers import Image
+    from numpy.typing import NDArray
 
     from napari_tileseg.engine.axes import AxisMap
     from napari_tileseg.models.spec import ModelSpec
@@ -32,7 +34,10 @@ if TYPE_CHECKING:
     from napari_tileseg.widgets.devices import Device
     from napari_tileseg.widgets.regions import Region
 
-__all__ = ["SPEEDS", "Plan", "RegionError", "Speeds", "estimate_words", "make_plan"]
+__all__ = ["MOST_SAMPLES", "SPEEDS", "Plan", "RegionError", "Speeds", "TissueMap", "estimate_words", "make_plan"]
+
+MOST_SAMPLES = 32
+"""Of more planes and frames than these, background is looked for in the one that is shown only."""
 
 
 class RegionError(OptionsError):
@@ -55,6 +60,41 @@ class Plan:
         """Say what the run will need; pure geometry, but there may be many tiles."""
         job = self.job
         return estimate(self.volume, self.spec, options=job.options, channels=job.channels, region=job.region)
+
+    def tissue(self, shown: Mapping[str, int]) -> TissueMap:
+        """Find what of the image is no background; reads a coarse picture of it.
+
+        Parameters
+        ----------
+        shown : mapping of str to int
+            The plane or frame that the viewer shows; of many it is the only one that is looked at.
+        """
+        from napari_tileseg.engine.tissue import tissue_map
+
+        view = choose_view(self.volume, self.spec, self.axis_map.spatial, rescale=self.job.options.rescale)
+        _, level = view.measured
+        axis_map = replace(self.axis_map, shape=level.shape)
+        samples = list(axis_map.samples())
+        if len(samples) > MOST_SAMPLES:
+            samples = [{axis: shown.get(axis, 0) for axis in axis_map.iterated}]
+        mask, steps = tissue_map(level, axis_map, samples)
+        return TissueMap(mask, tuple(by * self.volume.sizes[axis] / level.sizes[axis] for axis, by in steps.items()))
+
+
+@dataclass(frozen=True, eq=False)
+class TissueMap:
+    """Where a run that skips background would look.
+
+    Parameters
+    ----------
+    mask : ndarray of bool
+        Axes `AxisMap.grid_axes`.
+    steps : tuple of float
+        Pixels of the image from one place of the mask to the next, by axis.
+    """
+
+    mask: NDArray[Any]
+    steps: tuple[float, ...]
 
 
 def make_plan(viewer: napari.viewer.Viewer, layer: Image, spec: ModelSpec, choices: Choices, inputs: Sequence[Image] = ()) -> Plan:

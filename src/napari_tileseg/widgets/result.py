@@ -11,14 +11,13 @@ from napari_tileseg.io.zarr_store import ZarrLabels
 from napari_tileseg.results import highest
 from napari_tileseg.segmentation import label_volume
 from napari_tileseg.widgets.breaths import in_breaths
-from napari_tileseg.widgets.layers import Placement, class_features, label_colors, place
+from napari_tileseg.widgets.layers import Placement, class_features, label_colors, place_over
 from napari_tileseg.widgets.pyramid import stored_parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import napari
-    from napari.layers import Layer
     from numpy.typing import NDArray
 
     from napari_tileseg.engine.axes import AxisMap
@@ -60,7 +59,7 @@ class Result:
         self.locked = True
         self._inserted = False
         # Where the labels go is settled now: the image may be moved or removed while the run goes on.
-        self.placement: Placement = place(image, axis_map.axes if len(axis_map.axes) == _ndim(image) else volume.axes[1:])
+        self.placement: Placement = place_over(image, volume)
 
     @property
     def shown(self) -> bool:
@@ -250,10 +249,6 @@ def finished_features(spec: ModelSpec, labels: Any, table: Mapping[str, NDArray[
         full[np.asarray(table["index"], dtype=np.int64)] = column  # type: ignore[index]  # a table has this column
         features[name] = full
     return features
-
-
-def _ndim(layer: Layer) -> int:
-    return int(layer.ndim) + bool(getattr(layer, "rgb", False))
 
 
 def _grown(name: str, value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +29,11 @@ from napari_tileseg.widgets.keys import bind_segment, dock_shortcut
 from napari_tileseg.widgets.late import Late
 from napari_tileseg.widgets.layers import facts_of, image_layers
 from napari_tileseg.widgets.parts import Box, Dock, MainButton, MessageBox, ProgressBar, Scroll
-from napari_tileseg.widgets.plan import SPEEDS, Plan, estimate_words
+from napari_tileseg.widgets.plan import SPEEDS, Plan, TissueMap, estimate_words
 from napari_tileseg.widgets.session import Order, real_viewer, session_of
 from napari_tileseg.widgets.states import Action, Form, Message, Phase, press, view
 from napari_tileseg.widgets.style import icon_color, sheet
+from napari_tileseg.widgets.tissue import TissuePreview
 from napari_tileseg.widgets.watch import LayerWatch
 
 if TYPE_CHECKING:
@@ -87,6 +89,7 @@ class SegmentWidget(Dock):
         self._pause.setSingleShot(True)
         self._pause.setInterval(_PAUSE)
         self._first = FirstLabels()
+        self._tissue = TissuePreview(viewer)
         self._lay_out()
         self._connect()
         self._fill_models()
@@ -295,6 +298,14 @@ class SegmentWidget(Dock):
         self._asked += 1
         if self._plan is not None:
             self._bridge.background(self._plan.estimate, Late(self, "_on_estimate", self._asked))
+        if not self.session.active and self._tissue.wanted(self._plan) and self._plan is not None:
+            shown = dict(zip(self._plan.axis_map.grid_axes[::-1], self.viewer.dims.current_step[::-1], strict=False))
+            self._bridge.background(partial(self._plan.tissue, shown), Late(self, "_on_tissue", self._plan))
+
+    def _on_tissue(self, plan: Plan, answer: Any) -> None:
+        """Show what a run would not skip; where that cannot be found out, the run will say why."""
+        if isinstance(answer, TissueMap) and not self.session.active:
+            self._tissue.show(plan, answer)
 
     def _on_estimate(self, number: int, answer: Any) -> None:
         plan = self._plan
@@ -335,6 +346,7 @@ class SegmentWidget(Dock):
         choices = self.form.choices()
         order = Order(plan.job, plan.volume, plan.layer, plan.axis_map, plan.spec, objects=choices.objects, keep=choices.keep)
         self.session.docks.watch(self)
+        self._tissue.close()
         self._try(lambda: self.session.start(order))
 
     def segment_active(self) -> None:

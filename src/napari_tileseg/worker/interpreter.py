@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import napari_tileseg
+from napari_tileseg.engine.fallback import FALLBACK
 from napari_tileseg.errors import RunError
 from napari_tileseg.worker.__main__ import PATH_VARIABLE
 
@@ -79,11 +80,11 @@ def environment() -> dict[str, str]:
     """Return this process's environment, where this Python finds its modules, and how threads wait for each other.
 
     Threads of OpenMP spin while they wait for one that is not being run. At lower priority, on cores that others use too,
-    that costs many times the work itself; a value that the user has set stays.
+    that costs many times the work itself. What an Apple GPU cannot compute, the processor may. A value that the user has set stays.
     """
     root = str(Path(napari_tileseg.__file__).parent.parent)
     paths = [root, *(str(Path(path).absolute()) for path in sys.path if path)]
-    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, PATH_VARIABLE: json.dumps(paths)}
+    return {"OMP_WAIT_POLICY": "PASSIVE", **FALLBACK, **os.environ, PATH_VARIABLE: json.dumps(paths)}
 
 
 def creation_flags() -> int:
