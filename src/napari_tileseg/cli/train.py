@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -83,8 +84,10 @@ def train(
             train_without_labels(config, changes, json_lines=json_lines, dry_run=dry_run, resume=resume, overwrite=overwrite)
             return
         chosen = TrainConfig.read(config, **changes) if config is not None else TrainConfig.parse(**changes)
+        first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts
         if dry_run:
-            _preview(chosen, json_lines)
+            if first:
+                _preview(chosen, json_lines)
             return
         from napari_tileseg.training.train import train as run
 
@@ -92,7 +95,8 @@ def train(
             run(chosen, on_event=_teller(json_lines), cancel=cancel, resume=resume, overwrite=overwrite)
             cancelled = cancel()
     if cancelled:
-        complain("Stopped. The same command goes on from here.")
+        if first:
+            complain("Stopped. The same command goes on from here.")
         raise typer.Exit(130)
 
 

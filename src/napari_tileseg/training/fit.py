@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from napari_tileseg.training.options import FitOptions, learning_rate
+from napari_tileseg.training.ranks import ALONE
 from napari_tileseg.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from napari_tileseg.training.ranks import Ranks
     from napari_tileseg.training.sampling import Batch
 
 __all__ = ["BatchSplit", "CheckpointSaved", "Epoch", "Finished", "FitEvent", "FitOptions", "Step", "fit", "learning_rate"]
@@ -82,6 +84,7 @@ def fit(
     cancel: Callable[[], bool] | None = None,
     report_every: int = 50,
     notes: dict[str, Any] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Iterator[FitEvent]:
     """Train a network; the caller drives the loop by asking for the next event.
 
@@ -101,6 +104,8 @@ def fit(
         Asked after each step; the state is saved when it says True.
     notes : dict, optional
         Plain values of the caller's that are saved with each checkpoint, and come back when it is resumed from.
+    ranks : Ranks
+        The processes that learn together. `batches` gives the part of this one; only the first writes the checkpoint.
 
     Yields
     ------
@@ -117,7 +122,7 @@ def fit(
         If the checkpoint cannot be written; the one before is still there.
     """
     threads = torch.get_num_threads()
-    trainer = Trainer(network, loss, options, {} if notes is None else notes)
+    trainer = Trainer(network, loss, options, {} if notes is None else notes, ranks)
     try:
         yield from _loop(trainer, batches, checkpoint, resume=resume, cancel=cancel, report_every=report_every)
     finally:
@@ -135,7 +140,7 @@ def _loop(
     report_every: int,
 ) -> Iterator[FitEvent]:
     options = trainer.options
-    if resume and checkpoint is not None and checkpoint.is_file():
+    if checkpoint is not None and trainer.ranks.share(resume and checkpoint.is_file()):
         trainer.load(checkpoint)
     started = time.monotonic() - trainer.seconds
     losses: list[float] = []
@@ -162,7 +167,7 @@ def _loop(
             if checkpoint is not None and due:
                 trainer.save(checkpoint)
                 yield CheckpointSaved(trainer.step, checkpoint)
-            stopped = cancel is not None and cancel()
+            stopped = trainer.ranks.any(cancel is not None and cancel())
         pending.cancel()
     if checkpoint is not None:
         trainer.save(checkpoint)

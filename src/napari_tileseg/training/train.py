@@ -19,13 +19,13 @@ from napari_tileseg.folders import model_folder
 from napari_tileseg.io.output import put_in_place, refused
 from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.package import build_module, write_package
-from napari_tileseg.models.predictor import pick_device
 from napari_tileseg.training.card import write_curves
 from napari_tileseg.training.events import EpochEnded, Noted, StepEnded, TrainingEnded, TrainingStarted
 from napari_tileseg.training.fit import BatchSplit, Epoch, Finished, FitOptions, Step, fit, learning_rate
 from napari_tileseg.training.objective import Objective
 from napari_tileseg.training.plan import make_plan
-from napari_tileseg.training.prepare import prepare_items
+from napari_tileseg.training.prepare import memory_room, prepare_items
+from napari_tileseg.training.ranks import ALONE, joined
 from napari_tileseg.training.report import inspect
 from napari_tileseg.training.result import FITTED, fit_decoder, write_result
 from napari_tileseg.training.sampling import Sampler
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from napari_tileseg.training.config import TrainConfig
     from napari_tileseg.training.events import TrainEvent
     from napari_tileseg.training.plan import Plan
+    from napari_tileseg.training.ranks import Ranks
     from napari_tileseg.training.report import Report
 
 __all__ = ["place_of", "preview", "train", "work_folder"]
@@ -67,7 +68,7 @@ def train(
     overwrite: bool = False,
     views: Path | None = None,
 ) -> ModelSpec:
-    """Train a model and write it.
+    """Train a model and write it; where ``torchrun`` has started several processes, all of them learn it together.
 
     Parameters
     ----------
@@ -102,9 +103,10 @@ def train(
         If the loss is no number any more, or a single crop is too large; the best model so far is written if there is one, and
         ``error.kept`` says where.
     """
-    return _Training(config, data, on_event or (lambda event: None), cancel or (lambda: False), paused or (lambda: False), views).run(
-        resume=resume, overwrite=overwrite
-    )
+    with joined(config.device) as ranks:
+        tell = on_event if on_event is not None and ranks.first else lambda event: None
+        training = _Training(config, data, tell, cancel or (lambda: False), paused or (lambda: False), views, ranks)
+        return training.run(resume=resume, overwrite=overwrite)
 
 
 def preview(
@@ -166,8 +168,10 @@ class _Training:
         cancel: Callable[[], bool],
         paused: Callable[[], bool],
         views: Path | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.config = config
+        self.ranks = ranks
         self.data = data
         self.tell = tell
         self.cancel = cancel
@@ -187,24 +191,27 @@ class _Training:
         return found
 
     def run(self, *, resume: bool, overwrite: bool) -> ModelSpec:
-        config = self.config
-        unfinished = resume and (self.work / "checkpoint.pt").is_file()
-        if self.output.exists() and not overwrite and not unfinished:
-            raise OutputError(f'"{self.output}" is there already. Choose another name, or replace it (--overwrite on the command line).')
-        device = pick_device(config.device)
+        config, ranks = self.config, self.ranks
+        device = ranks.device(config.device)
+        ranks.once(lambda: self._check_place(resume=resume, overwrite=overwrite))
         self.report = inspect(config, self.data, cancel=self.cancel)
         self.plan = make_plan(config, self.report, self.name)
+        crops = ranks.crops(self.plan.batch, config.accumulation)
         self._open(resume=resume)
         network, remarks = start_network(config, self.plan.spec)
         network = network.to(device)
+        if ranks.size > 1:
+            shared, own = self.plan.batch, self.plan.batch // ranks.size
+            remarks = (*remarks, f"{ranks.size} processes learn together: of each batch of {shared} crops, {own} each.")
+        room = config.memory_limit if config.memory_limit is not None or ranks.size == 1 else memory_room() // ranks.local_size
         examples = prepare_items(
             self.report.train,
             self.report,
             self.plan.spec,
-            folder=self.work / "prepared",
+            folder=self.work / "prepared" / str(ranks.rank),
             unlabelled=config.unlabelled,
             axes=config.axes,
-            memory_limit=config.memory_limit,
+            memory_limit=room,
             cancel=self.cancel,
         )
         sampler = Sampler(
@@ -214,6 +221,7 @@ class _Training:
             batch=self.plan.batch * config.accumulation,
             centred=config.foreground,
             seed=config.seed,
+            only=crops,
         )
         self.validation = Validation(
             self.report.val,
@@ -223,6 +231,7 @@ class _Training:
             axes=config.axes,
             preview=config.preview,
             views=self.views,
+            ranks=ranks,
         )
         settings = self.plan.settings()
         self.tell(
@@ -233,8 +242,8 @@ class _Training:
         try:
             return self._learn(network, sampler, device)
         except RunError as error:
-            if not isinstance(error, Cancelled) and self._best_there():
-                self._finish("failed", 0.0, keep=True)
+            if not isinstance(error, Cancelled) and ranks.first and self._best_there():
+                self._complete("failed", 0.0, keep=True)
                 error.kept = self.output
             raise
 
@@ -253,6 +262,7 @@ class _Training:
             cancel=self._stop,
             report_every=max(1, plan.epoch_steps // _REPORTS),
             notes=self.notes,
+            ranks=self.ranks,
         )
         with contextlib.closing(events):  # type: ignore[type-var]  # it is a generator
             for event in events:
@@ -321,9 +331,8 @@ class _Training:
         self.history.append({"epoch": number, "loss": event.loss, "rate": rate, "score": score, **scores})
         if best:
             self.notes |= {"best": score, "best_epoch": number, "scores": scores, "rows": validation.rows}
-            write_package(self.work / "best", self.plan.spec, event.state)
-        self._write(self.work / "curves.csv", write_curves(self.history))
-        path = self._preview(shown)
+        self.ranks.once(lambda: self._keep(event.state if best else None))
+        path = self._preview(shown) if self.ranks.first else ""
         left = _left(event.seconds, event.step, options.steps)
         self.tell(
             EpochEnded(
@@ -343,6 +352,11 @@ class _Training:
         )
         return True
 
+    def _keep(self, best: dict[str, Tensor] | None) -> None:
+        if best is not None:
+            write_package(self.work / "best", self.plan.spec, best)
+        self._write(self.work / "curves.csv", write_curves(self.history))
+
     def _preview(self, labels: Any) -> str:
         if labels is None:
             return ""
@@ -360,6 +374,12 @@ class _Training:
 
     def _finish(self, reason: str, seconds: float, *, keep: bool) -> ModelSpec:
         """Write the model; what is needed to go on stays where `keep` says so."""
+        written = self.ranks.once(lambda: self._complete(reason, seconds, keep=keep))
+        if not keep:
+            shutil.rmtree(self.work, ignore_errors=True)  # other computers have one too
+        return written
+
+    def _complete(self, reason: str, seconds: float, *, keep: bool) -> ModelSpec:
         if self._best_there():
             _, module = build_module(self.work / "best")
             state = module.state_dict()
@@ -389,10 +409,11 @@ class _Training:
             axes=config.axes,
             memory_limit=config.memory_limit,
         )
+        validation.ranks = ALONE  # the others wait for the result
         validation.spec = spec.model_copy(update={"decoder_parameters": fit_decoder(spec, state, examples)})
         network = build_network(spec.architecture, **spec.arguments)
         network.load_state_dict(state)
-        scores, _ = validation.run(network, device=pick_device(config.device))
+        scores, _ = validation.run(network, device=self.ranks.device(config.device))
         score = validation.score(scores)
         if score is not None and score > (self.notes["best"] or 0.0):
             self.tell(Noted(f"The decoder was fitted to the validation images: score {score:.3f} instead of {self.notes['best']:.3f}."))
@@ -400,12 +421,22 @@ class _Training:
             self.report = replace(self.report, warnings=(*self.report.warnings, _FITTED_NOTE))
             self.notes |= {"best": score, "scores": scores, "rows": validation.rows}
 
+    def _check_place(self, *, resume: bool, overwrite: bool) -> None:
+        unfinished = resume and (self.work / "checkpoint.pt").is_file()
+        if self.output.exists() and not overwrite and not unfinished:
+            raise OutputError(f'"{self.output}" is there already. Choose another name, or replace it (--overwrite on the command line).')
+
     def _open(self, *, resume: bool) -> None:
         """Make the folder for what is needed to go on, or find that of an earlier call."""
         told: dict[str, Any] = {
             "config": self.config.model_dump(mode="json", exclude=_FREE),
             "images": hashlib.sha256(json.dumps([(fact.item.name, fact.digest) for fact in self.report.facts]).encode()).hexdigest(),
         }
+        if len(set(self.ranks.gather(json.dumps(told)))) > 1:
+            raise OptionsError("The processes found different images or settings. Give each the same command and the same files.")
+        self.ranks.once(lambda: self._begin(told, resume=resume))
+
+    def _begin(self, told: dict[str, Any], *, resume: bool) -> None:
         path = self.work / "training.json"
         if not resume or not (self.work / "checkpoint.pt").is_file():
             shutil.rmtree(self.work, ignore_errors=True)

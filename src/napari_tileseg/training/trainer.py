@@ -13,17 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from napari_tileseg.errors import DeviceMemoryError, ModelError, RunError
 from napari_tileseg.io.output import refused
 from napari_tileseg.training.options import learning_rate
+from napari_tileseg.training.ranks import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from napari_tileseg.training.options import FitOptions
+    from napari_tileseg.training.ranks import Ranks
     from napari_tileseg.training.sampling import Batch
 
 __all__ = ["Trainer"]
@@ -61,10 +64,21 @@ def _split(batch: Batch, count: int) -> list[Batch]:
 
 
 class Trainer:
-    """Network, optimiser and average, and how they are saved."""
+    """Network, optimiser and average, and how they are saved.
 
-    def __init__(self, network: nn.Module, loss: nn.Module, options: FitOptions, notes: dict[str, Any]) -> None:
+    Parameters
+    ----------
+    network, loss : torch module
+    options : FitOptions
+    notes : dict
+        What the caller saves with it.
+    ranks : Ranks
+        The processes that learn together, each a part of every batch.
+    """
+
+    def __init__(self, network: nn.Module, loss: nn.Module, options: FitOptions, notes: dict[str, Any], ranks: Ranks = ALONE) -> None:
         self.options = options
+        self.ranks = ranks
         self.notes = notes
         self.parts = options.workers if options.workers > 1 else options.accumulation
         self._total = 0.0
@@ -72,10 +86,14 @@ class Trainer:
         self.loss = loss
         self.step = 0
         self.seconds = 0.0
+        network = ranks.synchronised(network)
         parameters = [p for p in network.parameters() if p.requires_grad]
         self.device = parameters[0].device
         self.format = torch.channels_last if max(p.ndim for p in parameters) == 4 else torch.channels_last_3d
         self.network = network.to(memory_format=self.format).train()  # type: ignore[call-overload]  # torch's stubs lack it
+        self._wrapped: nn.Module | None = None if ranks.size > 1 else self.network
+        if not ranks.first:
+            torch.manual_seed(torch.initial_seed() + ranks.rank)  # dropout differs between parts of a batch
         self.replicas = [self.network, *(_share(self.network) for _ in range(options.workers - 1))]
         self.pool = ThreadPoolExecutor(max_workers=options.workers, initializer=torch.set_num_threads, initargs=(1,))
         self.average = AveragedModel(network, multi_avg_fn=_mover(options.average), use_buffers=True)
@@ -101,7 +119,8 @@ class Trainer:
             group["lr"] = rate
         value = self._gradients(batch)
         if not math.isfinite(value):
-            names = f" in a batch of {', '.join(dict.fromkeys(batch.names))}" if batch.names else ""
+            seen = dict.fromkeys(name for names in self.ranks.gather(batch.names) for name in names)
+            names = f" in a batch of {', '.join(seen)}" if seen else ""
             raise RunError(
                 f"The loss became {value} at step {self.step + 1}{names}. Lower the learning rate and resume from the last checkpoint."
             )
@@ -127,6 +146,11 @@ class Trainer:
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not _means_no_memory(error):
                     raise
+                if self.ranks.size > 1:  # the others wait for this part, so it cannot be learnt in halves
+                    count = -(-len(batch.image) // self.parts)
+                    raise DeviceMemoryError(
+                        f"There is no memory on {self.device} for {count} crops at once. Give a smaller batch, with more accumulation."
+                    ) from error
                 if self.parts >= len(batch.image) or len(self.replicas) > 1:
                     shape = " x ".join(map(str, batch.image.shape[2:]))
                     raise DeviceMemoryError(
@@ -142,18 +166,38 @@ class Trainer:
         count = sum(len(part.image) for part in parts)
         shares = [len(part.image) / count for part in parts]
         if len(self.replicas) == 1 or len(parts) == 1:
-            return sum(self._backward(self.network, part, share) for part, share in zip(parts, shares, strict=True))
+            last = len(parts) - 1
+            if self._wrapped is None:
+                self._wrapped = self.ranks.wrapped(self.network, parts[0].image.to(self.device))
+            network = self._wrapped
+            return sum(
+                self._backward(network, part, share, more=number < last)
+                for number, (part, share) in enumerate(zip(parts, shares, strict=True))
+            )
         value = sum(self.pool.map(self._backward, self.replicas, parts, shares))
         self._gather(len(parts))
         return value
 
-    def _backward(self, replica: nn.Module, batch: Batch, share: float) -> float:
+    def _backward(self, replica: nn.Module, batch: Batch, share: float, *, more: bool = False) -> float:
+        """Add the gradients of a part of a batch; `more` of them come before other processes are asked for theirs."""
         image = batch.image.to(self.device).contiguous(memory_format=self.format)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
-            scores = replica(image)
-        value: Tensor = self.loss(scores, batch) * share
-        value.backward()
+        with replica.no_sync() if more and isinstance(replica, DistributedDataParallel) else contextlib.nullcontext():
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
+                scores = replica(image)
+            # Few losses are means over crops, so each process computes that of the whole batch. Its own crops have gradients; their
+            # sum over the processes is what one process would have found, and torch takes the mean of it.
+            value: Tensor = self.loss(self._whole(scores), self._gathered(batch)) * share
+            (value * self.ranks.size).backward()
         return float(value.detach())
+
+    def _whole(self, scores: Tensor) -> Tensor:
+        return scores if self.ranks.size == 1 else self.ranks.whole(scores if scores.dtype == torch.float64 else scores.float())
+
+    def _gathered(self, batch: Batch) -> Batch:
+        if self.ranks.size == 1:
+            return batch
+        labels, maps, zoom = (self.ranks.whole(tensor.to(self.device)) for tensor in (batch.labels, batch.maps, batch.zoom))
+        return replace(batch, labels=labels, maps=maps, zoom=zoom)
 
     def _gather(self, count: int) -> None:
         for parameter, *others in zip(*(replica.parameters() for replica in self.replicas[:count]), strict=True):
@@ -163,16 +207,22 @@ class Trainer:
                 other.grad = None
 
     def averaged_state(self) -> dict[str, Tensor]:
-        return {key: value.detach().cpu().contiguous().clone() for key, value in self.average.module.state_dict().items()}
+        state = {key: value.detach().cpu().contiguous().clone() for key, value in self.average.module.state_dict().items()}
+        return self.ranks.share(state)  # what normalisation has measured may differ
 
     def save(self, path: Path) -> None:
+        """Replace the file; the first process does it for all."""
+        random = self.ranks.gather(torch.get_rng_state())
+        if not self.ranks.first:
+            return
         state: dict[str, Any] = {
             "step": self.step,
             "seconds": self.seconds,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "random": torch.get_rng_state(),
+            "random": random[0],
+            "others": random[1:],
             "threads": torch.get_num_threads(),
             "notes": self.notes,
         }
@@ -192,17 +242,32 @@ class Trainer:
             raise refused(path, error) from error
 
     def load(self, path: Path) -> None:
+        """Go on from the file, which only the first process needs to see."""
         try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
+            state = self.ranks.once(lambda: _read(path))
             self.network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
+        except ModelError:
+            raise
         except Exception as error:
-            raise ModelError(
-                f"{path} cannot be resumed from ({type(error).__name__}). Delete it to start anew, or give the right folder."
-            ) from error
+            raise _unusable(path, error) from error
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
         self.notes.update(state.get("notes", {}))
         if "random" in state:
-            torch.set_rng_state(state["random"].cpu())  # what dropout draws
+            known = [state["random"], *state.get("others", [])]
+            if self.ranks.rank < len(known):
+                torch.set_rng_state(known[self.ranks.rank])  # what dropout draws
             torch.set_num_threads(state["threads"])  # another number adds up in another order
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise _unusable(path, error) from error
+    return state
+
+
+def _unusable(path: Path, error: Exception) -> ModelError:
+    return ModelError(f"{path} cannot be resumed from ({type(error).__name__}). Delete it to start anew, or give the right folder.")
