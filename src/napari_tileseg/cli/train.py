@@ -48,6 +48,9 @@ def train(
     batch: Annotated[int | None, typer.Option("--batch", help="Crops that are learnt at once.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="How long; 100 by default, less where nothing gets better.")] = None,
     rate: Annotated[float | None, typer.Option("--rate", help="Highest learning rate.")] = None,
+    adversarial: Annotated[
+        float | None, typer.Option("--adversarial", metavar="WEIGHT", help="How much it counts to deceive a discriminator, such as 0.1.")
+    ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "",
     seed: Annotated[int | None, typer.Option("--seed", help="The same one gives the same weights on the same CPU.")] = None,
     setting: Annotated[
@@ -76,6 +79,7 @@ def train(
             "batch": batch,
             "epochs": epochs,
             "learning_rate": rate,
+            "adversarial": adversarial,
             "device": device or None,
             "seed": seed,
         }

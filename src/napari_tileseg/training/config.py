@@ -72,6 +72,12 @@ class TrainConfig(TomlConfig):
     freeze: Literal["none", "encoder"] = Field("none", title="Freeze", description="encoder: only the way up and the head are trained.")
     loss: str = Field("auto", min_length=1, title="Loss", description="A name that `get_loss` takes; auto: ce_dice, or that of objects.")
     loss_arguments: dict[str, Any] = Field(default_factory=dict, title="Loss arguments", description="As of `get_loss`.")
+    adversarial: float = Field(
+        0.0, ge=0, title="Adversarial", description="Weight of what a discriminator says of the result, after the warm-up; 0: none."
+    )
+    adversarial_kind: Literal["bce", "least_squares"] = Field(
+        "bce", title="Adversarial loss", description="What the discriminator learns by."
+    )
 
     window: tuple[int, ...] | None = Field(None, title="Window", description="Size of a crop in pixels, and of the model's tile.")
     batch: int | None = Field(None, ge=1, title="Batch", description="Crops that are learnt at once.")

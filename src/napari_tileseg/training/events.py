@@ -42,7 +42,7 @@ class TrainingStarted(Record):
 
 @dataclass(frozen=True)
 class StepEnded(Record):
-    """Batches were learnt; `loss` is the mean since the last event."""
+    """Batches were learnt; `loss` is the mean since the last event, `parts` those of the last step by name, where it has several."""
 
     kind: ClassVar[str] = "step"
     step: int
@@ -51,6 +51,7 @@ class StepEnded(Record):
     rate: float
     seconds: float
     seconds_left: float | None = None
+    parts: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class EpochEnded(Record):
     images : tuple of dict
         Where the epoch is the best and somebody wants to look at its results: each validation image by ``"name"``, its ``"scores"`` by
         name, the paths of ``"image"``, ``"truth"`` and ``"labels"`` (``.npy``), and the ``"box"`` of the region that counts, if it is one.
+    parts : dict of str to float
+        Means of the parts of the loss, where it has several: segmentation, adversarial, discriminator.
     """
 
     kind: ClassVar[str] = "epoch"
@@ -89,6 +92,7 @@ class EpochEnded(Record):
     preview: str = ""
     preview_path: str = ""
     images: tuple[dict[str, Any], ...] = ()
+    parts: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from napari_tileseg.training.adversary import Adversary
     from napari_tileseg.training.ranks import Ranks
     from napari_tileseg.training.sampling import Batch
 
@@ -32,6 +33,8 @@ class Step:
     steps: int
     loss: float
     seconds: float
+    parts: dict[str, float] = field(default_factory=dict)
+    """Of the loss of this step, by name, where it has several."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Epoch:
     loss: float
     seconds: float
     state: dict[str, Tensor] = field(repr=False)
+    parts: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ def fit(
     report_every: int = 50,
     notes: dict[str, Any] | None = None,
     ranks: Ranks = ALONE,
+    adversary: Adversary | None = None,
 ) -> Iterator[FitEvent]:
     """Train a network; the caller drives the loop by asking for the next event.
 
@@ -106,6 +111,8 @@ def fit(
         Plain values of the caller's that are saved with each checkpoint, and come back when it is resumed from.
     ranks : Ranks
         The processes that learn together. `batches` gives the part of this one; only the first writes the checkpoint.
+    adversary : Adversary, optional
+        Whose judgement is added to the loss.
 
     Yields
     ------
@@ -122,7 +129,7 @@ def fit(
         If the checkpoint cannot be written; the one before is still there.
     """
     threads = torch.get_num_threads()
-    trainer = Trainer(network, loss, options, {} if notes is None else notes, ranks)
+    trainer = Trainer(network, loss, options, {} if notes is None else notes, ranks, adversary)
     try:
         yield from _loop(trainer, batches, checkpoint, resume=resume, cancel=cancel, report_every=report_every)
     finally:
@@ -156,12 +163,13 @@ def _loop(
             if trainer.parts != parts:
                 yield BatchSplit(trainer.step, -(-len(batch.image) // trainer.parts))
             if trainer.step % report_every == 0:
-                yield Step(trainer.step, options.steps, sum(losses) / len(losses), trainer.seconds)
+                yield Step(trainer.step, options.steps, sum(losses) / len(losses), trainer.seconds, dict(trainer.losses))
                 losses = []
             due = trainer.step % options.checkpoint_every == 0
             if options.epoch_steps is not None and trainer.step % options.epoch_steps == 0:
                 due = True
-                yield Epoch(trainer.step, trainer.epoch_loss(), trainer.seconds, trainer.averaged_state())
+                mean, each = trainer.epoch_loss()
+                yield Epoch(trainer.step, mean, trainer.seconds, trainer.averaged_state(), each)
                 trainer.network.train()
                 trainer.seconds = time.monotonic() - started
             if checkpoint is not None and due:

@@ -117,6 +117,8 @@ def make_plan(config: TrainConfig, report: Report, name: str) -> Plan:
         raise OptionsError(f'There is no loss "{config.loss}". Use one of {", ".join(LOSSES)}.')
     if spec.output == "instances" and config.loss not in ("auto", INSTANCE_LOSS):
         raise OptionsError(f'The loss "{config.loss}" is for classes. Objects have their own: leave it at auto.')
+    if config.adversarial and spec.output == "instances":
+        raise OptionsError("The adversarial term judges classes, and this model finds objects. Leave it at 0, or train classes.")
     size, lost = spec.window, spec.output_offset or (0,) * dims
     batch = config.batch or max(1, min(_BATCH[dims], round(_BATCH[dims] * _SIDE[dims] ** dims / math.prod(size))))
     given = math.prod(length - 2 * less for length, less in zip(size, lost, strict=True))

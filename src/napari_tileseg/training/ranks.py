@@ -144,9 +144,20 @@ class Ranks:
         """
         if self.size == 1:
             return network
+        return DistributedDataParallel(network, device_ids=self.places(network), find_unused_parameters=_has_idle_weights(network, image))
+
+    def places(self, network: nn.Module) -> list[int | None] | None:
+        """Return where a network lies, as torch wants to know it."""
         device = next(network.parameters()).device
-        places = [device.index] if device.type == "cuda" else None
-        return DistributedDataParallel(network, device_ids=places, find_unused_parameters=_has_idle_weights(network, image))
+        return [device.index] if device.type == "cuda" else None
+
+    def mean(self, values: dict[str, float]) -> dict[str, float]:
+        """Return the mean over all processes of each number."""
+        if self.size == 1 or not values:
+            return values
+        total = torch.tensor(list(values.values()), dtype=torch.float64)
+        dist.all_reduce(total, group=self.talk)
+        return dict(zip(values, (total / self.size).tolist(), strict=True))
 
     def synchronised(self, network: nn.Module) -> nn.Module:
         """Let batch normalisation measure the whole batch."""

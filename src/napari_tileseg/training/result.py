@@ -30,6 +30,8 @@ __all__ = ["FITTED", "fit_decoder", "write_result"]
 FITTED = 12
 """Validation images that a decoder is fitted to at most."""
 
+_PARTS = ("segmentation", "adversarial", "discriminator")
+
 _CHOICES = {
     "depth": (0.1, 0.2, 0.3, 0.4, 0.5),
     "foreground_bias": (-0.2, 0.0, 0.2, 0.4),
@@ -83,6 +85,7 @@ def write_result(
     """
     history = notes["history"]
     fields = {"epochs", "optimizer", "schedule", "warmup", "weight_decay", "clip", "average", "seed", "foreground", "freeze"}
+    fields |= {"adversarial", "adversarial_kind"} if config.adversarial else set()
     facts: dict[str, Any] = {
         "data": list(report.lines),
         "notes": list(report.warnings),
@@ -94,7 +97,11 @@ def write_result(
         "epochs": len(history),
         "score": notes["best"],
         "scores": dict(notes["scores"]),
-        "curves": {name: [row.get(name) for row in history] for name in ("loss", "score")},
+        "curves": {
+            name: [row.get(name) for row in history]
+            for name in ("loss", "score", *_PARTS)
+            if name in ("loss", "score") or any(name in row for row in history)
+        },
         "images": [item.name for item in report.train],
         "validation_images": [item.name for item in report.val],
     }

@@ -19,6 +19,7 @@ from napari_tileseg.folders import model_folder
 from napari_tileseg.io.output import put_in_place, refused
 from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.package import build_module, write_package
+from napari_tileseg.training.adversary import Adversary
 from napari_tileseg.training.card import write_curves
 from napari_tileseg.training.events import EpochEnded, Noted, StepEnded, TrainingEnded, TrainingStarted
 from napari_tileseg.training.fit import BatchSplit, Epoch, Finished, FitOptions, Step, fit, learning_rate
@@ -263,12 +264,14 @@ class _Training:
             report_every=max(1, plan.epoch_steps // _REPORTS),
             notes=self.notes,
             ranks=self.ranks,
+            adversary=self._adversary(device),
         )
         with contextlib.closing(events):  # type: ignore[type-var]  # it is a generator
             for event in events:
                 match event:
-                    case Step(step, steps, loss, seconds):
-                        self.tell(StepEnded(step, steps, loss, learning_rate(step / steps, options), seconds, _left(seconds, step, steps)))
+                    case Step(step, steps, loss, seconds, parts):
+                        rate = learning_rate(step / steps, options)
+                        self.tell(StepEnded(step, steps, loss, rate, seconds, _left(seconds, step, steps), parts))
                     case BatchSplit(_, size):
                         self.tell(Noted(_HALVED.format(size)))
                     case Epoch():
@@ -309,6 +312,22 @@ class _Training:
             epoch_steps=plan.epoch_steps,
         )
 
+    def _adversary(self, device: str) -> Adversary | None:
+        config, spec = self.config, self.plan.spec
+        if not config.adversarial:
+            return None
+        lost = spec.output_offset or (0,) * len(self.plan.size)
+        return Adversary(
+            config.adversarial,
+            config.adversarial_kind,
+            channels=len(spec.channels),
+            classes=len(spec.score_names),
+            size=[side - 2 * less for side, less in zip(self.plan.size, lost, strict=True)],
+            seed=config.seed,
+            device=device,
+            ranks=self.ranks,
+        )
+
     def _stop(self) -> bool:
         while self.paused() and not self.cancel():
             time.sleep(0.05)
@@ -328,7 +347,7 @@ class _Training:
         score = validation.score(scores) if validation.items else None
         best = self.notes["best"] is None or score is None or score > self.notes["best"]
         rate = learning_rate(event.step / options.steps, options)
-        self.history.append({"epoch": number, "loss": event.loss, "rate": rate, "score": score, **scores})
+        self.history.append({"epoch": number, "loss": event.loss, "rate": rate, "score": score, **event.parts, **scores})
         if best:
             self.notes |= {"best": score, "best_epoch": number, "scores": scores, "rows": validation.rows}
         self.ranks.once(lambda: self._keep(event.state if best else None))
@@ -348,6 +367,7 @@ class _Training:
                 validation.preview if path else "",
                 path,
                 validation.look_back() if best else (),
+                event.parts,
             )
         )
         return True

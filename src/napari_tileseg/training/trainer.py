@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from napari_tileseg.training.adversary import Adversary
     from napari_tileseg.training.options import FitOptions
     from napari_tileseg.training.ranks import Ranks
     from napari_tileseg.training.sampling import Batch
@@ -74,9 +75,22 @@ class Trainer:
         What the caller saves with it.
     ranks : Ranks
         The processes that learn together, each a part of every batch.
+    adversary : Adversary, optional
+        That the network has to deceive after the warm-up, besides what the loss asks for.
     """
 
-    def __init__(self, network: nn.Module, loss: nn.Module, options: FitOptions, notes: dict[str, Any], ranks: Ranks = ALONE) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: nn.Module,
+        options: FitOptions,
+        notes: dict[str, Any],
+        ranks: Ranks = ALONE,
+        adversary: Adversary | None = None,
+    ) -> None:
+        self.adversary = adversary
+        self.losses: dict[str, float] = {}
+        self._sums: dict[str, float] = {}
         self.options = options
         self.ranks = ranks
         self.notes = notes
@@ -118,6 +132,9 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         value = self._gradients(batch)
+        if self.adversary is not None:
+            self.losses = self.ranks.mean(self.losses)
+            value = self.losses["segmentation"] + self.adversary.weight * self.losses["adversarial"]
         if not math.isfinite(value):
             seen = dict.fromkeys(name for names in self.ranks.gather(batch.names) for name in names)
             names = f" in a batch of {', '.join(seen)}" if seen else ""
@@ -126,21 +143,29 @@ class Trainer:
             )
         nn.utils.clip_grad_norm_([p for p in self.network.parameters() if p.grad is not None], self.options.clip)
         self.optimizer.step()
+        if self.adversary is not None:
+            self.adversary.step()
         self.average.update_parameters(self.network)
         self.step += 1
         self._total, self._count = self._total + value, self._count + 1
+        for name, part in self.losses.items():
+            self._sums[name] = self._sums.get(name, 0.0) + part
         return value
 
-    def epoch_loss(self) -> float:
-        """Return the mean loss since this was asked last."""
-        mean = self._total / max(1, self._count)
-        self._total, self._count = 0.0, 0
-        return mean
+    def epoch_loss(self) -> tuple[float, dict[str, float]]:
+        """Return the mean loss since this was asked last, and those of its parts by name, where it has several."""
+        count = max(1, self._count)
+        mean, parts = self._total / count, {name: total / count for name, total in self._sums.items()}
+        self._total, self._count, self._sums = 0.0, 0, {}
+        return mean, parts
 
     def _gradients(self, batch: Batch) -> float:
         """Compute the loss and the gradients of a batch, in as many parts as the device has memory for."""
         while True:
             self.optimizer.zero_grad(set_to_none=True)
+            if self.adversary is not None:
+                self.adversary.forget()
+                self.losses = {"segmentation": 0.0, "adversarial": 0.0, "discriminator": 0.0}
             try:
                 return self._in_parts(_split(batch, self.parts))
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -187,8 +212,24 @@ class Trainer:
             # Few losses are means over crops, so each process computes that of the whole batch. Its own crops have gradients; their
             # sum over the processes is what one process would have found, and torch takes the mean of it.
             value: Tensor = self.loss(self._whole(scores), self._gathered(batch)) * share
-            (value * self.ranks.size).backward()
-        return float(value.detach())
+            total = value * self.ranks.size
+            if self.adversary is not None:
+                total = total + self._deceive(image, scores, batch, share)
+            total.backward()
+        told = float(value.detach())
+        if self.adversary is not None:
+            self.losses["segmentation"] += told
+            labels = batch.labels.to(self.device, non_blocking=True)
+            self.losses["discriminator"] += self.adversary.learn(image, scores, labels, share, more=more)
+        return told
+
+    def _deceive(self, image: Tensor, scores: Tensor, batch: Batch, share: float) -> Tensor:
+        assert self.adversary is not None
+        if self.progress < self.options.warmup:
+            return scores.new_zeros(())
+        term = self.adversary.term(image, scores, batch.labels.to(self.device, non_blocking=True)) * share
+        self.losses["adversarial"] += float(term.detach())
+        return self.adversary.weight * term
 
     def _whole(self, scores: Tensor) -> Tensor:
         return scores if self.ranks.size == 1 else self.ranks.whole(scores if scores.dtype == torch.float64 else scores.float())
@@ -225,6 +266,8 @@ class Trainer:
             "others": random[1:],
             "threads": torch.get_num_threads(),
             "notes": self.notes,
+            "epoch": {"total": self._total, "count": self._count, "sums": self._sums},
+            **({} if self.adversary is None else {"adversary": self.adversary.state()}),
         }
         content = io.BytesIO()
         torch.save(state, content)  # straight to a full disk it would raise what says nothing of disks
@@ -248,12 +291,16 @@ class Trainer:
             self.network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
+            if self.adversary is not None:
+                self.adversary.load(state["adversary"])
         except ModelError:
             raise
         except Exception as error:
             raise _unusable(path, error) from error
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
         self.notes.update(state.get("notes", {}))
+        if "epoch" in state:
+            self._total, self._count, self._sums = (state["epoch"][name] for name in ("total", "count", "sums"))
         if "random" in state:
             known = [state["random"], *state.get("others", [])]
             if self.ranks.rank < len(known):
