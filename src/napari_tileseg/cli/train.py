@@ -51,6 +51,7 @@ def train(
     adversarial: Annotated[
         float | None, typer.Option("--adversarial", metavar="WEIGHT", help="How much it counts to deceive a discriminator, such as 0.1.")
     ] = None,
+    log: Annotated[Path | None, typer.Option("--log", metavar="DIR", help="Folder for TensorBoard files that stays.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "",
     seed: Annotated[int | None, typer.Option("--seed", help="The same one gives the same weights on the same CPU.")] = None,
     setting: Annotated[
@@ -80,6 +81,7 @@ def train(
             "epochs": epochs,
             "learning_rate": rate,
             "adversarial": adversarial,
+            "log": str(log) if log else None,
             "device": device or None,
             "seed": seed,
         }

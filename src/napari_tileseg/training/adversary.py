@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from napari_tileseg.models.spec import ModelSpec
+    from napari_tileseg.training.config import TrainConfig
     from napari_tileseg.training.ranks import Ranks
 
-__all__ = ["Adversary"]
+__all__ = ["Adversary", "make_adversary"]
 
 _FILTERS = 32
 _LAYERS = 3
@@ -138,6 +140,29 @@ class Adversary:
         """Undo `state`."""
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
+
+
+def make_adversary(config: TrainConfig, spec: ModelSpec, device: str, ranks: Ranks) -> Adversary | None:
+    """Return what a config asks for; None where it asks for none.
+
+    Raises
+    ------
+    OptionsError
+        If crops are too small to be judged.
+    """
+    if not config.adversarial:
+        return None
+    lost = spec.output_offset or (0,) * len(spec.window)
+    return Adversary(
+        config.adversarial,
+        config.adversarial_kind,
+        channels=len(spec.channels),
+        classes=len(spec.score_names),
+        size=[side - 2 * less for side, less in zip(spec.window, lost, strict=True)],
+        seed=config.seed,
+        device=device,
+        ranks=ranks,
+    )
 
 
 def _judged(network: nn.Module, pairs: Tensor) -> Tensor:

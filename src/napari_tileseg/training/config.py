@@ -37,7 +37,7 @@ class TrainConfig(TomlConfig):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    PATHS: ClassVar[tuple[str, ...]] = ("images", "labels", "val_images", "val_labels", "output")
+    PATHS: ClassVar[tuple[str, ...]] = ("images", "labels", "val_images", "val_labels", "output", "log")
 
     kind: Literal["train"] = "train"
     images: str = Field("", title="Images", description="Folder of images, or one image.")
@@ -105,6 +105,7 @@ class TrainConfig(TomlConfig):
     device: str = Field("auto", title="Device", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="Where it is trained.")
     seed: int = Field(0, ge=0, title="Seed", description="The same one gives the same weights on the same CPU.")
     preview: str = Field("", title="Preview", description="Validation image whose labels are shown after each epoch; the first if empty.")
+    log: str = Field("", title="Log", description="Folder for TensorBoard files with pictures that stays; else they go when it is done.")
     memory_limit: int | None = Field(
         None, ge=1, title="Memory limit", description="Most bytes of prepared images in memory; others lie on the disk."
     )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from napari_tileseg.training.data import Example
     from napari_tileseg.training.plan import Plan
     from napari_tileseg.training.report import Report
+    from napari_tileseg.training.training_log import TrainingLog
 
 __all__ = ["FITTED", "fit_decoder", "write_result"]
 
@@ -67,7 +68,15 @@ def fit_decoder(spec: ModelSpec, state: Mapping[str, Tensor], examples: Sequence
 
 
 def write_result(
-    output: Path, config: TrainConfig, plan: Plan, report: Report, notes: Mapping[str, Any], state: Mapping[str, Tensor], *, ended: str
+    output: Path,
+    config: TrainConfig,
+    plan: Plan,
+    report: Report,
+    notes: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    *,
+    ended: str,
+    log: TrainingLog | None = None,
 ) -> ModelSpec:
     """Write the package: card and curves, data summary, scores, weights.
 
@@ -77,6 +86,8 @@ def write_result(
         ``history``: one mapping for each epoch; ``best_epoch``, ``best``, ``scores`` and ``rows`` of the weights.
     ended : str
         Why the training is over.
+    log : TrainingLog, optional
+        Whose numbers are put beside the curves.
 
     Raises
     ------
@@ -110,4 +121,5 @@ def write_result(
     spec = plan.spec.model_copy(update={"training": facts, "description": described})
     card = write_card(spec, plan, report, history, notes["rows"])
     extras = {"curves.csv": write_curves(history)} if history else {}
+    extras |= log.numbers() if log is not None else {}
     return write_package(output, spec, state, card=card, extras=extras)

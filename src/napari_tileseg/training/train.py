@@ -19,7 +19,7 @@ from napari_tileseg.folders import model_folder
 from napari_tileseg.io.output import put_in_place, refused
 from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.package import build_module, write_package
-from napari_tileseg.training.adversary import Adversary
+from napari_tileseg.training.adversary import make_adversary
 from napari_tileseg.training.card import write_curves
 from napari_tileseg.training.events import EpochEnded, Noted, StepEnded, TrainingEnded, TrainingStarted
 from napari_tileseg.training.fit import BatchSplit, Epoch, Finished, FitOptions, Step, fit, learning_rate
@@ -31,6 +31,7 @@ from napari_tileseg.training.report import inspect
 from napari_tileseg.training.result import FITTED, fit_decoder, write_result
 from napari_tileseg.training.sampling import Sampler
 from napari_tileseg.training.start import start_network
+from napari_tileseg.training.training_log import TrainingLog, picture_of
 from napari_tileseg.training.validate import Validation
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["place_of", "preview", "train", "work_folder"]
 
-_FREE = {"device", "memory_limit", "preview", "output", "patience"}
+_FREE = {"device", "log", "memory_limit", "preview", "output", "patience"}
 """Fields that may differ when a training goes on."""
 
 _FITTED_NOTE = "What turns scores into objects was fitted to the validation images, so the scores on them are somewhat too good."
@@ -174,13 +175,14 @@ class _Training:
         self.config = config
         self.ranks = ranks
         self.data = data
-        self.tell = tell
+        self.listener = tell
         self.cancel = cancel
         self.paused = paused
         self.views = views
         self.output, self.name = place_of(config)
         self.work = work_folder(self.output)
         self.notes: dict[str, Any] = {"history": [], "best": None, "best_epoch": 0, "scores": {}, "rows": {}}
+        self.log: TrainingLog | None = None
         self.report: Report
         self.plan: Plan
         self.validation: Validation
@@ -191,6 +193,11 @@ class _Training:
         found: list[dict[str, Any]] = self.notes["history"]
         return found
 
+    def tell(self, event: TrainEvent) -> None:
+        if self.log is not None:
+            self.log.tell(event)
+        self.listener(event)
+
     def run(self, *, resume: bool, overwrite: bool) -> ModelSpec:
         config, ranks = self.config, self.ranks
         device = ranks.device(config.device)
@@ -199,6 +206,9 @@ class _Training:
         self.plan = make_plan(config, self.report, self.name)
         crops = ranks.crops(self.plan.batch, config.accumulation)
         self._open(resume=resume)
+        if ranks.first:
+            folder = Path(config.log).expanduser() if config.log else self.work / "tensorboard"
+            self.log = TrainingLog(folder, config.epochs, self.plan.epoch_steps)
         network, remarks = start_network(config, self.plan.spec)
         network = network.to(device)
         if ranks.size > 1:
@@ -247,6 +257,9 @@ class _Training:
                 self._complete("failed", 0.0, keep=True)
                 error.kept = self.output
             raise
+        finally:
+            if self.log is not None:
+                self.log.close()
 
     def _learn(self, network: nn.Module, sampler: Sampler, device: str) -> ModelSpec:
         config, plan = self.config, self.plan
@@ -264,7 +277,7 @@ class _Training:
             report_every=max(1, plan.epoch_steps // _REPORTS),
             notes=self.notes,
             ranks=self.ranks,
-            adversary=self._adversary(device),
+            adversary=make_adversary(config, plan.spec, device, self.ranks),
         )
         with contextlib.closing(events):  # type: ignore[type-var]  # it is a generator
             for event in events:
@@ -312,22 +325,6 @@ class _Training:
             epoch_steps=plan.epoch_steps,
         )
 
-    def _adversary(self, device: str) -> Adversary | None:
-        config, spec = self.config, self.plan.spec
-        if not config.adversarial:
-            return None
-        lost = spec.output_offset or (0,) * len(self.plan.size)
-        return Adversary(
-            config.adversarial,
-            config.adversarial_kind,
-            channels=len(spec.channels),
-            classes=len(spec.score_names),
-            size=[side - 2 * less for side, less in zip(self.plan.size, lost, strict=True)],
-            seed=config.seed,
-            device=device,
-            ranks=self.ranks,
-        )
-
     def _stop(self) -> bool:
         while self.paused() and not self.cancel():
             time.sleep(0.05)
@@ -352,6 +349,8 @@ class _Training:
             self.notes |= {"best": score, "best_epoch": number, "scores": scores, "rows": validation.rows}
         self.ranks.once(lambda: self._keep(event.state if best else None))
         path = self._preview(shown) if self.ranks.first else ""
+        if self.log is not None and shown is not None and (best or self.log.wants(number)):
+            self.log.show(number, validation.preview, picture_of(*validation.previewed(), shown, self.plan.spec.colors))
         left = _left(event.seconds, event.step, options.steps)
         self.tell(
             EpochEnded(
@@ -409,7 +408,7 @@ class _Training:
             raise Cancelled("Stopped before anything was learnt. The same call goes on from here.")
         if reason in ("done", "early") and self._best_there():
             self._fit_decoder(state)
-        written = write_result(self.output, self.config, self.plan, self.report, self.notes, state, ended=reason)
+        written = write_result(self.output, self.config, self.plan, self.report, self.notes, state, ended=reason, log=self.log)
         if not keep:
             shutil.rmtree(self.work, ignore_errors=True)
         self.tell(TrainingEnded(str(self.output), self.notes["best_epoch"], self.notes["best"], reason, seconds))

@@ -156,6 +156,11 @@ class Validation:
         mean = _mean([value for name, value in scores.items() if name.split(" ")[0] == first])
         return None if math.isnan(mean) else mean
 
+    def previewed(self) -> tuple[Volume, NDArray[Any]]:
+        """Return the image whose labels `run` gives, and its reference."""
+        image, truth = self._opened(next(item for item in self.items if item.name == self.preview))
+        return image, np.asarray(truth.data)
+
     def look_back(self) -> tuple[dict[str, Any], ...]:
         """Return what `EpochEnded.images` holds, for the run before; its labels stay until the next call."""
         if self.views is None:
