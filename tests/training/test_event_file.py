@@ -103,7 +103,7 @@ def test_a_training_writes_what_it_tells(tmp_path: Path) -> None:
     told: list[Any] = []
     settings = {**folders(tmp_path), "log": str(tmp_path / "log")}
     train(config(tmp_path / "m", **settings), on_event=told.append)
-    found = numbers(only(tmp_path / "log" / "numbers"))
+    found = numbers(only(tmp_path / "log" / "m" / "numbers"))
     for event in (event for event in told if isinstance(event, StepEnded)):
         assert found["steps/loss", event.step] == pytest.approx(event.loss)
         assert found["steps/rate", event.step] == pytest.approx(event.rate)
@@ -112,7 +112,7 @@ def test_a_training_writes_what_it_tells(tmp_path: Path) -> None:
         assert found["epochs/score", 4 * event.epoch] == pytest.approx(event.score)
         for name, score in event.scores.items():
             assert found["validation/" + name.replace(" ", "_"), 4 * event.epoch] == pytest.approx(score)
-    shown = [event for event in events(only(tmp_path / "log" / "pictures")) if event.summary.value]
+    shown = [event for event in events(only(tmp_path / "log" / "m" / "pictures")) if event.summary.value]
     assert [event.step for event in shown] == [4, 8]
     assert picture(shown[0]).shape == (48, 3 * 48, 3)
     assert numbers(only(tmp_path / "m")) == found, "the model carries the numbers; pictures of the user's images stay outside"
@@ -138,14 +138,14 @@ def test_samples_of_what_needs_no_labels(tmp_path: Path) -> None:
     images = [Volume(np.random.default_rng(number).random((40, 40), np.float32), "YX", name=f"{number}") for number in range(3)]
     told: list[Any] = []
     chosen = UnsupervisedConfig(
-        name="vae", output=str(tmp_path / "m"), network="vae", steps=4, report_every=2, batch=4, device="cpu", log=str(tmp_path / "log")
+        name="m", output=str(tmp_path / "m"), network="vae", steps=4, report_every=2, batch=4, device="cpu", log=str(tmp_path / "log")
     )
     train_unsupervised(chosen, volumes=images, on_event=told.append)
-    found = numbers(only(tmp_path / "log" / "numbers"))
+    found = numbers(only(tmp_path / "log" / "m" / "numbers"))
     for event in (event for event in told if isinstance(event, Learned)):
         for name, loss in event.losses.items():
             assert found[f"{event.stage}/{name}", event.step] == pytest.approx(loss)
-    shown = [event for event in events(only(tmp_path / "log" / "pictures")) if event.summary.value]
+    shown = [event for event in events(only(tmp_path / "log" / "m" / "pictures")) if event.summary.value]
     assert [event.step for event in shown] == [2, 4]
     assert picture(shown[0]).shape[0] == 28
 

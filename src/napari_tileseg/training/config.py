@@ -105,7 +105,7 @@ class TrainConfig(TomlConfig):
     device: str = Field("auto", title="Device", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="Where it is trained.")
     seed: int = Field(0, ge=0, title="Seed", description="The same one gives the same weights on the same CPU.")
     preview: str = Field("", title="Preview", description="Validation image whose labels are shown after each epoch; the first if empty.")
-    log: str = Field("", title="Log", description="Folder for TensorBoard files with pictures that stays; else they go when it is done.")
+    log: str = Field("", title="Log", description="Folder in which TensorBoard files with pictures stay; else they go when it is done.")
     memory_limit: int | None = Field(
         None, ge=1, title="Memory limit", description="Most bytes of prepared images in memory; others lie on the disk."
     )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import struct
 import time
 from typing import TYPE_CHECKING, Any, Self
 
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
-from tensorboardX.record_writer import RecordWriter
+from tensorboardX.record_writer import masked_crc32c
 
 from napari_tileseg.io.output import refused
 
@@ -47,7 +49,7 @@ class EventFile:
             folder.mkdir(parents=True, exist_ok=True)
             number = sum(1 for _ in folder.glob(EVENT_FILES))
             self.path = folder / EVENT_FILES.replace("*", f"{int(time.time()):010d}.{number:04d}")
-            self._writer = RecordWriter(str(self.path))
+            self._file = self.path.open("xb")
         except OSError as error:
             raise refused(folder, error) from error
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
@@ -68,7 +70,7 @@ class EventFile:
 
     def close(self) -> None:
         """Close the file."""
-        self._writer.close()
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -77,8 +79,13 @@ class EventFile:
         self.close()
 
     def _write(self, event: Any) -> None:
+        body = event.SerializeToString()
+        head = struct.pack("<Q", len(body))
         try:
-            self._writer.write(event.SerializeToString())
-            self._writer.flush()
+            # A frame of TFRecord. The RecordWriter of tensorboardX waits for the disk after each one.
+            self._file.write(head + struct.pack("<I", masked_crc32c(head)) + body + struct.pack("<I", masked_crc32c(body)))
+            self._file.flush()
         except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.close()
             raise refused(self.path, error) from error

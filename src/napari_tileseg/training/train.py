@@ -207,7 +207,7 @@ class _Training:
         crops = ranks.crops(self.plan.batch, config.accumulation)
         self._open(resume=resume)
         if ranks.first:
-            folder = Path(config.log).expanduser() if config.log else self.work / "tensorboard"
+            folder = Path(config.log).expanduser() / self.name if config.log else self.work / "tensorboard"
             self.log = TrainingLog(folder, config.epochs, self.plan.epoch_steps)
         network, remarks = start_network(config, self.plan.spec)
         network = network.to(device)

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainingLog", "picture_of", "samples_of"]
 
-_YELLOW = "#ffd60a"
+_PALETTE = ("#ffd60a", "#30d5c8", "#ff6b6b", "#a78bfa", "#7bd88f", "#f59e0b")
+"""Colours of classes that have none of their own, and of objects in turn."""
+
 _SIDE = 512
 """Longest side of a picture in pixels."""
 
@@ -97,7 +99,7 @@ def picture_of(image: Volume, truth: NDArray[Any], found: NDArray[Any], colors: 
     truth, found : ndarray of int
         On the image's grid, without its channels. Of a volume or a film, the plane with the most labels is shown.
     colors : sequence of str
-        ``#rrggbb`` of classes from 1 on; one colour for all objects if empty.
+        ``#rrggbb`` of classes from 1 on; some that differ if empty.
     """
     pixels = np.asarray(image.data)
     if "C" in image.axes:
@@ -114,7 +116,7 @@ def picture_of(image: Volume, truth: NDArray[Any], found: NDArray[Any], colors: 
 
 
 def _outlined(shown: NDArray[np.uint8], labels: NDArray[Any], colors: Sequence[str]) -> NDArray[np.uint8]:
-    palette = np.array([rgb(color) for color in colors or (_YELLOW,)], np.uint8)
+    palette = np.array([rgb(color) for color in colors or _PALETTE], np.uint8)
     drawn, lines = shown.copy(), outlines(labels, width=1)
     drawn[lines] = palette[(labels[lines] - 1).astype(np.int64) % len(palette)]
     return drawn

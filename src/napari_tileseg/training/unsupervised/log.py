@@ -24,14 +24,16 @@ class UnsupervisedLog(contextlib.ExitStack):
     Parameters
     ----------
     folder : str
-        Nothing is written if empty.
+        Of all logs; nothing is written if empty.
+    name : str
+        Of the model, whose own folder is in it.
     stages : sequence of (str, int)
         Names and steps.
     """
 
-    def __init__(self, folder: str, stages: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, folder: str, name: str, stages: Sequence[tuple[str, int]]) -> None:
         super().__init__()
-        self._folder = Path(folder).expanduser() if folder else None
+        self._folder = Path(folder).expanduser() / name if folder else None
         self._before = {name: sum(steps for _, steps in stages[:number]) for number, (name, _) in enumerate(stages)}
         self._files: dict[str, EventFile] = {}
 

@@ -126,7 +126,7 @@ def train_unsupervised(
     if not resume:
         checkpoint.remove()
     losses: dict[str, dict[str, float]] = {}
-    with UnsupervisedLog(config.log, stages) as log:
+    with UnsupervisedLog(config.log, config.name, stages) as log:
         for event in _train(network, tiles, config, stages, checkpoint, device, stop):
             if isinstance(event, Learned):
                 losses[event.stage] = {name: round(value, 6) for name, value in event.losses.items()}
