@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "napari_tileseg.cli", "train"]
 # Steps of Adam are as large for a gradient that is only rounding; those of SGD are not. The network has batch normalisation, the loss
-# is no mean over crops, and every step has two parts.
-SETTINGS = {"batch": 4, "accumulation": 2, "optimizer": "sgd", "warmup": 0, "learning_rate": 0.05, "average": 0.5}
+# is no mean over crops, every step has two parts, and a discriminator learns beside it.
+SETTINGS = {"batch": 4, "accumulation": 2, "optimizer": "sgd", "warmup": 0, "learning_rate": 0.05, "average": 0.5, "adversarial": 0.05}
 
 
 def started(root: Path, output: Path, *more: str, **changes: object) -> subprocess.Popen[str]:
@@ -53,7 +53,7 @@ def alike(one: Path, other: Path) -> None:
     assert here.keys() == there.keys()
     for name, values in here.items():
         np.testing.assert_allclose(values, there[name], rtol=1e-3, atol=2e-3, err_msg=name)
-    np.testing.assert_allclose(here["loss"], there["loss"], rtol=2e-5)
+    np.testing.assert_allclose(here["loss"], there["loss"], rtol=3e-4)
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,7 @@ def test_two_processes_learn_as_one_and_the_first_one_speaks(plain: Path, tmp_pa
     assert read_spec(tmp_path / "two").training["images"] == read_spec(plain / "one").training["images"]
 
 
+@pytest.mark.slow
 def test_what_two_began_one_brings_to_an_end(plain: Path, tmp_path: Path) -> None:
     process = started(plain, tmp_path / "m", epochs=3)
     assert process.stdout is not None
