@@ -128,13 +128,13 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path: Path) -> 
     spec = train(config(tmp_path / "m", **settings))
     assert equal(tmp_path / "m", tmp_path / "straight")
     epochs = [event for event in told if isinstance(event, EpochEnded)]
-    assert all(set(event.parts) == PARTS for event in epochs)
+    assert all(set(event.losses) == PARTS for event in epochs)
     for event in epochs:
-        assert event.loss == pytest.approx(event.parts["segmentation"] + 0.1 * event.parts["adversarial"], rel=1e-5)
+        assert event.loss == pytest.approx(event.losses["segmentation"] + 0.1 * event.losses["adversarial"], rel=1e-5)
     first = next(event for event in told if isinstance(event, StepEnded))
-    assert first.parts["adversarial"] == 0, "it does not count during the warm-up"
+    assert first.losses["adversarial"] == 0, "it does not count during the warm-up"
     rows = list(csv.DictReader((tmp_path / "m" / "curves.csv").read_text().splitlines()))
-    assert [float(row["discriminator"]) for row in rows] == [event.parts["discriminator"] for event in epochs]
+    assert [float(row["discriminator"]) for row in rows] == [event.losses["discriminator"] for event in epochs]
     assert set(spec.training["curves"]) == {"loss", "score", *PARTS}
     assert "discriminator" in (tmp_path / "m" / "CARD.md").read_text()
 

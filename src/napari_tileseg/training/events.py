@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from napari_tileseg.engine.events import Record
 from napari_tileseg.errors import InputError
 
-__all__ = ["KINDS", "EpochEnded", "Noted", "StepEnded", "TrainEvent", "TrainingEnded", "TrainingStarted", "from_dict"]
+__all__ = ["KINDS", "EpochEnded", "Noted", "SamplesMade", "StepEnded", "TrainEvent", "TrainingEnded", "TrainingStarted", "from_dict"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class TrainingStarted(Record):
     settings : dict
         What the config left open, as it was chosen.
     epochs : int
+        0 for a training without labels, which counts steps only.
     step : int
         Steps that an earlier run has done.
     """
@@ -42,7 +43,10 @@ class TrainingStarted(Record):
 
 @dataclass(frozen=True)
 class StepEnded(Record):
-    """Batches were learnt; `loss` is the mean since the last event, `parts` those of the last step by name, where it has several."""
+    """Batches were learnt; `loss` is the mean since the last event.
+
+    `losses` holds the parts of the loss by name, where it has several; without labels, `stage` says what learns now.
+    """
 
     kind: ClassVar[str] = "step"
     step: int
@@ -51,7 +55,30 @@ class StepEnded(Record):
     rate: float
     seconds: float
     seconds_left: float | None = None
-    parts: dict[str, float] = field(default_factory=dict)
+    stage: str = ""
+    losses: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SamplesMade(Record):
+    """What a model that learns without labels makes now.
+
+    Parameters
+    ----------
+    stage : str
+        What learns.
+    step : int
+    path : str
+        File (``.npy``) with pictures (N, C, Y, X) from 0 to 1; the next ones take its place.
+    pairs : bool
+        Whether every second picture is what came back of the one before it; made from nothing otherwise.
+    """
+
+    kind: ClassVar[str] = "samples"
+    stage: str
+    step: int
+    path: str
+    pairs: bool
 
 
 @dataclass(frozen=True)
@@ -75,7 +102,7 @@ class EpochEnded(Record):
     images : tuple of dict
         Where the epoch is the best and somebody wants to look at its results: each validation image by ``"name"``, its ``"scores"`` by
         name, the paths of ``"image"``, ``"truth"`` and ``"labels"`` (``.npy``), and the ``"box"`` of the region that counts, if it is one.
-    parts : dict of str to float
+    losses : dict of str to float
         Means of the parts of the loss, where it has several: segmentation, adversarial, discriminator.
     """
 
@@ -92,7 +119,7 @@ class EpochEnded(Record):
     preview: str = ""
     preview_path: str = ""
     images: tuple[dict[str, Any], ...] = ()
-    parts: dict[str, float] = field(default_factory=dict)
+    losses: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -126,10 +153,12 @@ class TrainingEnded(Record):
     seconds: float
 
 
-TrainEvent = TrainingStarted | StepEnded | EpochEnded | Noted | TrainingEnded
+TrainEvent = TrainingStarted | StepEnded | SamplesMade | EpochEnded | Noted | TrainingEnded
 """Any event of a training."""
 
-KINDS: dict[str, type[Record]] = {record.kind: record for record in (TrainingStarted, StepEnded, EpochEnded, Noted, TrainingEnded)}
+KINDS: dict[str, type[Record]] = {
+    record.kind: record for record in (TrainingStarted, StepEnded, SamplesMade, EpochEnded, Noted, TrainingEnded)
+}
 """Each by the word that its dictionary holds at ``"event"``."""
 
 

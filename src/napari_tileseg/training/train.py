@@ -284,7 +284,7 @@ class _Training:
                 match event:
                     case Step(step, steps, loss, seconds, parts):
                         rate = learning_rate(step / steps, options)
-                        self.tell(StepEnded(step, steps, loss, rate, seconds, _left(seconds, step, steps), parts))
+                        self.tell(StepEnded(step, steps, loss, rate, seconds, _left(seconds, step, steps), losses=parts))
                     case BatchSplit(_, size):
                         self.tell(Noted(_HALVED.format(size)))
                     case Epoch():
@@ -366,7 +366,7 @@ class _Training:
                 validation.preview if path else "",
                 path,
                 validation.look_back() if best else (),
-                event.parts,
+                losses=event.parts,
             )
         )
         return True

@@ -52,11 +52,11 @@ class TrainingLog:
         """Write the numbers of an event."""
         match event:
             case StepEnded():
-                values = {"steps/loss": event.loss, "steps/rate": event.rate, **_named("steps/", event.parts)}
+                values = {"steps/loss": event.loss, "steps/rate": event.rate, **_named("steps/", event.losses)}
                 self._file("numbers", event.step).numbers(event.step, values)
             case EpochEnded():
                 step = event.epoch * self._epoch_steps
-                values = {"epochs/loss": event.loss, "epochs/rate": event.rate, **_named("epochs/", event.parts)}
+                values = {"epochs/loss": event.loss, "epochs/rate": event.rate, **_named("epochs/", event.losses)}
                 if event.score is not None:
                     values["epochs/score"] = event.score
                 self._file("numbers", step).numbers(step, values | _named("validation/", event.scores))
