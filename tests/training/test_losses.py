@@ -287,10 +287,47 @@ def test_distances_grow_with_the_distance(name: str) -> None:
     assert torch.isfinite(scores.grad).all()
 
 
+@pytest.mark.parametrize("name", DISTANCES)
+def test_a_distance_is_added_to_its_partner(name: str) -> None:
+    numbers = torch.zeros(2, 12, 12, dtype=torch.long)
+    numbers[:, 3:8, 2:6] = 1
+    numbers[1, -2:] = 255
+    scores = torch.randn(2, 2, 12, 12, generator=torch.Generator().manual_seed(2))
+    together, partner, alone = (
+        get_loss(chosen, ignore_index=255, **arguments)(scores, numbers)
+        for chosen, arguments in ((name, {"partner": "ce_dice", "weight": 0.25}), ("ce_dice", {}), (name, {}))
+    )
+    assert together.item() == pytest.approx((partner + 0.25 * alone).item(), rel=1e-6)
+    assert get_loss(name, weight=0.5, ignore_index=255)(scores, numbers).item() == pytest.approx(alone.item() / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["M1", "M2", "M3"])
+def test_alpha_of_focal_is_the_weight_of_all_classes_but_the_background(kind: str) -> None:
+    scores, numbers = INPUTS[kind]
+    theirs = monai.losses.FocalLoss(use_softmax=True, to_onehot_y=True, gamma=2, alpha=0.8, reduction="none")
+    expected = theirs(scores.float(), numbers[:, None]).sum(1).mean().item()
+    assert get_loss("focal", alpha=0.8)(scores, numbers).item() == pytest.approx(expected, abs=1e-6)
+    assert get_loss("focal", alpha=0.8)(scores[:, :2], numbers.clamp(max=1)).item() == pytest.approx(
+        get_loss("focal", alpha=0.8)(scores[:, 1:2] - scores[:, :1], numbers.clamp(max=1)[:, None].double()).item(), abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("batch", [True, False])
+def test_the_hinge_of_two_classes_is_that_of_the_mask_of_the_second(batch: bool) -> None:
+    generator = torch.Generator().manual_seed(4)
+    scores = torch.randn(3, 2, 5, 7, generator=generator, dtype=torch.float64)
+    numbers = torch.randint(2, (3, 5, 7), generator=generator)
+    numbers[0, 2] = 255
+    loss = get_loss("lovasz_hinge", batch=batch, ignore_index=255)
+    assert loss(scores, numbers).item() == pytest.approx(loss(scores[:, 1:] - scores[:, :1], numbers[:, None]).item(), abs=1e-12)
+    assert loss(20 * (2.0 * torch.stack([numbers != 1, numbers == 1], 1) - 1), numbers).item() == 0
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "sentence"),
     [
         ("unknown", {}, "Use one of ce, bce, dice"),
+        ("boundary", {"partner": "unknown"}, "Use one of ce, bce, dice"),
         ("dice", {"gamma": 2}, "cannot be made with gamma=2"),
         ("focal", {"alpha": 2.0}, "share from 0 to 1"),
         ("lovasz_softmax", {"classes": "some"}, '"present" or "all"'),

@@ -28,6 +28,8 @@ SEGMENT: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
     "BRAU-Net++": ("brau_net_pp", {"drop_path": 0.0}, (96, 96)),
     "BRAU-Net++ as published": ("brau_net_pp", {"legacy": True, "width": 32, "drop_path": 0.0}, (96, 96)),
     "residual U-Net": ("residual_unet", {"channels": (16, 24, 32), "stem_channels": 8}, (96, 96)),
+    "UNet of MONAI": ("monai.UNet", {"spatial_dims": 2, "channels": (16, 32, 64), "strides": (2, 2), "num_res_units": 2}, (96, 96)),
+    "SegResNet of MONAI": ("monai.SegResNet", {"spatial_dims": 2, "init_filters": 8}, (96, 96)),
 }
 
 
@@ -55,7 +57,8 @@ def textures(count: int) -> Tensor:
 def test_one_image_is_learnt_by_heart(case: str) -> None:
     name, arguments, sides = SEGMENT[case]
     torch.manual_seed(0)
-    network = build_network(name, **arguments)
+    channels = {"in_channels": 1, "out_channels": 2} if name.startswith("monai.") else {}
+    network = build_network(name, **channels, **arguments)
     image, truth = objects(sides)
     with torch.no_grad():
         shape = network.eval()(image).shape[2:]

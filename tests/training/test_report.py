@@ -224,6 +224,7 @@ def test_volumes_of_a_few_planes_are_learnt_as_planes() -> None:
     ("fields", "message"),
     [
         ({"loss": "hinge"}, 'no loss "hinge"'),
+        ({"loss": "lovasz_hinge"}, "For three or more classes use lovasz_softmax"),
         ({"network": "vae"}, "learns from images alone"),
         ({"task": "instances", "loss": "dice"}, "Objects have their own"),
         ({"start": "nuclei-2d", "network": "vnet2d"}, "has the network residual_unet"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from napari_tileseg.errors import OptionsError
 from napari_tileseg.training.losses.adversarial import AdversarialLoss
@@ -33,6 +33,21 @@ def _entropy_and_dice(
     return WeightedSum(parts, ignore_index=ignore_index, multi_label=multi_label)
 
 
+def _distance_and_partner(
+    *,
+    kind: Literal["boundary", "hausdorff", "log_hausdorff"],
+    partner: str = "",
+    weight: float = 1.0,
+    ignore_index: int | None = None,
+    multi_label: bool | None = None,
+    **distance: Any,
+) -> Loss:
+    own = Distance(kind=kind, ignore_index=ignore_index, multi_label=multi_label, **distance)
+    if not partner:
+        return own if weight == 1 else WeightedSum([(weight, own)], ignore_index=ignore_index, multi_label=multi_label)
+    return WeightedSum([(1.0, get_loss(partner)), (weight, own)], ignore_index=ignore_index, multi_label=multi_label)
+
+
 LOSSES: dict[str, Callable[..., Loss]] = {
     "ce": CrossEntropy,
     "bce": CrossEntropy,
@@ -50,9 +65,9 @@ LOSSES: dict[str, Callable[..., Loss]] = {
     "combo": Combo,
     "log_cosh_dice": LogCoshDice,
     "brau_hybrid": partial(_entropy_and_dice, ce_weight=0.4, dice_weight=0.6, squared=True, smooth=1e-5),
-    "boundary": partial(Distance, kind="boundary"),
-    "hausdorff": partial(Distance, kind="hausdorff"),
-    "log_hausdorff": partial(Distance, kind="log_hausdorff"),
+    "boundary": partial(_distance_and_partner, kind="boundary"),
+    "hausdorff": partial(_distance_and_partner, kind="hausdorff"),
+    "log_hausdorff": partial(_distance_and_partner, kind="log_hausdorff"),
 }
 """How each loss is made; whether it compares classes or masks follows from scores and labels."""
 

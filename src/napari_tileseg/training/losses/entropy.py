@@ -56,7 +56,7 @@ class Focal(Loss):
     ----------
     gamma : float
     alpha : float, optional
-        Masks only: weight of what is inside; what is outside has ``1 - alpha``.
+        Weight of what is inside a mask; what is outside has ``1 - alpha``, as has the background among classes.
     uniform : float
         Weight of everything, as some programs use alpha.
     one_vs_rest : bool
@@ -83,6 +83,9 @@ class Focal(Loss):
         weights = self.weights_of(logits.shape[1], logits).reshape(1, -1, *(1,) * (logits.ndim - 2))
         if prepared.exclusive and not self.one_vs_rest:
             logarithm = logits.log_softmax(1)
+            if self.alpha is not None:
+                shares = [1 - self.alpha, *[self.alpha] * (logits.shape[1] - 1)]
+                weights = weights * weights.new_tensor(shares).reshape(weights.shape)
             values = -(weights * target * (1 - logarithm.exp()) ** self.gamma * logarithm).sum(1, keepdim=True)
         else:
             # The logarithm of the share of the right answer, and of the wrong one.

@@ -5,7 +5,7 @@ Source: M. Berman et al., The Lovász-softmax loss, CVPR 2018 (arXiv:1705.08790)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +13,7 @@ from torch import Tensor
 
 from napari_tileseg.errors import OptionsError
 from napari_tileseg.training.losses.loss import Loss
-
-if TYPE_CHECKING:
-    from napari_tileseg.training.losses.prepared import Prepared
+from napari_tileseg.training.losses.prepared import Prepared
 
 __all__ = ["LovaszHinge", "LovaszSoftmax"]
 
@@ -60,15 +58,20 @@ class _Lovasz(Loss):
 class LovaszHinge(_Lovasz):
     """For masks: errors are those of the hinge, ``1 - x`` inside and ``1 + x`` outside. Parameters as `LovaszSoftmax`.
 
+    Two classes that exclude each other are one mask: that of the second, by how much its score is above that of the first.
+
     Raises
     ------
     OptionsError
-        When it is called for classes that exclude each other.
+        When it is called for three or more classes that exclude each other.
     """
 
     def compute(self, prepared: Prepared) -> Tensor:
         if prepared.exclusive:
-            raise OptionsError("The Lovász hinge compares masks; for classes that exclude each other use lovasz_softmax.")
+            if prepared.logits.shape[1] != 2:
+                raise OptionsError("The Lovász hinge compares masks; for classes that exclude each other use lovasz_softmax.")
+            above = prepared.logits[:, 1:] - prepared.logits[:, :1]
+            prepared = Prepared(above, prepared.target[:, 1:], False, prepared.counted)
         errors = F.relu(1 - prepared.logits * (2 * prepared.target - 1))
         return self.of_pixels(errors, prepared, all_classes=True)
 
