@@ -48,7 +48,15 @@ __all__ = [
 
 
 class TileSegError(Exception):
-    """Base of all errors of this package; ``str(error)`` is fit to be shown to a user."""
+    """Base of all errors of this package; ``str(error)`` is fit to be shown to a user.
+
+    Attributes
+    ----------
+    told : bool
+        Whether another process has shown it already.
+    """
+
+    told: bool = False
 
 
 class InputError(TileSegError):

@@ -15,8 +15,8 @@ from scenes import config, folders, scene
 
 from napari_tileseg import SegmentOptions, Volume, list_models, load_model, segment, train
 from napari_tileseg.errors import Cancelled, DeviceMemoryError, OptionsError, OutputError, RunError
-from napari_tileseg.training import fit as fitting
 from napari_tileseg.training import train as training
+from napari_tileseg.training import trainer as fitting
 from napari_tileseg.training.config import TrainConfig
 from napari_tileseg.training.events import EpochEnded, Noted, StepEnded, TrainingEnded, TrainingStarted, from_dict
 from napari_tileseg.training.train import work_folder

@@ -136,6 +136,7 @@ def test_every_field_stands_under_one_fold() -> None:
         "momentum",
         "clip",
         "average",
+        "log",
         "preview",
         "memory_limit",
     }

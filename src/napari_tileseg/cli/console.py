@@ -39,9 +39,10 @@ def guarded(json_lines: bool = False) -> Iterator[None]:
     try:
         yield
     except TileSegError as error:
-        if json_lines:
+        if json_lines and not error.told:
             emit({"event": "error", "error": type(error).__name__, "message": str(error), **_refused(error)})
-        complain(str(error))
+        if not error.told:
+            complain(str(error))
         status = 130 if isinstance(error, Cancelled) else 2 if isinstance(error, _WRONG_ARGUMENTS) else 1
         raise typer.Exit(status) from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,6 +48,10 @@ def train(
     batch: Annotated[int | None, typer.Option("--batch", help="Crops that are learnt at once.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="How long; 100 by default, less where nothing gets better.")] = None,
     rate: Annotated[float | None, typer.Option("--rate", help="Highest learning rate.")] = None,
+    adversarial: Annotated[
+        float | None, typer.Option("--adversarial", metavar="WEIGHT", help="How much it counts to deceive a discriminator, such as 0.1.")
+    ] = None,
+    log: Annotated[Path | None, typer.Option("--log", metavar="DIR", help="Folder for TensorBoard files that stays.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "",
     seed: Annotated[int | None, typer.Option("--seed", help="The same one gives the same weights on the same CPU.")] = None,
     setting: Annotated[
@@ -75,6 +80,8 @@ def train(
             "batch": batch,
             "epochs": epochs,
             "learning_rate": rate,
+            "adversarial": adversarial,
+            "log": str(log) if log else None,
             "device": device or None,
             "seed": seed,
         }
@@ -83,8 +90,10 @@ def train(
             train_without_labels(config, changes, json_lines=json_lines, dry_run=dry_run, resume=resume, overwrite=overwrite)
             return
         chosen = TrainConfig.read(config, **changes) if config is not None else TrainConfig.parse(**changes)
+        first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts
         if dry_run:
-            _preview(chosen, json_lines)
+            if first:
+                _preview(chosen, json_lines)
             return
         from napari_tileseg.training.train import train as run
 
@@ -92,7 +101,8 @@ def train(
             run(chosen, on_event=_teller(json_lines), cancel=cancel, resume=resume, overwrite=overwrite)
             cancelled = cancel()
     if cancelled:
-        complain("Stopped. The same command goes on from here.")
+        if first:
+            complain("Stopped. The same command goes on from here.")
         raise typer.Exit(130)
 
 

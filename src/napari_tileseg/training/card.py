@@ -56,6 +56,7 @@ def write_card(
         "```text",
         f"loss   {_curve([row['loss'] for row in history])}",
         f"score  {_curve([row['score'] for row in history if row['score'] is not None])}",
+        *(f"{name}  {_curve([row[name] for row in history])}" for name in facts.get("curves", {}) if name not in ("loss", "score")),
         "```",
         "",
     ]

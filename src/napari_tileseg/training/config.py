@@ -37,7 +37,7 @@ class TrainConfig(TomlConfig):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    PATHS: ClassVar[tuple[str, ...]] = ("images", "labels", "val_images", "val_labels", "output")
+    PATHS: ClassVar[tuple[str, ...]] = ("images", "labels", "val_images", "val_labels", "output", "log")
 
     kind: Literal["train"] = "train"
     images: str = Field("", title="Images", description="Folder of images, or one image.")
@@ -72,6 +72,12 @@ class TrainConfig(TomlConfig):
     freeze: Literal["none", "encoder"] = Field("none", title="Freeze", description="encoder: only the way up and the head are trained.")
     loss: str = Field("auto", min_length=1, title="Loss", description="A name that `get_loss` takes; auto: ce_dice, or that of objects.")
     loss_arguments: dict[str, Any] = Field(default_factory=dict, title="Loss arguments", description="As of `get_loss`.")
+    adversarial: float = Field(
+        0.0, ge=0, title="Adversarial", description="Weight of what a discriminator says of the result, after the warm-up; 0: none."
+    )
+    adversarial_kind: Literal["bce", "least_squares"] = Field(
+        "bce", title="Adversarial loss", description="What the discriminator learns by."
+    )
 
     window: tuple[int, ...] | None = Field(None, title="Window", description="Size of a crop in pixels, and of the model's tile.")
     batch: int | None = Field(None, ge=1, title="Batch", description="Crops that are learnt at once.")
@@ -99,6 +105,7 @@ class TrainConfig(TomlConfig):
     device: str = Field("auto", title="Device", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="Where it is trained.")
     seed: int = Field(0, ge=0, title="Seed", description="The same one gives the same weights on the same CPU.")
     preview: str = Field("", title="Preview", description="Validation image whose labels are shown after each epoch; the first if empty.")
+    log: str = Field("", title="Log", description="Folder in which TensorBoard files with pictures stay; else they go when it is done.")
     memory_limit: int | None = Field(
         None, ge=1, title="Memory limit", description="Most bytes of prepared images in memory; others lie on the disk."
     )

@@ -45,7 +45,7 @@ class TrainingStarted(Record):
 class StepEnded(Record):
     """Batches were learnt; `loss` is the mean since the last event.
 
-    Without labels, `stage` says what learns now, and `losses` holds the parts of the loss by name.
+    `losses` holds the parts of the loss by name, where it has several; without labels, `stage` says what learns now.
     """
 
     kind: ClassVar[str] = "step"
@@ -102,6 +102,8 @@ class EpochEnded(Record):
     images : tuple of dict
         Where the epoch is the best and somebody wants to look at its results: each validation image by ``"name"``, its ``"scores"`` by
         name, the paths of ``"image"``, ``"truth"`` and ``"labels"`` (``.npy``), and the ``"box"`` of the region that counts, if it is one.
+    losses : dict of str to float
+        Means of the parts of the loss, where it has several: segmentation, adversarial, discriminator.
     """
 
     kind: ClassVar[str] = "epoch"
@@ -117,6 +119,7 @@ class EpochEnded(Record):
     preview: str = ""
     preview_path: str = ""
     images: tuple[dict[str, Any], ...] = ()
+    losses: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from napari_tileseg.training.items import Item
     from napari_tileseg.training.report import Report
 
-__all__ = ["IGNORED", "prepare_items", "to_classes"]
+__all__ = ["IGNORED", "memory_room", "prepare_items", "to_classes"]
 
 IGNORED = -1
 """The label of what nobody has labelled, and of what lies beyond an image."""
@@ -82,7 +82,7 @@ def prepare_items(
         If the disk is full.
     Cancelled
     """
-    room = memory_limit if memory_limit is not None else int(_MEMORY_SHARE * psutil.virtual_memory().available)
+    room = memory_limit if memory_limit is not None else memory_room()
     examples: list[Example] = []
     used = 0
     for item in items:
@@ -97,6 +97,11 @@ def prepare_items(
     if not examples:
         raise InputError("Nothing is labelled in any of the images to learn from.")
     return examples
+
+
+def memory_room() -> int:
+    """Return how many bytes of prepared images may lie in memory, where nobody says it."""
+    return int(_MEMORY_SHARE * psutil.virtual_memory().available)
 
 
 def to_classes(labels: NDArray[Any], values: Sequence[int], unlabelled: int | None) -> NDArray[np.int32]:

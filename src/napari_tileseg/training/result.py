@@ -24,11 +24,14 @@ if TYPE_CHECKING:
     from napari_tileseg.training.data import Example
     from napari_tileseg.training.plan import Plan
     from napari_tileseg.training.report import Report
+    from napari_tileseg.training.training_log import TrainingLog
 
 __all__ = ["FITTED", "fit_decoder", "write_result"]
 
 FITTED = 12
 """Validation images that a decoder is fitted to at most."""
+
+_PARTS = ("segmentation", "adversarial", "discriminator")
 
 _CHOICES = {
     "depth": (0.1, 0.2, 0.3, 0.4, 0.5),
@@ -65,7 +68,15 @@ def fit_decoder(spec: ModelSpec, state: Mapping[str, Tensor], examples: Sequence
 
 
 def write_result(
-    output: Path, config: TrainConfig, plan: Plan, report: Report, notes: Mapping[str, Any], state: Mapping[str, Tensor], *, ended: str
+    output: Path,
+    config: TrainConfig,
+    plan: Plan,
+    report: Report,
+    notes: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    *,
+    ended: str,
+    log: TrainingLog | None = None,
 ) -> ModelSpec:
     """Write the package: card and curves, data summary, scores, weights.
 
@@ -75,6 +86,8 @@ def write_result(
         ``history``: one mapping for each epoch; ``best_epoch``, ``best``, ``scores`` and ``rows`` of the weights.
     ended : str
         Why the training is over.
+    log : TrainingLog, optional
+        Whose numbers are put beside the curves.
 
     Raises
     ------
@@ -83,6 +96,7 @@ def write_result(
     """
     history = notes["history"]
     fields = {"epochs", "optimizer", "schedule", "warmup", "weight_decay", "clip", "average", "seed", "foreground", "freeze"}
+    fields |= {"adversarial", "adversarial_kind"} if config.adversarial else set()
     facts: dict[str, Any] = {
         "data": list(report.lines),
         "notes": list(report.warnings),
@@ -94,7 +108,11 @@ def write_result(
         "epochs": len(history),
         "score": notes["best"],
         "scores": dict(notes["scores"]),
-        "curves": {name: [row.get(name) for row in history] for name in ("loss", "score")},
+        "curves": {
+            name: [row.get(name) for row in history]
+            for name in ("loss", "score", *_PARTS)
+            if name in ("loss", "score") or any(name in row for row in history)
+        },
         "images": [item.name for item in report.train],
         "validation_images": [item.name for item in report.val],
     }
@@ -103,4 +121,5 @@ def write_result(
     spec = plan.spec.model_copy(update={"training": facts, "description": described})
     card = write_card(spec, plan, report, history, notes["rows"])
     extras = {"curves.csv": write_curves(history)} if history else {}
+    extras |= log.numbers() if log is not None else {}
     return write_package(output, spec, state, card=card, extras=extras)

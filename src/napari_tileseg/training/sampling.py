@@ -58,6 +58,8 @@ class Sampler:
         Relative frequency of each group; as often as it has examples where missing altogether.
     centred : float
         Share of crops centred on a random pixel of a random object.
+    only : sequence of int, optional
+        Numbers of the crops of each batch that are drawn, where other processes draw the others; all if None.
     seed : int
     """
 
@@ -71,6 +73,7 @@ class Sampler:
         shares: Mapping[str, float] | None = None,
         centred: float = 0.5,
         seed: int = 0,
+        only: Sequence[int] | None = None,
     ) -> None:
         if not examples:
             raise OptionsError("There is nothing to train on: the list of examples is empty.")
@@ -83,15 +86,15 @@ class Sampler:
         self.examples = list(examples)
         self.augmentation = augmentation
         self.channels = channels
-        self.batch_size = batch
+        self.only = range(batch) if only is None else only
         self.centred = centred
         self.seed = seed
         self._probabilities = weights / weights.sum()
 
     def batch(self, number: int) -> Batch:
         """Draw batch `number`."""
-        generator = np.random.default_rng([self.seed, number])
-        drawn = [self._crop(generator) for _ in range(self.batch_size)]
+        # Each crop has numbers of its own, so that it is the same whoever draws the others.
+        drawn = [self._crop(np.random.default_rng([self.seed, number, crop])) for crop in self.only]
         crops = [crop for _, crop in drawn]
         images = [crop.image.expand(self.channels, *crop.image.shape[1:]) for crop in crops]
         return Batch(

@@ -19,17 +19,19 @@ from napari_tileseg.folders import model_folder
 from napari_tileseg.io.output import put_in_place, refused
 from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.package import build_module, write_package
-from napari_tileseg.models.predictor import pick_device
+from napari_tileseg.training.adversary import make_adversary
 from napari_tileseg.training.card import write_curves
 from napari_tileseg.training.events import EpochEnded, Noted, StepEnded, TrainingEnded, TrainingStarted
 from napari_tileseg.training.fit import BatchSplit, Epoch, Finished, FitOptions, Step, fit, learning_rate
 from napari_tileseg.training.objective import Objective
 from napari_tileseg.training.plan import make_plan
-from napari_tileseg.training.prepare import prepare_items
+from napari_tileseg.training.prepare import memory_room, prepare_items
+from napari_tileseg.training.ranks import ALONE, joined
 from napari_tileseg.training.report import inspect
 from napari_tileseg.training.result import FITTED, fit_decoder, write_result
 from napari_tileseg.training.sampling import Sampler
 from napari_tileseg.training.start import start_network
+from napari_tileseg.training.training_log import TrainingLog, picture_of
 from napari_tileseg.training.validate import Validation
 
 if TYPE_CHECKING:
@@ -41,11 +43,12 @@ if TYPE_CHECKING:
     from napari_tileseg.training.config import TrainConfig
     from napari_tileseg.training.events import TrainEvent
     from napari_tileseg.training.plan import Plan
+    from napari_tileseg.training.ranks import Ranks
     from napari_tileseg.training.report import Report
 
 __all__ = ["place_of", "preview", "train", "work_folder"]
 
-_FREE = {"device", "memory_limit", "preview", "output", "patience"}
+_FREE = {"device", "log", "memory_limit", "preview", "output", "patience"}
 """Fields that may differ when a training goes on."""
 
 _FITTED_NOTE = "What turns scores into objects was fitted to the validation images, so the scores on them are somewhat too good."
@@ -67,7 +70,7 @@ def train(
     overwrite: bool = False,
     views: Path | None = None,
 ) -> ModelSpec:
-    """Train a model and write it.
+    """Train a model and write it; where ``torchrun`` has started several processes, all of them learn it together.
 
     Parameters
     ----------
@@ -102,9 +105,10 @@ def train(
         If the loss is no number any more, or a single crop is too large; the best model so far is written if there is one, and
         ``error.kept`` says where.
     """
-    return _Training(config, data, on_event or (lambda event: None), cancel or (lambda: False), paused or (lambda: False), views).run(
-        resume=resume, overwrite=overwrite
-    )
+    with joined(config.device) as ranks:
+        tell = on_event if on_event is not None and ranks.first else lambda event: None
+        training = _Training(config, data, tell, cancel or (lambda: False), paused or (lambda: False), views, ranks)
+        return training.run(resume=resume, overwrite=overwrite)
 
 
 def preview(
@@ -166,16 +170,19 @@ class _Training:
         cancel: Callable[[], bool],
         paused: Callable[[], bool],
         views: Path | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.config = config
+        self.ranks = ranks
         self.data = data
-        self.tell = tell
+        self.listener = tell
         self.cancel = cancel
         self.paused = paused
         self.views = views
         self.output, self.name = place_of(config)
         self.work = work_folder(self.output)
         self.notes: dict[str, Any] = {"history": [], "best": None, "best_epoch": 0, "scores": {}, "rows": {}}
+        self.log: TrainingLog | None = None
         self.report: Report
         self.plan: Plan
         self.validation: Validation
@@ -186,25 +193,36 @@ class _Training:
         found: list[dict[str, Any]] = self.notes["history"]
         return found
 
+    def tell(self, event: TrainEvent) -> None:
+        if self.log is not None:
+            self.log.tell(event)
+        self.listener(event)
+
     def run(self, *, resume: bool, overwrite: bool) -> ModelSpec:
-        config = self.config
-        unfinished = resume and (self.work / "checkpoint.pt").is_file()
-        if self.output.exists() and not overwrite and not unfinished:
-            raise OutputError(f'"{self.output}" is there already. Choose another name, or replace it (--overwrite on the command line).')
-        device = pick_device(config.device)
+        config, ranks = self.config, self.ranks
+        device = ranks.device(config.device)
+        ranks.once(lambda: self._check_place(resume=resume, overwrite=overwrite))
         self.report = inspect(config, self.data, cancel=self.cancel)
         self.plan = make_plan(config, self.report, self.name)
+        crops = ranks.crops(self.plan.batch, config.accumulation)
         self._open(resume=resume)
+        if ranks.first:
+            folder = Path(config.log).expanduser() / self.name if config.log else self.work / "tensorboard"
+            self.log = TrainingLog(folder, config.epochs, self.plan.epoch_steps)
         network, remarks = start_network(config, self.plan.spec)
         network = network.to(device)
+        if ranks.size > 1:
+            shared, own = self.plan.batch, self.plan.batch // ranks.size
+            remarks = (*remarks, f"{ranks.size} processes learn together: of each batch of {shared} crops, {own} each.")
+        room = config.memory_limit if config.memory_limit is not None or ranks.size == 1 else memory_room() // ranks.local_size
         examples = prepare_items(
             self.report.train,
             self.report,
             self.plan.spec,
-            folder=self.work / "prepared",
+            folder=self.work / "prepared" / str(ranks.rank),
             unlabelled=config.unlabelled,
             axes=config.axes,
-            memory_limit=config.memory_limit,
+            memory_limit=room,
             cancel=self.cancel,
         )
         sampler = Sampler(
@@ -214,6 +232,7 @@ class _Training:
             batch=self.plan.batch * config.accumulation,
             centred=config.foreground,
             seed=config.seed,
+            only=crops,
         )
         self.validation = Validation(
             self.report.val,
@@ -223,6 +242,7 @@ class _Training:
             axes=config.axes,
             preview=config.preview,
             views=self.views,
+            ranks=ranks,
         )
         settings = self.plan.settings()
         self.tell(
@@ -233,10 +253,13 @@ class _Training:
         try:
             return self._learn(network, sampler, device)
         except RunError as error:
-            if not isinstance(error, Cancelled) and self._best_there():
-                self._finish("failed", 0.0, keep=True)
+            if not isinstance(error, Cancelled) and ranks.first and self._best_there():
+                self._complete("failed", 0.0, keep=True)
                 error.kept = self.output
             raise
+        finally:
+            if self.log is not None:
+                self.log.close()
 
     def _learn(self, network: nn.Module, sampler: Sampler, device: str) -> ModelSpec:
         config, plan = self.config, self.plan
@@ -253,12 +276,15 @@ class _Training:
             cancel=self._stop,
             report_every=max(1, plan.epoch_steps // _REPORTS),
             notes=self.notes,
+            ranks=self.ranks,
+            adversary=make_adversary(config, plan.spec, device, self.ranks),
         )
         with contextlib.closing(events):  # type: ignore[type-var]  # it is a generator
             for event in events:
                 match event:
-                    case Step(step, steps, loss, seconds):
-                        self.tell(StepEnded(step, steps, loss, learning_rate(step / steps, options), seconds, _left(seconds, step, steps)))
+                    case Step(step, steps, loss, seconds, parts):
+                        rate = learning_rate(step / steps, options)
+                        self.tell(StepEnded(step, steps, loss, rate, seconds, _left(seconds, step, steps), losses=parts))
                     case BatchSplit(_, size):
                         self.tell(Noted(_HALVED.format(size)))
                     case Epoch():
@@ -318,12 +344,13 @@ class _Training:
         score = validation.score(scores) if validation.items else None
         best = self.notes["best"] is None or score is None or score > self.notes["best"]
         rate = learning_rate(event.step / options.steps, options)
-        self.history.append({"epoch": number, "loss": event.loss, "rate": rate, "score": score, **scores})
+        self.history.append({"epoch": number, "loss": event.loss, "rate": rate, "score": score, **event.parts, **scores})
         if best:
             self.notes |= {"best": score, "best_epoch": number, "scores": scores, "rows": validation.rows}
-            write_package(self.work / "best", self.plan.spec, event.state)
-        self._write(self.work / "curves.csv", write_curves(self.history))
-        path = self._preview(shown)
+        self.ranks.once(lambda: self._keep(event.state if best else None))
+        path = self._preview(shown) if self.ranks.first else ""
+        if self.log is not None and shown is not None and (best or self.log.wants(number)):
+            self.log.show(number, validation.preview, picture_of(*validation.previewed(), shown, self.plan.spec.colors))
         left = _left(event.seconds, event.step, options.steps)
         self.tell(
             EpochEnded(
@@ -339,9 +366,15 @@ class _Training:
                 validation.preview if path else "",
                 path,
                 validation.look_back() if best else (),
+                losses=event.parts,
             )
         )
         return True
+
+    def _keep(self, best: dict[str, Tensor] | None) -> None:
+        if best is not None:
+            write_package(self.work / "best", self.plan.spec, best)
+        self._write(self.work / "curves.csv", write_curves(self.history))
 
     def _preview(self, labels: Any) -> str:
         if labels is None:
@@ -360,6 +393,12 @@ class _Training:
 
     def _finish(self, reason: str, seconds: float, *, keep: bool) -> ModelSpec:
         """Write the model; what is needed to go on stays where `keep` says so."""
+        written = self.ranks.once(lambda: self._complete(reason, seconds, keep=keep))
+        if not keep:
+            shutil.rmtree(self.work, ignore_errors=True)  # other computers have one too
+        return written
+
+    def _complete(self, reason: str, seconds: float, *, keep: bool) -> ModelSpec:
         if self._best_there():
             _, module = build_module(self.work / "best")
             state = module.state_dict()
@@ -369,7 +408,7 @@ class _Training:
             raise Cancelled("Stopped before anything was learnt. The same call goes on from here.")
         if reason in ("done", "early") and self._best_there():
             self._fit_decoder(state)
-        written = write_result(self.output, self.config, self.plan, self.report, self.notes, state, ended=reason)
+        written = write_result(self.output, self.config, self.plan, self.report, self.notes, state, ended=reason, log=self.log)
         if not keep:
             shutil.rmtree(self.work, ignore_errors=True)
         self.tell(TrainingEnded(str(self.output), self.notes["best_epoch"], self.notes["best"], reason, seconds))
@@ -389,10 +428,11 @@ class _Training:
             axes=config.axes,
             memory_limit=config.memory_limit,
         )
+        validation.ranks = ALONE  # the others wait for the result
         validation.spec = spec.model_copy(update={"decoder_parameters": fit_decoder(spec, state, examples)})
         network = build_network(spec.architecture, **spec.arguments)
         network.load_state_dict(state)
-        scores, _ = validation.run(network, device=pick_device(config.device))
+        scores, _ = validation.run(network, device=self.ranks.device(config.device))
         score = validation.score(scores)
         if score is not None and score > (self.notes["best"] or 0.0):
             self.tell(Noted(f"The decoder was fitted to the validation images: score {score:.3f} instead of {self.notes['best']:.3f}."))
@@ -400,12 +440,22 @@ class _Training:
             self.report = replace(self.report, warnings=(*self.report.warnings, _FITTED_NOTE))
             self.notes |= {"best": score, "scores": scores, "rows": validation.rows}
 
+    def _check_place(self, *, resume: bool, overwrite: bool) -> None:
+        unfinished = resume and (self.work / "checkpoint.pt").is_file()
+        if self.output.exists() and not overwrite and not unfinished:
+            raise OutputError(f'"{self.output}" is there already. Choose another name, or replace it (--overwrite on the command line).')
+
     def _open(self, *, resume: bool) -> None:
         """Make the folder for what is needed to go on, or find that of an earlier call."""
         told: dict[str, Any] = {
             "config": self.config.model_dump(mode="json", exclude=_FREE),
             "images": hashlib.sha256(json.dumps([(fact.item.name, fact.digest) for fact in self.report.facts]).encode()).hexdigest(),
         }
+        if len(set(self.ranks.gather(json.dumps(told)))) > 1:
+            raise OptionsError("The processes found different images or settings. Give each the same command and the same files.")
+        self.ranks.once(lambda: self._begin(told, resume=resume))
+
+    def _begin(self, told: dict[str, Any], *, resume: bool) -> None:
         path = self.work / "training.json"
         if not resume or not (self.work / "checkpoint.pt").is_file():
             shutil.rmtree(self.work, ignore_errors=True)

@@ -19,6 +19,7 @@ from napari_tileseg.training.evaluate import compare
 from napari_tileseg.training.fingerprint import whole_numbers
 from napari_tileseg.training.items import open_image, open_labels
 from napari_tileseg.training.prepare import IGNORED, to_classes
+from napari_tileseg.training.ranks import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.training.items import Item
+    from napari_tileseg.training.ranks import Ranks
     from napari_tileseg.volume import Volume
 
 __all__ = ["Validation"]
@@ -55,6 +57,8 @@ class Validation:
         Name of the image whose labels are kept; the first if empty.
     views : Path, optional
         Folder for the labels of every image, for `look_back`.
+    ranks : Ranks
+        The processes that each segment a part of the images.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Validation:
         axes: str | None = None,
         preview: str = "",
         views: Path | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.items = list(items)
         self.spec = spec
@@ -75,6 +80,7 @@ class Validation:
         self.axes = axes
         self.preview = preview if any(item.name == preview for item in items) else items[0].name if items else ""
         self.views = views
+        self.ranks = ranks
         self.rows: dict[str, dict[str, float]] = {}
         self._kept: dict[str, tuple[Volume, Volume]] = {}
         self._room = _KEPT
@@ -105,9 +111,31 @@ class Validation:
         labels : ndarray or None
             Those of the preview.
         """
+        try:
+            rows, shown, lines = self._own(network, device, cancel)
+            stopped = None
+        except Cancelled as error:
+            rows, shown, lines, stopped = {}, None, [], error
+        found = self.ranks.gather((rows, shown, lines, stopped is not None))
+        if any(cancelled for *_, cancelled in found):
+            raise stopped or Cancelled("Stopped.")
+        for line in (line for _, _, own, _ in found for line in own):
+            note(line)
+        known = {name: row for own, *_ in found for name, row in own.items()}
+        self.rows = {item.name: known[item.name] for item in self.items if item.name in known}
+        names = dict.fromkeys(name for row in self.rows.values() for name in row)
+        means = {name: _mean([row.get(name, math.nan) for row in self.rows.values()]) for name in names}
+        preview = next((labels for _, labels, *_ in found if labels is not None), None)
+        return {name: mean for name, mean in means.items() if not math.isnan(mean)}, preview
+
+    def _own(
+        self, network: nn.Module, device: str, cancel: Callable[[], bool]
+    ) -> tuple[dict[str, dict[str, float]], NDArray[Any] | None, list[str]]:
+        """Return scores of this process' part of the images, the labels of the preview, and what the user should know."""
         predictor = Predictor(network, self.spec, device)
-        self.rows, shown = {}, None
-        for item in self.items:
+        rows: dict[str, dict[str, float]] = {}
+        shown, notes = None, []
+        for item in self.ranks.part_of(self.items):
             try:
                 image, truth = self._opened(item)
                 found = segment(image, predictor, options=SegmentOptions(device=device), cancel=cancel)
@@ -115,20 +143,23 @@ class Validation:
                 shown = labels.copy() if item.name == self.preview else shown
                 self._view(item, labels)
                 compared = self._compared(found.labels_volume().with_data(labels), truth)
-                self.rows[item.name] = {name: value for name, value in compared.items() if not math.isnan(value)}
+                rows[item.name] = {name: value for name, value in compared.items() if not math.isnan(value)}
             except (Cancelled, OutputError):
                 raise
             except TileSegError as error:
-                note(f'"{item.name}" is left out of this validation: {error}')
-        names = dict.fromkeys(name for row in self.rows.values() for name in row)
-        means = {name: _mean([row.get(name, math.nan) for row in self.rows.values()]) for name in names}
-        return {name: mean for name, mean in means.items() if not math.isnan(mean)}, shown
+                notes.append(f'"{item.name}" is left out of this validation: {error}')
+        return rows, shown, notes
 
     def score(self, scores: dict[str, float]) -> float | None:
         """Return the one number by which epochs are compared; None where nothing was scored."""
         first = _METRICS[self.spec.output][0]
         mean = _mean([value for name, value in scores.items() if name.split(" ")[0] == first])
         return None if math.isnan(mean) else mean
+
+    def previewed(self) -> tuple[Volume, NDArray[Any]]:
+        """Return the image whose labels `run` gives, and its reference."""
+        image, truth = self._opened(next(item for item in self.items if item.name == self.preview))
+        return image, np.asarray(truth.data)
 
     def look_back(self) -> tuple[dict[str, Any], ...]:
         """Return what `EpochEnded.images` holds, for the run before; its labels stay until the next call."""

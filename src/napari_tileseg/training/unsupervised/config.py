@@ -30,7 +30,7 @@ class UnsupervisedConfig(TomlConfig):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    PATHS: ClassVar[tuple[str, ...]] = ("images", "labels", "output")
+    PATHS: ClassVar[tuple[str, ...]] = ("images", "labels", "output", "log")
 
     kind: Literal["unsupervised"] = "unsupervised"
     name: str = Field("normal", title="Name", pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Of the model.")
@@ -61,6 +61,7 @@ class UnsupervisedConfig(TomlConfig):
     overlap: float = Field(0.5, ge=0, lt=1, title="Overlap", description="Share of a tile that is seen twice by the model.")
     seed: int = Field(0, ge=0, title="Seed")
     device: str = Field("auto", title="Device", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    log: str = Field("", title="Log", description="Folder for TensorBoard files with losses and samples; none if empty.")
     report_every: int = Field(50, ge=1, title="Report every", description="Steps.")
     checkpoint_every: int = Field(500, ge=1, title="Checkpoint every", description="Steps; what can be lost at most.")
 

@@ -19,10 +19,12 @@ from napari_tileseg.models.package import write_package
 from napari_tileseg.models.predictor import from_module, pick_device
 from napari_tileseg.models.spec import ModelSpec
 from napari_tileseg.training.losses.adversarial import AdversarialLoss
+from napari_tileseg.training.ranks import launched
 from napari_tileseg.training.unsupervised.adversarial import Adversarial, Inversion
 from napari_tileseg.training.unsupervised.config import ADVERSARIAL, UnsupervisedConfig
 from napari_tileseg.training.unsupervised.events import CheckpointSaved, Finished, Learned, Started
 from napari_tileseg.training.unsupervised.images import Images, gather, read_images, read_masks
+from napari_tileseg.training.unsupervised.log import UnsupervisedLog
 from napari_tileseg.training.unsupervised.loop import Checkpoint, learn
 from napari_tileseg.training.unsupervised.reconstruction import Reconstruction
 from napari_tileseg.training.unsupervised.threshold import residuals
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["stages_of", "train_unsupervised", "unfinished_file"]
 
-_NO_MATTER = {"name", "output", "images", "labels", "device", "report_every", "checkpoint_every", "kind"}
+_NO_MATTER = {"name", "output", "images", "labels", "device", "log", "report_every", "checkpoint_every", "kind"}
 """What a training may be resumed with another value of; the images themselves are compared besides."""
 
 
@@ -97,6 +99,8 @@ def train_unsupervised(
     RunError
         If the loss is no number any more.
     """
+    if launched() > 1:
+        raise OptionsError("Without labels, one process learns. Start it without torchrun.")
     tell, stop = on_event or (lambda event: None), cancel or (lambda: False)
     began = time.monotonic()
     place = config.place
@@ -131,12 +135,14 @@ def train_unsupervised(
     reached: CheckpointSaved | None = None
     stopped = False
     try:
-        for event in _train(network, tiles, config, stages, checkpoint, device, stop):
-            if isinstance(event, Learned):
-                losses[event.stage] = {name: round(value, 6) for name, value in event.losses.items()}
-            if isinstance(event, CheckpointSaved):
-                reached = event
-            tell(event)
+        with UnsupervisedLog(config.log, config.name, stages) as log:
+            for event in _train(network, tiles, config, stages, checkpoint, device, stop):
+                if isinstance(event, Learned):
+                    losses[event.stage] = {name: round(value, 6) for name, value in event.losses.items()}
+                if isinstance(event, CheckpointSaved):
+                    reached = event
+                log.tell(event)
+                tell(event)
     except Cancelled:
         if not keep:
             raise
@@ -145,7 +151,7 @@ def train_unsupervised(
     facts: dict[str, Any] = {
         "images": len(images.names),
         "tiles": config.batch * sum(steps for _, steps in stages),
-        "options": config.model_dump(mode="json", exclude={"output", "images", "labels", "device"}),
+        "options": config.model_dump(mode="json", exclude={"output", "images", "labels", "device", "log"}),
         "losses": losses,
     }
     if stopped and reached is not None:

@@ -23,7 +23,7 @@ Source = Literal["layers", "folder", "sparse", "images"]
 
 FOLDS: dict[str, tuple[str, ...]] = {
     "Network": ("network", "arguments", "dimensions", "window", "batch", "freeze"),
-    "Loss": ("loss", "loss_arguments", "foreground"),
+    "Loss": ("loss", "loss_arguments", "foreground", "adversarial", "adversarial_kind"),
     "Augment": tuple(f"augmentation.{name}" for name in Strengths.model_fields),
     "Steps": (
         *("epochs", "epoch_steps", "learning_rate", "optimizer", "schedule", "warmup", "weight_decay", "patience"),
