@@ -81,7 +81,7 @@ class Plan:
             "normalization": spec.normalization.model_dump(mode="json", exclude_defaults=True) or {"kind": "none"},
             "spacing": spacing,
             "classes": spec.classes,
-            "task": "instances" if spec.output == "instances" else "classes",
+            "task": {"instances": "instances", "sigmoid": "overlapping"}.get(spec.output, "classes"),
             "augmentation": asdict(self.augmentation),
         }
         plain: dict[str, Any] = json.loads(json.dumps(found))
@@ -135,7 +135,7 @@ def make_plan(config: TrainConfig, report: Report, name: str) -> Plan:
 
 
 def _check_start(start: ModelSpec, config: TrainConfig) -> None:
-    if not start.architecture or start.previous is not None or start.output not in ("softmax", "instances"):
+    if not start.architecture or start.previous is not None or start.output not in ("softmax", "sigmoid", "instances"):
         raise ModelError(f"{start.label} cannot be trained further: it brings no network that is known here. Start from another model.")
     if start.resampling != Resampling() or start.orientation or start.crop != "none" or start.normalization.kind in ("steps", "channels"):
         raise ModelError(f"{start.label} prepares its images in a way that training does not know. Start from another model.")
@@ -178,7 +178,7 @@ def _spec(config: TrainConfig, report: Report, name: str, dims: int, start: Mode
         "version": "1",
         "classes": list(report.classes),
         "colors": [],
-        "output": "instances" if instances else "softmax",
+        "output": {"instances": "instances", "overlapping": "sigmoid"}.get(report.task, "softmax"),
         "heads": heads,
         "decoder": "watershed" if instances else "",
         "decoder_parameters": dict(_DECODER) if instances else {},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,8 @@ from napari_tileseg.errors import Cancelled, InputError, OptionsError
 from napari_tileseg.models.registry import find_spec
 from napari_tileseg.training.fingerprint import divide, look_at, number_of_values
 from napari_tileseg.training.items import find_items, keep_apart
+from napari_tileseg.training.mask_balance import mask_classes, mask_lines
+from napari_tileseg.training.masks import MaskRule, holds_masks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,14 +37,16 @@ class Report:
     facts : tuple of Facts
         Of the items that can be used.
     train, val : tuple of Item
-    task : {"classes", "instances"}
+    task : {"classes", "overlapping", "instances"}
     values : tuple of int
-        The number in the labels of each class, the background first.
+        The number in the labels of each class, the background first; empty where classes overlap.
     classes : tuple of str
     lines : tuple of str
         The facts, a sentence each.
     warnings : tuple of str
         What should be known; training goes on.
+    rule : MaskRule, optional
+        How labels become masks, where classes overlap.
     """
 
     facts: tuple[Facts, ...]
@@ -53,6 +57,7 @@ class Report:
     classes: tuple[str, ...]
     lines: tuple[str, ...]
     warnings: tuple[str, ...]
+    rule: MaskRule | None = None
 
     def of(self, item: Item) -> Facts:
         """Return the facts of an item, or of the whole that it is a region of."""
@@ -86,12 +91,13 @@ def inspect(
     Cancelled
     """
     found = find_items(config, data)
+    rule = _mask_rule(found.items, config)
     looked = []
     for number, item in enumerate(found.items):
         if cancel():
             raise Cancelled("Stopped before the training began.")
         on_item(number, len(found.items))
-        looked.append(look_at(item, config.axes))
+        looked.append(look_at(item, config.axes, rule))
     warnings = [f"{_some(found.unmatched)}." for _ in found.unmatched[:1]]
     warnings += [f'"{facts.item.name}" is left out: {facts.problem}.' for facts in looked if facts.problem]
     grey = bool(config.start) and find_spec(config.start).grey == "repeat"
@@ -99,16 +105,28 @@ def inspect(
     if not facts:
         problem = next((facts for facts in looked if facts.problem), None)
         raise InputError("None of the images can be used" + (f'; "{problem.item.name}": {problem.problem}.' if problem else "."))
-    task = _task(facts, config)
-    values, classes = _classes(facts, config, task, warnings)
-    parts = _parts(facts, config, task, warnings)
+    task = _task(facts, config) if rule is None else "overlapping"
+    values: tuple[int, ...] = ()
+    if rule is None:
+        values, classes = _classes(facts, config, task, warnings)
+    else:
+        classes = mask_classes(facts, config, warnings)
+        rule = replace(rule, classes=classes)
+    parts = _parts(facts, config, task, rule, warnings)
     train, val = keep_apart([fact.item for fact in facts], config, parts)
-    report = Report(tuple(facts), tuple(train), tuple(val), task, values, classes, (), ())
+    report = Report(tuple(facts), tuple(train), tuple(val), task, values, classes, (), (), rule)
     _leaks(report, warnings)
     if config.val_share == 0 and not val:
         warnings.append("Nothing is kept for validation, so nobody knows how good the model becomes; the last weights are taken.")
     lines = _lines(report, config)
-    return Report(report.facts, report.train, report.val, task, values, classes, tuple(lines), tuple(warnings))
+    return Report(report.facts, report.train, report.val, task, values, classes, tuple(lines), tuple(warnings), rule)
+
+
+def _mask_rule(items: Sequence[Item], config: TrainConfig) -> MaskRule | None:
+    """Return how labels become masks; None where classes exclude each other."""
+    if config.task == "overlapping" or config.regions or (config.task == "auto" and holds_masks(items, config.axes)):
+        return MaskRule(regions=config.regions, unlabelled=config.unlabelled)
+    return None
 
 
 def _alike(facts: list[Facts], warnings: list[str], *, grey: bool) -> list[Facts]:
@@ -187,7 +205,9 @@ def _classes(facts: list[Facts], config: TrainConfig, task: str, warnings: list[
     return values, names
 
 
-def _parts(facts: list[Facts], config: TrainConfig, task: str, warnings: list[str]) -> list[tuple[Item, Item] | None]:
+def _parts(
+    facts: list[Facts], config: TrainConfig, task: str, rule: MaskRule | None, warnings: list[str]
+) -> list[tuple[Item, Item] | None]:
     own = [fact for fact in facts if not fact.item.held_out]
     by_region = config.split == "region" or (config.split == "auto" and len(own) == 1)
     if not by_region or config.val_share == 0 or len(own) < len(facts):
@@ -196,7 +216,7 @@ def _parts(facts: list[Facts], config: TrainConfig, task: str, warnings: list[st
         warnings.append("There is one image only: a region of it is kept for validation, and the score says little about other images.")
     parts: list[tuple[Item, Item] | None] = []
     for fact in facts:
-        divided = divide(fact, config.val_share, instances=task == "instances")
+        divided = divide(fact, config.val_share, instances=task == "instances", axes=config.axes, rule=rule)
         if divided is not None and not divided[2]:
             warnings.append(f'Objects of "{fact.item.name}" lie in both regions, the learnt and the validated one; scores are too good.')
         parts.append(None if divided is None else divided[:2])
@@ -239,6 +259,8 @@ def _lines(report: Report, config: TrainConfig) -> list[str]:
     if report.task == "instances":
         numbers = [len(fact.values.keys() - {0}) for fact in facts]
         lines.append(f"Objects: {sum(numbers)}, {min(numbers)} to {max(numbers)} in an image.")
+    elif report.task == "overlapping":
+        lines += mask_lines(facts, report.classes)
     else:
         total = number_of_values(list(facts))
         known = sum(count for value, count in total.items() if value != config.unlabelled)
@@ -246,7 +268,8 @@ def _lines(report: Report, config: TrainConfig) -> list[str]:
         lines.append(f"Classes: {', '.join(shares)} of the labelled pixels.")
         if config.unlabelled is not None:
             lines.append(f"Labelled: {_percent(known / max(1, sum(total.values())))} of all pixels.")
-    empty = [fact.item.name for fact in facts if not any(value not in (0, config.unlabelled) for value in fact.values)]
+    ground = {0, None if report.rule else config.unlabelled}
+    empty = [fact.item.name for fact in facts if not any(count for value, count in fact.values.items() if value not in ground)]
     if empty:
         lines.append(f"Only background: {_some(empty)}.")
     return lines

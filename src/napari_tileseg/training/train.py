@@ -219,6 +219,7 @@ class _Training:
             self.report.val,
             self.plan.spec,
             values=self.report.values,
+            rule=self.report.rule,
             unlabelled=config.unlabelled,
             axes=config.axes,
             preview=config.preview,
@@ -245,7 +246,7 @@ class _Training:
         reason, seconds = "done", 0.0
         events = fit(
             network,
-            Objective(plan.loss, config.loss_arguments),
+            Objective(plan.loss, config.loss_arguments, masks=plan.spec.output == "sigmoid"),
             sampler.batch,
             options,
             checkpoint=self.work / "checkpoint.pt",

@@ -16,9 +16,11 @@ from napari_tileseg.job import SegmentOptions
 from napari_tileseg.models.predictor import Predictor
 from napari_tileseg.pipeline import segment
 from napari_tileseg.training.evaluate import compare
-from napari_tileseg.training.fingerprint import whole_numbers
 from napari_tileseg.training.items import open_image, open_labels
-from napari_tileseg.training.prepare import IGNORED, to_classes
+from napari_tileseg.training.masks import IGNORED, open_masks
+from napari_tileseg.training.prepare import to_classes
+from napari_tileseg.training.truth import whole_numbers
+from napari_tileseg.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,14 +30,14 @@ if TYPE_CHECKING:
 
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.training.items import Item
-    from napari_tileseg.volume import Volume
+    from napari_tileseg.training.masks import MaskRule
 
 __all__ = ["Validation"]
 
 _KEPT = 1 << 30
 """Bytes of validation images that stay in memory from epoch to epoch."""
 
-_METRICS = {"softmax": ("dice", "iou"), "instances": ("ap50", "pq", "dice")}
+_METRICS = {"softmax": ("dice", "iou"), "sigmoid": ("dice", "iou"), "instances": ("ap50", "pq", "dice")}
 
 
 class Validation:
@@ -47,6 +49,8 @@ class Validation:
     spec : ModelSpec
     values : sequence of int
         The number in the labels of each class.
+    rule : MaskRule, optional
+        How labels become masks, where classes overlap.
     unlabelled : int, optional
         Value of labels that do not count.
     axes : str, optional
@@ -63,6 +67,7 @@ class Validation:
         spec: ModelSpec,
         *,
         values: Sequence[int],
+        rule: MaskRule | None = None,
         unlabelled: int | None = None,
         axes: str | None = None,
         preview: str = "",
@@ -71,6 +76,7 @@ class Validation:
         self.items = list(items)
         self.spec = spec
         self.values = values
+        self.rule = rule
         self.unlabelled = unlabelled
         self.axes = axes
         self.preview = preview if any(item.name == preview for item in items) else items[0].name if items else ""
@@ -176,20 +182,23 @@ class Validation:
         if item.name in self._kept:
             return self._kept[item.name]
         image = open_image(item, self.axes)
-        labels = open_labels(item, image.axes)
-        numbers = np.asarray(whole_numbers(np.asarray(labels.data)))
-        if self.spec.output != "instances":
-            numbers = to_classes(numbers, self.values, self.unlabelled)
-        elif self.unlabelled is not None:
-            numbers = np.where(numbers == self.unlabelled, IGNORED, numbers.astype(np.int64))
-        place = image.drop("C")  # on the image's grid: labels often do not say where they lie
-        truth = replace(labels, data=numbers, axes=place[0], affine=place[1], units=place[2], metadata={}, levels=())
+        truth = open_masks(item, image, self.rule) if self.rule is not None else self._numbered(item, image)
         image = replace(image, data=np.asarray(image.data), levels=())
-        size = np.asarray(image.data).nbytes + numbers.nbytes
+        size = np.asarray(image.data).nbytes + np.asarray(truth.data).nbytes
         if size <= self._room:
             self._room -= size
             self._kept[item.name] = (image, truth)
         return image, truth
+
+    def _numbered(self, item: Item, image: Volume) -> Volume:
+        """Return classes or objects on the image's grid: labels often do not say where they lie."""
+        numbers = np.asarray(whole_numbers(np.asarray(open_labels(item, image.axes).data)))
+        if self.spec.output != "instances":
+            numbers = to_classes(numbers, self.values, self.unlabelled)
+        elif self.unlabelled is not None:
+            numbers = np.where(numbers == self.unlabelled, IGNORED, numbers.astype(np.int64))
+        axes, affine, units = image.drop("C")
+        return Volume(numbers, axes, affine, units, image.name)
 
 
 def _mean(values: Sequence[float]) -> float:
