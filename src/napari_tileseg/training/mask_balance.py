@@ -1,10 +1,11 @@
-"""``mask_classes`` and ``mask_lines``: which overlapping classes there are, and how much of the pixels each has."""
+"""``mask_classes`` and ``mask_lines``: what overlapping classes there are, and how much of the pixels each has."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from napari_tileseg.errors import InputError, OptionsError
+from napari_tileseg.models.registry import find_spec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from napari_tileseg.training.config import TrainConfig
     from napari_tileseg.training.fingerprint import Facts
 
-__all__ = ["mask_classes", "mask_lines"]
+__all__ = ["mask_classes", "mask_lines", "names_of_start"]
 
 
 def mask_classes(facts: Sequence[Facts], config: TrainConfig, warnings: list[str]) -> tuple[str, ...]:
@@ -37,7 +38,7 @@ def mask_classes(facts: Sequence[Facts], config: TrainConfig, warnings: list[str
         raise OptionsError(f"The labels hold no mask of {absent}, but of {', '.join(classes)}. Overlapping classes have no background.")
     if named and not classes and len(named) != number:
         raise OptionsError(f"{len(named)} classes were given, but the labels hold {number} masks. Name each; none is the background.")
-    classes = named or classes or tuple(f"class {place + 1}" for place in range(number))
+    classes = named or classes or names_of_start(config, "sigmoid", number) or tuple(f"class {place + 1}" for place in range(number))
     inside, _ = _totals(facts, classes)
     if not any(inside.values()):
         raise InputError("Nothing is inside of any mask, so there is nothing to learn.")
@@ -62,6 +63,12 @@ def mask_lines(facts: Sequence[Facts], classes: Sequence[str]) -> list[str]:
     lines = [f"Classes that may overlap: {', '.join(shares)} of the labelled pixels; {100 * several / pixels:.3g} % belong to several."]
     unknown = [f"{name} {100 * known[name] / pixels:.3g} %" for name in classes if known[name] < pixels]
     return [*lines, f"Labelled: {', '.join(unknown)} of all pixels."] if unknown else lines
+
+
+def names_of_start(config: TrainConfig, output: str, number: int) -> tuple[str, ...]:
+    """Return what the model that is gone on from calls its classes, where they are as many as those of the labels."""
+    start = find_spec(config.start) if config.start else None
+    return tuple(start.classes) if start is not None and start.output == output and len(start.classes) == number else ()
 
 
 def _counts(fact: Facts, classes: Sequence[str]) -> dict[str, tuple[int, int]]:

@@ -36,7 +36,8 @@ _POLYGONS = {".geojson": read_geojson, ".coco.json": read_coco}
 _BEYOND = 0.1
 """Share of an image's side by which polygons may reach beyond it."""
 
-_COLOURS = (3, 4)
+_COLOURS = frozenset({"red", "green", "blue", "alpha"})
+"""Names of channels that are no names of classes."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,7 @@ def holds_masks(items: Sequence[Item], axes: str | None) -> bool:
             labels = item.labels if isinstance(item.labels, Volume) else _read(item.labels, "C" + image.axes.replace("C", ""), image)
         except (TileSegError, OSError):
             continue
-        count = labels.sizes.get("C", 1)
-        return count > 1 and (bool(labels.channel_names) or bool(labels.metadata.get("classes")) or count not in _COLOURS)
+        return labels.sizes.get("C", 1) > 1 and (bool(_names(labels)) or labels.sizes["C"] not in (3, 4))
     return False
 
 
@@ -122,10 +122,15 @@ def _found(item: Item, image: Volume, rule: MaskRule) -> tuple[NDArray[np.int8],
     channels = _channels_first(volume, wanted)
     channels = cut(channels, item.box)
     check_place(image, channels)
-    count = channels.sizes["C"]
-    told = tuple(channels.channel_names) or tuple(str(name) for name in channels.metadata.get("classes") or ())
+    return _mask(_whole(channels), rule.unlabelled), _names(channels)
+
+
+def _names(labels: Volume) -> tuple[str, ...]:
+    """Return what labels call the classes of their channels; nothing where they do not, or name colours."""
+    count = labels.sizes["C"]
+    told = tuple(labels.channel_names) or tuple(str(name) for name in labels.metadata.get("classes") or ())
     names = told if len(told) == count else told[1:] if len(told) == count + 1 else ()
-    return _mask(_whole(channels), rule.unlabelled), names
+    return () if {name.lower() for name in names} <= _COLOURS else names
 
 
 def _one(item: Item, image: Volume, wanted: str) -> NDArray[Any]:

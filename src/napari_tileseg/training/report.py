@@ -11,7 +11,7 @@ from napari_tileseg.errors import Cancelled, InputError, OptionsError
 from napari_tileseg.models.registry import find_spec
 from napari_tileseg.training.fingerprint import divide, look_at, number_of_values
 from napari_tileseg.training.items import find_items, keep_apart
-from napari_tileseg.training.mask_balance import mask_classes, mask_lines
+from napari_tileseg.training.mask_balance import mask_classes, mask_lines, names_of_start
 from napari_tileseg.training.masks import MaskRule, holds_masks
 
 if TYPE_CHECKING:
@@ -198,6 +198,7 @@ def _classes(facts: list[Facts], config: TrainConfig, task: str, warnings: list[
         told = ", ".join(f"{value} is class {number}" for number, value in enumerate(values))
         warnings.append(f"The numbers in the labels have holes: {told}.")
     names = config.classes or next((fact.names for fact in facts if len(fact.names) == len(values)), ())
+    names = names or names_of_start(config, "softmax", len(values))
     names = names or ("background", *(("foreground",) if len(values) == 2 else (f"class {value}" for value in values[1:])))
     for value, name in zip(values, names, strict=True):
         if not total.get(value):
