@@ -14,6 +14,7 @@ from napari_tileseg.cli.program import app
 from napari_tileseg.cli.unsupervised import train_without_labels, without_labels
 from napari_tileseg.cli.values import numbers
 from napari_tileseg.errors import OptionsError
+from napari_tileseg.io.files import amount
 from napari_tileseg.training.config import TrainConfig
 from napari_tileseg.training.events import EpochEnded, Noted, StepEnded, TrainingEnded, TrainingStarted
 
@@ -55,6 +56,7 @@ def train(
         typer.Option("--set", metavar="FIELD=VALUE", help="Any other field of the config: val_share=0.3, augmentation.elastic=1."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is there, and what would be trained.")] = False,
+    try_steps: Annotated[bool, typer.Option("--probe/--no-probe", help="Try a few steps to tell the time (--dry-run).")] = True,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on where an earlier call was interrupted.")] = True,
     overwrite: Overwrite = False,
     json_lines: Lines = False,
@@ -85,7 +87,7 @@ def train(
             return
         chosen = TrainConfig.read(config, **changes) if config is not None else TrainConfig.parse(**changes)
         if dry_run:
-            _preview(chosen, json_lines)
+            _preview(chosen, json_lines, try_steps)
             return
         from napari_tileseg.training.train import train as run
 
@@ -116,22 +118,35 @@ def _settings(texts: list[str]) -> dict[str, Any]:
     return found
 
 
-def _preview(config: TrainConfig, json_lines: bool) -> None:
+def _preview(config: TrainConfig, json_lines: bool, try_steps: bool) -> None:
     from napari_tileseg.training.plan import make_plan
+    from napari_tileseg.training.probe import probe
     from napari_tileseg.training.report import inspect
     from napari_tileseg.training.train import place_of
 
     report = inspect(config)
-    settings = make_plan(config, report, place_of(config)[1]).settings()
+    plan = make_plan(config, report, place_of(config)[1])
+    settings = plan.settings()
     if json_lines:
         emit({"event": "preview", "report": list(report.lines), "warnings": list(report.warnings), "settings": settings})
+    else:
+        for line in report.lines:
+            typer.echo(line)
+        for warning in report.warnings:
+            complain(f"Note: {warning}")
+        for field, value in settings.items():
+            typer.echo(f"{field} = {json.dumps(value)}")
+    if not try_steps:
         return
-    for line in report.lines:
-        typer.echo(line)
-    for warning in report.warnings:
-        complain(f"Note: {warning}")
-    for field, value in settings.items():
-        typer.echo(f"{field} = {json.dumps(value)}")
+    expected = probe(config, report, plan)
+    if json_lines:
+        emit(expected.to_dict())
+        return
+    steps = f"{plan.epoch_steps} steps of {expected.step_seconds:.2g} s, validation {duration(expected.validation_seconds)}"
+    typer.echo(f"An epoch takes about {duration(expected.epoch_seconds)} on {expected.device} ({steps}).")
+    typer.echo(f"All {config.epochs} epochs take at most about {duration(expected.seconds)}, and {amount(expected.memory)} of memory.")
+    if expected.size:
+        complain(f"Note: the device has no memory for the batch; {expected.size} crops would be learnt at once.")
 
 
 def _teller(json_lines: bool) -> Callable[[TrainEvent], None]:

@@ -222,7 +222,7 @@ class Service:
         if begin.dry:
             from napari_tileseg.training.train import preview
 
-            tell(preview(config, data, cancel=lambda: number in self._stopped))
+            preview(config, data, cancel=lambda: number in self._stopped, on_event=tell)
             return Done({}, {}, 0.0)
         self._model.forget()
         name = config.name or Path(config.output).name

@@ -215,9 +215,8 @@ class TrainWidget(Dock):
         settings = answer.settings
         window = " x ".join(map(str, settings["window"]))
         self.form.tell(answer.report, answer.warnings, settings)
-        box = (
-            f"{answer.epochs} epochs of {settings['epoch_steps']} steps; {settings['batch']} crops of {window} in a step.\n"
-            "The time is known after the first steps."
+        box = f"{answer.epochs} epochs of {settings['epoch_steps']} steps; {settings['batch']} crops of {window} in a step.\n" + (
+            f"At most about {settings['expected']}." if "expected" in settings else "Trying a few steps to tell the time..."
         )
         self._prospect = Prospect(ready=True, box=box)
         self._draw()
