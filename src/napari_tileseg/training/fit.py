@@ -341,7 +341,7 @@ class _Trainer:
         if not math.isfinite(value):
             names = f" in a batch of {', '.join(dict.fromkeys(batch.names))}" if batch.names else ""
             raise RunError(
-                f"The loss became {value} at step {self.step + 1}{names}. Lower the learning rate and resume from the last checkpoint."
+                f"The loss became {value} at step {self.step + 1}{names}. Lower the learning rate and begin anew, or check them."
             )
         nn.utils.clip_grad_norm_([p for p in self.network.parameters() if p.grad is not None], self.options.clip)
         self.optimizer.step()

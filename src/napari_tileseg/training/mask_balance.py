@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
     from napari_tileseg.training.config import TrainConfig
     from napari_tileseg.training.fingerprint import Facts
+    from napari_tileseg.training.report import Report
 
-__all__ = ["mask_classes", "mask_lines", "names_of_start"]
+__all__ = ["classes_in", "mask_classes", "mask_lines", "names_of_start"]
 
 
 def mask_classes(facts: Sequence[Facts], config: TrainConfig, warnings: list[str]) -> tuple[str, ...]:
@@ -69,6 +70,13 @@ def names_of_start(config: TrainConfig, output: str, number: int) -> tuple[str, 
     """Return what the model that is gone on from calls its classes, where they are as many as those of the labels."""
     start = find_spec(config.start) if config.start else None
     return tuple(start.classes) if start is not None and start.output == output and len(start.classes) == number else ()
+
+
+def classes_in(fact: Facts, report: Report) -> set[str]:
+    """Return the classes of which an item has a pixel."""
+    if report.rule is None:
+        return {name for value, name in zip(report.values, report.classes, strict=True) if fact.values.get(value)}
+    return {name for name, (inside, _) in _counts(fact, report.classes).items() if inside}
 
 
 def _counts(fact: Facts, classes: Sequence[str]) -> dict[str, tuple[int, int]]:

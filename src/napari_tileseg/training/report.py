@@ -11,7 +11,7 @@ from napari_tileseg.errors import Cancelled, InputError, OptionsError
 from napari_tileseg.models.registry import find_spec
 from napari_tileseg.training.fingerprint import divide, look_at, number_of_values
 from napari_tileseg.training.items import find_items, keep_apart
-from napari_tileseg.training.mask_balance import mask_classes, mask_lines, names_of_start
+from napari_tileseg.training.mask_balance import classes_in, mask_classes, mask_lines, names_of_start
 from napari_tileseg.training.masks import MaskRule, holds_masks
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ def inspect(
     train, val = keep_apart([fact.item for fact in facts], config, parts)
     report = Report(tuple(facts), tuple(train), tuple(val), task, values, classes, (), (), rule)
     _leaks(report, warnings)
+    _one_sided(report, warnings)
     if config.val_share == 0 and not val:
         warnings.append("Nothing is kept for validation, so nobody knows how good the model becomes; the last weights are taken.")
     lines = _lines(report, config)
@@ -188,8 +189,10 @@ def _classes(facts: list[Facts], config: TrainConfig, task: str, warnings: list[
             "Name it in values, or correct the labels."
         )
     if config.classes and len(config.classes) != len(values):
+        rare = min(values[1:], key=lambda value: sum(value in fact.values for fact in facts), default=0)
+        where = next((f', {rare} in "{fact.item.name}"' for fact in facts if rare in fact.values), "")
         raise OptionsError(
-            f"{len(config.classes)} classes were given, but the labels hold the values {_numbers(values)}. "
+            f"{len(config.classes)} classes were given, but the labels hold the values {_numbers(values)}{where}. "
             "Give a name for each, the background first."
         )
     if len(values) < 2:
@@ -238,6 +241,19 @@ def _leaks(report: Report, warnings: list[str]) -> None:
             warnings.append(f"The same image is there {len(names)} times: {_some(names)}.")
 
 
+def _one_sided(report: Report, warnings: list[str]) -> None:
+    """Name the classes that are in one of the two parts only; regions of an image are not looked at again."""
+    if report.task == "instances" or any(item.box is not None for item in (*report.train, *report.val)):
+        return
+    learnt, kept = ([classes_in(report.of(item), report) for item in items] for items in (report.train, report.val))
+    for name in report.classes if report.rule else report.classes[1:]:
+        here, there = (any(name in found for found in part) for part in (learnt, kept))
+        if there and not here:
+            warnings.append(f'The class "{name}" is only in images that are kept for validation, so it is not learnt. Give another seed.')
+        elif here and not there and report.val:
+            warnings.append(f'The class "{name}" is in none of the images that are kept for validation, so it is not scored.')
+
+
 def _lines(report: Report, config: TrainConfig) -> list[str]:
     facts = report.facts
     first = facts[0]
@@ -245,7 +261,7 @@ def _lines(report: Report, config: TrainConfig) -> list[str]:
     ends = zip(np.min(shapes, axis=0), np.max(shapes, axis=0), strict=True) if len({len(shape) for shape in shapes}) == 1 else ()
     extent = " x ".join(str(low) if low == high else f"{low}-{high}" for low, high in ends) or "of several shapes"
     lines = [
-        f"{len(report.train)} images to learn from, {len(report.val)} to validate on.",
+        f"{len(report.train)} image{'s' * (len(report.train) != 1)} to learn from, {len(report.val)} to validate on.",
         f"Axes {first.axes}, {extent}, {first.channels} channel{'s' * (first.channels != 1)}, {first.dtype}, "
         f"intensities {min(fact.low for fact in facts):g} to {max(fact.high for fact in facts):g}.",
     ]

@@ -29,18 +29,21 @@ def whole_numbers(labels: NDArray[Any]) -> NDArray[Any] | None:
 
 
 def check_place(image: Volume, labels: Volume) -> None:
-    """Compare size and pixel size; channels aside, and unknown pixel sizes fit any.
+    """Compare size, pixel size and direction; channels aside, and unknown pixel sizes fit any.
 
     Raises
     ------
     InputError
-        If they differ, pixel sizes by more than a hundredth.
+        If they differ, pixel sizes by more than a hundredth, directions by more than about six degrees.
     """
     here, there = (tuple(size for axis, size in volume.sizes.items() if axis != "C") for volume in (image, labels))
     if here != there:
-        raise InputError(f"the labels have the shape {there}, the image {here}")
+        turned = "; their axes are in another order" if sorted(here) == sorted(there) else ""
+        raise InputError(f"the labels have the shape {there}, the image {here}{turned}")
     if _differs(image, labels):
         raise InputError(f"the pixel size of the labels is {_text(labels)}, that of the image {_text(image)}")
+    if _turned(image, labels):
+        raise InputError("the axes of the labels lead elsewhere in the world than those of the image; resample the labels to the image")
 
 
 def lengths(volume: Volume) -> dict[str, float]:
@@ -57,6 +60,23 @@ def _differs(image: Volume, labels: Volume) -> bool:
         here, there = lengths(image), lengths(labels)
         return bool(here and there) and not np.allclose(list(here.values()), list(there.values()), rtol=0.01)
     return not np.allclose([image.spacing[axis] for axis in axes], [labels.spacing[axis] for axis in axes], rtol=0.01)
+
+
+def _turned(image: Volume, labels: Volume) -> bool:
+    """Whether both say where they lie, and their axes lead to different sides, as in files of which one was mirrored."""
+    if not lengths(image) or not lengths(labels):
+        return False
+    here, there = (
+        _directions(volume.affine[np.ix_(places, places)])
+        for volume in (image, labels)
+        for places in [[volume.axes.index(axis) for axis in image.spatial_axes]]
+    )
+    return not np.allclose(here, there, atol=0.1)
+
+
+def _directions(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    result: NDArray[np.float64] = matrix / np.maximum(np.linalg.norm(matrix, axis=0), 1e-12)
+    return result
 
 
 def _text(volume: Volume) -> str:

@@ -27,7 +27,7 @@ FOLDS: dict[str, tuple[str, ...]] = {
         *("epochs", "epoch_steps", "learning_rate", "optimizer", "schedule", "warmup", "weight_decay", "patience"),
         *("precision", "device", "seed"),
     ),
-    "Labels": ("task", "classes", "values", "unlabelled", "axes", "split", "val_share", "spacing", "spacing_unit"),
+    "Labels": ("task", "classes", "values", "regions", "unlabelled", "axes", "split", "val_share", "spacing", "spacing_unit"),
 }
 """The fields of `TrainConfig` under each fold."""
 
