@@ -240,7 +240,7 @@ def _loop(
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
         pending: Future[Batch] = pool.submit(batches, trainer.step)
         while trainer.progress < 1 and not stopped:
-            batch = pending.result()
+            batch = _made(pending)
             pending = pool.submit(batches, trainer.step + 1)
             parts = trainer.parts
             losses.append(trainer.learn(batch))
@@ -279,9 +279,22 @@ def _mover(decay: float) -> Callable[[Any, Any, Any], None]:
     return move
 
 
+_NO_MEMORY = ("DefaultCPUAllocator", "could not create a primitive", "could not execute a primitive", "could not create a memory")
+"""What torch's allocator on the CPU, and oneDNN below it, say when memory runs out; they have no class of their own for that."""
+
+
 def _means_no_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory ran out; torch's allocator on the CPU has no class of its own for that."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+    """Tell whether an error says that memory ran out."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in _NO_MEMORY)
+
+
+def _made(pending: Future[Batch]) -> Batch:
+    try:
+        return pending.result()
+    except (MemoryError, RuntimeError) as error:
+        if not _means_no_memory(error):
+            raise
+        raise DeviceMemoryError("There is no memory to cut the crops of a batch. Choose a smaller batch, or a smaller window.") from error
 
 
 def _share(network: nn.Module) -> nn.Module:
