@@ -9,12 +9,13 @@ import pytest
 import torch
 from scenes import config, scene
 
-from napari_tileseg import Volume, load_model, segment, train
+from napari_tileseg import Volume, list_models, load_model, segment, train
 from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.spec import ModelSpec
 from napari_tileseg.training.config import TrainConfig
 from napari_tileseg.training.events import Noted
 from napari_tileseg.training.head import keep_shared
+from napari_tileseg.training.refusal import refusal
 from napari_tileseg.training.report import inspect
 
 if TYPE_CHECKING:
@@ -117,3 +118,22 @@ def test_a_model_learns_one_class_more_and_is_as_good_at_once(tmp_path: Path) ->
     assert agree.sum() > 0.5 * (old == 1).sum()
     report = inspect(TrainConfig(start=str(tmp_path / "a")), pairs)
     assert report.classes == names, "names are those of the start where there are as many"
+
+
+REFUSED: dict[str, dict[str, Any]] = {
+    "brings no network": {"architecture": ""},
+    "finds objects in a way": {"decoder": "cellpose"},
+    "a form that is not learnt": {"output": "anomaly", "classes": ["normal", "odd"], "heads": [], "decoder_parameters": {"threshold": 1.0}},
+    "prepares its images": {"crop": "nonzero"},
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_what_cannot_be_trained_further_says_why(reason: str) -> None:
+    objects = card("residual_unet", ["ground", "cell"], "instances", heads=["foreground", "border", "distance"], decoder="watershed")
+    assert refusal(objects) == ""
+    assert reason in refusal(ModelSpec.model_validate(objects.model_dump() | REFUSED[reason]))
+
+
+def test_every_bundled_model_can_be_trained_further() -> None:
+    assert [refusal(spec) for spec in list_models()] == [""] * len(list_models())

@@ -288,3 +288,16 @@ def test_validation_leaves_out_what_nobody_knows(tmp_path: Path) -> None:
     train(config(tmp_path / "m", epochs=1, unlabelled=9, val_share=0.34), [(image, half) for image, _ in pairs], on_event=events.append)
     assert not any("dice cell" in getattr(event, "scores", {}) for event in events)
     assert any("dice band" in getattr(event, "scores", {}) for event in events)
+
+
+def test_what_is_shown_of_a_validation_is_one_image_of_labels(tmp_path: Path) -> None:
+    events: list[Any] = []
+    views = tmp_path / "views"
+    views.mkdir()
+    train(config(tmp_path / "m", epochs=1, **folders(tmp_path / "data")), on_event=events.append, views=views)
+    shown = next(event for event in events if getattr(event, "images", ())).images[0]
+    truth, labels = np.load(shown["truth"]), np.load(shown["labels"])
+    masks = drawn(int(shown["name"][-1]))[1]
+    assert truth.shape == labels.shape == (48, 48)
+    assert np.array_equal(truth == 3, masks["nucleus"] > 0), "the last of its classes"
+    assert np.array_equal(truth > 0, sum(mask.astype(int) for mask in masks.values()) > 0)

@@ -149,7 +149,7 @@ class Validation:
                 "name": item.name,
                 "scores": self.rows[item.name],
                 "image": str(item.image) if isinstance(item.image, str | Path) else "",
-                "truth": str(item.labels) if isinstance(item.labels, str | Path) else "",
+                "truth": self._truth(number, item),
                 "labels": str(kept / f"{number}.npy"),
                 "box": item.box,
             }
@@ -160,12 +160,17 @@ class Validation:
     def _view(self, item: Item, labels: NDArray[Any]) -> None:
         if self.views is None:
             return
-        path = self.views / "new" / f"{self.items.index(item)}.npy"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            np.save(path, labels)
-        except OSError as error:
-            raise refused(path, error) from error
+        _save(self.views / "new" / f"{self.items.index(item)}.npy", _flat(labels) if self.rule is not None else labels)
+
+    def _truth(self, number: int, item: Item) -> str:
+        """Return the file of an item's labels; masks get one in which each pixel shows the last of its classes."""
+        if self.rule is None or self.views is None:
+            return str(item.labels) if isinstance(item.labels, str | Path) else ""
+        path = self.views / "truth" / f"{number}.npy"
+        if not path.is_file():
+            whole = replace(item, box=None)
+            _save(path, _flat(np.asarray(open_masks(whole, open_image(whole, self.axes), self.rule).data)))
+        return str(path)
 
     def _compared(self, found: Volume, truth: Volume) -> dict[str, float]:
         instances = self.spec.output == "instances"
@@ -199,6 +204,21 @@ class Validation:
             numbers = np.where(numbers == self.unlabelled, IGNORED, numbers.astype(np.int64))
         axes, affine, units = image.drop("C")
         return Volume(numbers, axes, affine, units, image.name)
+
+
+def _flat(masks: NDArray[Any]) -> NDArray[Any]:
+    """Return for each pixel the number of the last mask that it lies in, from 1; masks along the first axis."""
+    numbers = np.arange(1, len(masks) + 1, dtype=np.uint16).reshape(-1, *(1,) * (masks.ndim - 1))
+    found: NDArray[Any] = ((masks > 0) * numbers).max(axis=0)
+    return found
+
+
+def _save(path: Path, labels: NDArray[Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, labels)
+    except OSError as error:
+        raise refused(path, error) from error
 
 
 def _mean(values: Sequence[float]) -> float:
