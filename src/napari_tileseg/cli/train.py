@@ -63,6 +63,8 @@ def train(
 ) -> None:
     """Train a model on images and labels. Ctrl-C stops and keeps the best so far; the same command goes on."""
     with guarded(json_lines):
+        if multilabel and task not in ("", "auto", "overlapping"):
+            raise OptionsError(f"--multilabel means that classes overlap; it does not go with --task {task}. Leave one of them out.")
         given: dict[str, Any] = {
             "images": str(images) if images else None,
             "labels": str(labels) if labels else None,
@@ -71,7 +73,7 @@ def train(
             "network": network or None,
             "loss": loss or None,
             "start": start or None,
-            "task": "overlapping" if multilabel and not task else task or None,
+            "task": "overlapping" if multilabel else task or None,
             "classes": tuple(part.strip() for part in classes.split(",")) if classes else None,
             "unlabelled": unlabelled,
             "window": numbers(window, "--window"),
