@@ -11,7 +11,7 @@ import pytest
 
 from napari_tileseg.errors import OutputError
 from napari_tileseg.io import write_labels
-from napari_tileseg.io.registry import check_axes, has_sidecar
+from napari_tileseg.io.registry import check_axes, has_more_files
 from napari_tileseg.pipeline import save_segmentation
 from napari_tileseg.segmentation import Segmentation
 from napari_tileseg.volume import Volume
@@ -77,6 +77,6 @@ def test_axes_that_a_format_cannot_hold_are_told_before_a_run(name: str, axes: s
             check_axes(name, axes)
 
 
-def test_which_files_have_a_side_car() -> None:
-    names: dict[Any, bool] = {"a.csv": True, "a.STL": True, "a.ome.tif": False, "a.geojson": False, "a.unknown": False}
-    assert {name: has_sidecar(name) for name in names} == names
+def test_which_labels_are_several_files() -> None:
+    names: dict[Any, bool] = {"a.csv": True, "a.STL": True, "a.mhd": True, "a.nhdr": True, "a.ome.tif": False, "a.unknown": False}
+    assert {name: has_more_files(name) for name in names} == names

@@ -237,9 +237,9 @@ def _first_stage(
 
 def _save(result: Segmentation, target: Path, folder: Path | None) -> None:
     """Save the result by way of the run's own folder, where a half-written file is in nobody's way after a power cut."""
-    from napari_tileseg.io.registry import has_sidecar
+    from napari_tileseg.io.registry import has_more_files
 
-    if folder is None or folder != folder_beside(target) or is_zarr_name(target) or is_label_place(target) or has_sidecar(target):
+    if folder is None or folder != folder_beside(target) or is_zarr_name(target) or is_label_place(target) or has_more_files(target):
         save_segmentation(result, target, overwrite=True)
         return
     written = save_segmentation(result, folder / target.name, overwrite=True)

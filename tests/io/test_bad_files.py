@@ -13,7 +13,7 @@ from napari_tileseg.errors import InputError, OutputError
 from napari_tileseg.io import formats, read_volume, write_labels
 from napari_tileseg.volume import Volume
 
-VOLUMES = (".stl", ".obj", ".ply", ".mha", ".nrrd", ".seg.nrrd", ".nii.gz")
+VOLUMES = (".stl", ".obj", ".ply", ".mha", ".mhd", ".nrrd", ".nhdr", ".seg.nrrd", ".nii.gz")
 FLAT = (".ome.tif", ".tif", ".imagej.tif", ".png", ".geojson", ".coco.json", ".csv")
 STORES = (".ome.zarr", ".0.4.ome.zarr")
 
@@ -34,6 +34,7 @@ def test_names_with_spaces_and_letters_of_the_world(tmp_path: Path, suffix: str)
     folder.mkdir()
     path = write_labels(labels(suffix), folder / f"Zellen – 细胞{suffix}", classes=("background", "Zelle „ß“"), provenance={"model": "µ"})
     more = [f"{path.name}.json"] if suffix in (".stl", ".obj", ".ply", ".csv") else []
+    more += [path.name.removesuffix(suffix) + end for pair, end in ((".mhd", ".raw"), (".nhdr", ".raw.gz")) if pair == suffix]
     assert sorted(item.name for item in folder.iterdir()) == sorted([path.name, *more])
 
 

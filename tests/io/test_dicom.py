@@ -362,3 +362,25 @@ def test_absurd_pixel_sizes(scan: Callable[..., Path], spacing: list[float]) -> 
         data.PixelSpacing = spacing
 
     assert "gives a pixel size of" in refusal(scan(phantom(), change=change))
+
+
+def test_white_that_is_low_is_shown_so_and_keeps_its_values(scan: Callable[..., Path], retag: Callable[..., None]) -> None:
+    from napari_tileseg.io.napari_hooks import layer_data
+
+    folder = scan(phantom())
+    assert "colormap" not in layer_data(read_volume(folder))[0][1]
+    for path in folder.iterdir():
+        retag(path, PhotometricInterpretation="MONOCHROME1")
+    image = read_volume(folder)
+    np.testing.assert_array_equal(image.data, phantom())
+    assert layer_data(image)[0][1]["colormap"] == "gray_r"
+
+
+def test_signed_values_of_twelve_bits(scan: Callable[..., Path], retag: Callable[..., None]) -> None:
+    values = np.linspace(-2048, 2047, 4 * 9 * 10).reshape(4, 9, 10).round().astype(np.int16)
+    folder = scan((values.view(np.uint16) & 0x0FFF).view(np.int16))  # what lies above the twelve bits says nothing
+    for path in folder.iterdir():
+        retag(path, BitsStored=12, HighBit=11)
+    image = read_volume(folder)
+    assert image.dtype == np.int16
+    np.testing.assert_array_equal(image.data, values)

@@ -169,3 +169,19 @@ def test_the_library_is_named_where_it_is_missing(scan: Callable[..., Path], tmp
     assert 'pip install "napari-tileseg[medical]"' in refusal(labels, tmp_path / "b.dcm")
     with pytest.raises(InputError, match="needs highdicom"):
         read_volume(path)
+
+
+def test_how_it_was_made_stands_beside_it(scan: Callable[..., Path], tmp_path: Path) -> None:
+    from napari_tileseg.replay import read_provenance
+
+    told = {**PROVENANCE, "options": {"overlap": 0.25}}
+    path = write_labels(label_volume(phantom(), "ZYX", read_volume(scan(voxels()))), tmp_path / "a.dcm", classes=NAMES, provenance=told)
+    assert read_volume(path).metadata["provenance"] == told
+    assert read_provenance(path) == told
+    beside = tmp_path / "a.dcm.json"
+    with pytest.raises(OutputError, match=r"a\.dcm"):
+        write_labels(label_volume(phantom(), "ZYX", read_volume(tmp_path / "scan")), path, classes=NAMES)
+    beside.write_text("{no json", encoding="utf-8")
+    assert "provenance" not in read_volume(path).metadata
+    beside.write_text('{"file": "b.dcm", "provenance": {"model": {}}}', encoding="utf-8")
+    assert "provenance" not in read_volume(path).metadata, "it is that of another file"

@@ -97,3 +97,16 @@ def test_notes_of_others_do_no_harm(tmp_path: Path, note: str) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, np.zeros((4, 5), np.uint8), imagej=True, metadata={"Properties": {"napari-tileseg": note, "other": "x"}})
     assert "labels" not in read_volume(path).metadata
+
+
+@pytest.mark.parametrize(("highest", "colored"), [(2, True), (255, True), (256, False)])
+def test_few_labels_are_shown_in_their_colours(tmp_path: Path, highest: int, colored: bool) -> None:
+    path = write_labels(stack("ZYX", highest), tmp_path / "a.imagej.tif", classes=("background", "a", "b"), colors=("#ff0000", "#0080ff"))
+    with tifffile.TiffFile(path) as tif:
+        np.testing.assert_array_equal(tif.asarray(), stack("ZYX", highest).data)
+        assert (tif.pages.first.photometric == tifffile.PHOTOMETRIC.PALETTE) is colored
+        if colored:
+            assert tif.pages.first.colormap[:, 0].tolist() == [0, 0, 0]
+            assert tif.imagej_metadata["max"] == 255, "a lookup table is stretched over what is shown"
+        if highest == 2:
+            assert (tif.pages.first.colormap[:, 1:3].T // 257).tolist() == [[255, 0, 0], [0, 128, 255]]

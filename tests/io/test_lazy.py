@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, basic_indices
 
+from napari_tileseg.io import output, read_volume, write_labels
 from napari_tileseg.io.lazy import LazyArray
+from napari_tileseg.io.order import ordered
+from napari_tileseg.volume import Volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def over(array: np.ndarray[Any, Any], boxes: list[Any] | None = None) -> LazyArray:
@@ -61,3 +67,42 @@ def test_closes_what_is_behind_it() -> None:
     del lazy
     gc.collect()
     assert closed == [True]
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".mhd", ".nrrd", ".nhdr", ".seg.nrrd", ".nii", ".nii.gz"])
+def test_labels_on_the_disk_are_written_part_by_part(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).integers(0, 5, (32, 40, 50)).astype(np.uint16)
+    read: list[tuple[int, int]] = []
+
+    def take(box: tuple[slice, ...]) -> Any:
+        read.append((box[0].start, box[0].stop))
+        return values[box]
+
+    monkeypatch.setattr(output, "_BLOCK_BYTES", 8 * 40 * 50)
+    labels = Volume(LazyArray(values.shape, values.dtype, take, depth=8), "ZYX")
+    path = write_labels(labels, tmp_path / f"a{suffix}")
+    assert max(stop - start for start, stop in read) <= 8
+    passes = sum(stop - start for start, stop in read) / len(values)
+    assert passes <= 4, "rows of chunks are not read again for each of their slices"
+    np.testing.assert_array_equal(np.asarray(read_volume(path).data), values)
+
+
+def test_rows_of_chunks_that_are_too_large_are_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.arange(32 * 4 * 5).reshape(32, 4, 5)
+    read: list[int] = []
+
+    def take(box: tuple[slice, ...]) -> Any:
+        read.append(box[0].stop - box[0].start)
+        return values[box]
+
+    monkeypatch.setattr(output, "_BLOCK_BYTES", 8 * 4 * 5)
+    monkeypatch.setattr(output, "_READ_BYTES", 3 * 8 * 4 * 5)
+    labels = Volume(LazyArray(values.shape, values.dtype, take, depth=16), "ZYX")
+    np.testing.assert_array_equal(np.concatenate(list(output.blocks(labels))), values)
+    assert max(read) == 3
+
+
+def test_turned_arrays_know_what_lies_together() -> None:
+    array = LazyArray((6, 4, 5), np.uint8, lambda box: np.zeros([part.stop - part.start for part in box], np.uint8), depth=3)
+    assert ordered(Volume(array, "ZXY"), "ZYX").data.depth == 3
+    assert ordered(Volume(array, "XZY"), "ZYX").data.depth == 1

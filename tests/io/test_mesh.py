@@ -10,7 +10,7 @@ import pytest
 
 from napari_tileseg.errors import OutputError
 from napari_tileseg.io import check_writable, write_labels
-from napari_tileseg.io.mesh import surfaces
+from napari_tileseg.io.mesh import Surface, surfaces
 from napari_tileseg.volume import Volume
 
 if TYPE_CHECKING:
@@ -156,3 +156,76 @@ def test_how_it_was_made_stands_beside_it(tmp_path: Path) -> None:
     assert json.loads(beside.read_text(encoding="utf-8")) == told
     write_labels(phantom(), path, provenance={"model": "n"}, overwrite=True)
     assert json.loads(beside.read_text(encoding="utf-8"))["provenance"] == {"model": "n"}
+
+
+# A part of the labels, and smooth
+
+
+def sphere(radius: float = 9.0) -> Volume:
+    z, y, x = np.ogrid[-12:13, -12:13, -12:13]
+    return Volume.from_scale((z**2 + y**2 + x**2 <= radius**2).astype(np.uint8), "ZYX", (0.5, 0.5, 0.5), units=("micrometer",) * 3)
+
+
+@pytest.mark.parametrize(
+    ("only", "found"),
+    [
+        ((), [1, 2]),
+        ((1,), [1]),
+        (("2",), [2]),
+        (("LEFT part",), [1]),
+        (("right", 1), [1, 2]),
+    ],
+)
+def test_labels_are_chosen_by_number_or_name(only: tuple[int | str, ...], found: list[int]) -> None:
+    assert [surface.label for surface in surfaces(phantom(), CLASSES, COLORS, only=only)] == found
+
+
+def test_objects_are_chosen_by_their_number_their_name_or_their_class(tmp_path: Path) -> None:
+    values = np.zeros((5, 6, 30), np.uint16)
+    for label in (7, 8, 300):
+        values[1:3, 1:4, 2 * (label % 13) : 2 * (label % 13) + 1] = label
+    labels = Volume(values, "ZYX")
+    for only, found in (((8,), ["o nucleus_8"]), (("nucleus 300", "7"), ["o nucleus_7", "o nucleus_300"]), (("nucleus",), 3 * ["o"])):
+        text = write_labels(labels, tmp_path / "a.obj", classes=("background", "nucleus"), only=only, overwrite=True).read_text("utf-8")
+        names = [line for line in text.splitlines() if line.startswith("o ")]
+        assert len(names) == len(found)
+        assert found[0] == "o" or names == found
+
+
+def test_masks_are_chosen_by_their_place_or_name() -> None:
+    masks = np.zeros((2, 4, 5, 6), np.uint8)
+    masks[0, 1:3, 1:4, 1:4] = masks[1, 1:3, 2:5, 2:5] = 1
+    labels = Volume(masks, "CZYX")
+    for only in ((2,), ("tumour",)):
+        assert [surface.look.name for surface in surfaces(labels, ("gland", "tumour"), only=only)] == ["tumour"]
+
+
+@pytest.mark.parametrize("suffix", [".stl", ".obj", ".ply"])
+def test_a_label_that_is_not_there_is_one_sentence(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(OutputError, match=r'^There is no "liver" in these labels\. They hold left part, right\.$'):
+        write_labels(phantom(), tmp_path / f"a{suffix}", classes=CLASSES, only=("right", "liver"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("wish", [{"only": (1,)}, {"smooth": 5}])
+def test_other_formats_hold_all_labels(tmp_path: Path, wish: dict[str, Any]) -> None:
+    with pytest.raises(OutputError, match=r'"a.nrrd" holds all labels.*\.stl, \.obj or \.ply'):
+        write_labels(phantom(), tmp_path / "a.nrrd", **wish)
+    assert not list(tmp_path.iterdir())
+
+
+def rise(surface: Surface) -> float:
+    """Return how steeply the faces of a sphere stand against it, in the mean."""
+    corners = surface.points.astype(np.float64)[surface.faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    outward = corners.mean(axis=1) - surface.points.mean(axis=0)
+    cosines = np.einsum("ij,ij->i", normals, outward) / np.linalg.norm(normals, axis=1) / np.linalg.norm(outward, axis=1)
+    return float(1 - cosines.mean())
+
+
+def test_smooth_surfaces_are_round_closed_and_as_large() -> None:
+    (rough,), (smooth,) = (list(surfaces(sphere(), smooth=rounds)) for rounds in (0, 10))
+    np.testing.assert_array_equal(smooth.faces, rough.faces)
+    before, after = (volume_inside(item.points, item.faces) for item in (rough, smooth))
+    assert after == pytest.approx(before, rel=0.02)
+    assert rise(smooth) < 0.25 * rise(rough)

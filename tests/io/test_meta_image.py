@@ -80,8 +80,7 @@ def test_the_library_is_named_where_it_is_missing(tmp_path: Path, monkeypatch: p
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
     with pytest.raises(InputError, match=r'needs SimpleITK. Install it: pip install "napari-tileseg\[medical\]"'):
         read_volume(path)
-    with pytest.raises(OutputError, match="needs SimpleITK"):
-        write_labels(Volume(phantom(), "ZYX"), tmp_path / "b.mha")
+    write_labels(Volume(phantom(), "ZYX"), tmp_path / "b.mha")  # which needs none
 
 
 # Files that are not what they should be

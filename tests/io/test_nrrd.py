@@ -58,7 +58,7 @@ grids = {
 
 
 @settings(max_examples=25)
-@given(suffix=st.sampled_from([".nrrd", ".seg.nrrd", ".mha"]), unit=st.sampled_from(["millimeter", "micrometer"]), **grids)
+@given(suffix=st.sampled_from([".nrrd", ".nhdr", ".seg.nrrd", ".mha", ".mhd"]), unit=st.sampled_from(["millimeter", "micrometer"]), **grids)
 def test_itk_reads_what_was_written_at_the_same_place(
     tmp_path_factory: pytest.TempPathFactory, suffix: str, unit: str, angles: Any, flips: Any, order: Any
 ) -> None:
@@ -66,7 +66,7 @@ def test_itk_reads_what_was_written_at_the_same_place(
     path = write_labels(labels, tmp_path_factory.mktemp("grid") / f"a{suffix}")
     image = sitk.ReadImage(str(path))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image), labels.data)
-    factor = 1e-3 if suffix == ".mha" and unit == "micrometer" else 1.0  # MetaImage is in millimetres
+    factor = 1e-3 if suffix in (".mha", ".mhd") and unit == "micrometer" else 1.0  # MetaImage is in millimetres
     for x, y, z in [(0, 0, 0), (5, 4, 3), (1, 3, 2)]:
         expected = (labels.affine @ (z, y, x, 1))[2::-1] * factor
         np.testing.assert_allclose(image.TransformIndexToPhysicalPoint((x, y, z)), expected, rtol=1e-4, atol=1e-5)
@@ -97,7 +97,7 @@ def test_what_itk_wrote_is_read_at_the_same_place(tmp_path_factory: pytest.TempP
 
 
 @pytest.mark.parametrize(("dtype", "axes"), [*((dtype, "ZYX") for dtype in INTEGERS), *(("int32", axes) for axes in AXES)])
-@pytest.mark.parametrize("suffix", [".nrrd", ".seg.nrrd", ".mha"])
+@pytest.mark.parametrize("suffix", [".nrrd", ".nhdr", ".seg.nrrd", ".mha", ".mhd"])
 def test_round_trip(tmp_path: Path, axes: str, dtype: str, suffix: str) -> None:
     if suffix == ".seg.nrrd" and "T" in axes:
         pytest.skip("a segmentation of 3D Slicer holds one moment")
@@ -114,7 +114,7 @@ def test_round_trip(tmp_path: Path, axes: str, dtype: str, suffix: str) -> None:
     assert found.metadata["labels"] is True
 
 
-@pytest.mark.parametrize("suffix", [".nrrd", ".seg.nrrd", ".mha"])
+@pytest.mark.parametrize("suffix", [".nrrd", ".nhdr", ".seg.nrrd", ".mha", ".mhd"])
 def test_labels_without_a_unit_stay_so(tmp_path: Path, suffix: str) -> None:
     labels = Volume.from_scale(phantom(most=3), "ZYX", (2.0, 1.0, 0.5))
     found = read_volume(write_labels(labels, tmp_path / f"a{suffix}"))
@@ -122,7 +122,7 @@ def test_labels_without_a_unit_stay_so(tmp_path: Path, suffix: str) -> None:
     np.testing.assert_allclose(found.affine, labels.affine)
 
 
-@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+@pytest.mark.parametrize("suffix", [".nrrd", ".nhdr", ".mha", ".mhd"])
 def test_the_smallest_type_is_written(tmp_path: Path, suffix: str) -> None:
     assert read_volume(write_labels(Volume(phantom(np.int64), "ZYX"), tmp_path / f"a{suffix}")).dtype == np.uint8
     large = Volume(np.array([[0, 2**40]]), "YX")
@@ -321,7 +321,7 @@ def test_other_content_under_the_name(tmp_path: Path) -> None:
     assert "is no NRRD image" in refusal(tmp_path / "b.nrrd")
 
 
-@pytest.mark.parametrize("suffix", [".nrrd", ".seg.nrrd", ".mha"])
+@pytest.mark.parametrize("suffix", [".nrrd", ".nhdr", ".seg.nrrd", ".mha", ".mhd"])
 def test_labels_that_are_none_leave_nothing_behind(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(OutputError, match="Labels are whole numbers; these are float64"):
         write_labels(Volume(np.zeros((4, 5, 6)), "ZYX"), tmp_path / f"a{suffix}")
@@ -335,7 +335,7 @@ def test_slicer_has_no_time_and_no_negative_labels(tmp_path: Path) -> None:
         write_labels(Volume(-phantom(np.int16), "ZYX"), tmp_path / "a.seg.nrrd")
 
 
-@pytest.mark.parametrize("suffix", [".nrrd", ".seg.nrrd", ".mha"])
+@pytest.mark.parametrize("suffix", [".nrrd", ".nhdr", ".seg.nrrd", ".mha", ".mhd"])
 @pytest.mark.parametrize("name", ["with spaces", "ünï-漢", "a" * 200])
 def test_names_of_files(tmp_path: Path, suffix: str, name: str) -> None:
     path = write_labels(Volume(phantom(most=3), "ZYX"), tmp_path / f"{name}{suffix}")

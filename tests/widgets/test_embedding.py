@@ -9,7 +9,7 @@ from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_tileseg.errors import InputError
-from napari_tileseg.training.unsupervised.embed import Embedding
+from napari_tileseg.training.unsupervised.embedding import Embedding
 from napari_tileseg.widgets.embedding import show_embedding
 
 

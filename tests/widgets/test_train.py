@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tifffile
+from qtpy.QtCore import Qt
 from train_desk import scene
 
 from napari_tileseg.models.registry import list_models
 from napari_tileseg.widgets.segment import dock_of
 from napari_tileseg.widgets.states import Action, Phase
-from napari_tileseg.widgets.train.pairs import OURS
+from napari_tileseg.widgets.train.rows import OURS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,8 +38,11 @@ def test_from_open_layers_to_segment(train: Callable[..., Any]) -> None:
     assert here.dock.curves.losses[-1][0] == 2
     [name] = here.dock.results.names
     before = list(here.viewer.layers)
-    here.dock.results.picked.emit(name)
+    here.viewer.layers[name].visible = False
+    place = here.dock.results.visualItemRect(here.dock.results.item(0, 0)).center()
+    here.qtbot.mouseClick(here.dock.results.viewport(), Qt.MouseButton.LeftButton, pos=place)
     here.until(lambda: len(here.viewer.layers) == len(before) + 1)
+    assert {layer.name for layer in here.viewer.layers if layer.visible} == {name, f"{name}_labels", f"{name}_prediction"}
     made = here.viewer.layers[f"{name}_prediction"]
     image = here.viewer.layers[name]
     assert made.data.shape == image.data.shape

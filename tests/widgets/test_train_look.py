@@ -29,16 +29,17 @@ def visible(dock: QWidget, kind: type) -> list[Any]:
     return [widget for widget in dock.findChildren(kind) if widget.isVisible()]
 
 
-@pytest.mark.parametrize(("theme", "points"), [("dark", 9), ("light", 12)])
-def test_nothing_is_clipped(train: Callable[..., Any], theme: str, points: int) -> None:
+@pytest.mark.parametrize(("theme", "points", "source"), [("dark", 9, "layers"), ("light", 12, "layers"), ("light", 12, "images")])
+def test_nothing_is_clipped(train: Callable[..., Any], theme: str, points: int, source: str) -> None:
     here = train(show=True)
     here.viewer.theme = theme
     get_settings().appearance.font_size = points
     here.open_pairs(3)
     here.until(lambda: len(here.form.pairs.rows) == 3)
+    here.form.source.choose(source)
     here.form.tell(("3 images to learn from, 1 to validate on.",), ("The same image is there twice: a, b.",), {"window": [64, 64]})
     dock = narrow(here)
-    for fold in here.form.folds.values():
+    for fold in here.form.shown_folds.values():
         fold.open()
     here.form.align()
     here.qtbot.wait(100)

@@ -6,7 +6,7 @@ Each module adds the command of its name; the order of the imports is the order 
 from __future__ import annotations
 
 from napari_tileseg.cli.program import app, main  # isort: skip
-from napari_tileseg.cli import demo, segment, batch, run, estimate, train, evaluate, generate, models  # noqa: F401  # isort: skip
-from napari_tileseg.cli import hub, settings, info  # noqa: F401  # isort: skip
+from napari_tileseg.cli import demo, segment, batch, run, convert, estimate, train, evaluate  # noqa: F401  # isort: skip
+from napari_tileseg.cli import generate, embed, models, hub, settings, info  # noqa: F401  # isort: skip
 
 __all__ = ["app", "main"]

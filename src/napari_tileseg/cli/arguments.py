@@ -80,7 +80,7 @@ Models = Annotated[
 ]
 Axes = Annotated[str | None, typer.Option("--axes", help="One letter per dimension of the image: T time, C channel, Z Y X space.")]
 Channels = Annotated[str | None, typer.Option("--channels", help="Channel for each input of the model, counted from 0: 0,2.")]
-Series = Annotated[int, typer.Option("--series", min=0, help="Which image of the file.")]
+Series = Annotated[int | None, typer.Option("--series", min=0, help="Which image of the file, from 0; of a folder of DICOM which series.")]
 Level = Annotated[int, typer.Option("--level", min=0, help="Which resolution of the file; 0 is the finest.")]
 Region = Annotated[
     str | None,

@@ -25,6 +25,7 @@ from napari_tileseg.cli.arguments import (
 from napari_tileseg.cli.console import duration, emit, guarded
 from napari_tileseg.cli.fetching import bring
 from napari_tileseg.cli.program import app
+from napari_tileseg.cli.series import which_series
 from napari_tileseg.cli.single import open_image
 from napari_tileseg.cli.values import chosen, numbers, one_reference
 from napari_tileseg.job import Job
@@ -38,7 +39,7 @@ def estimate(
     model: Models,
     axes: Axes = None,
     channels: Channels = None,
-    series: Series = 0,
+    series: Series = None,
     level: Level = 0,
     window: Window = None,
     overlap: Overlap = None,
@@ -62,7 +63,12 @@ def estimate(
             window=numbers(window, "--window"), overlap=overlap, precision=precision, device=device, batch=batch, tta=tta, scores=scores
         )
         job = Job(
-            model=one_reference(model), input=str(image), axes=axes, channels=numbers(channels, "--channels"), series=series, level=level
+            model=one_reference(model),
+            input=str(image),
+            axes=axes,
+            channels=numbers(channels, "--channels"),
+            series=which_series(image, series, json_lines=json_lines),
+            level=level,
         )
         bring(job.model)
         volume = open_image(job, find_spec(job.model))

@@ -35,6 +35,7 @@ from napari_tileseg.cli.arguments import (
 )
 from napari_tileseg.cli.console import guarded
 from napari_tileseg.cli.program import app
+from napari_tileseg.cli.series import which_series
 from napari_tileseg.cli.single import perform
 from napari_tileseg.cli.values import chosen, numbers, one_reference, region_of
 from napari_tileseg.job import Job
@@ -49,7 +50,7 @@ def segment(
     model: Models,
     axes: Axes = None,
     channels: Channels = None,
-    series: Series = 0,
+    series: Series = None,
     level: Level = 0,
     region: Region = None,
     window: Window = None,
@@ -104,7 +105,7 @@ def segment(
             axes=axes,
             channels=numbers(channels, "--channels"),
             region=region_of(region),
-            series=series,
+            series=which_series(image, series, json_lines=json_lines),
             level=level,
         )
         perform(job, overwrite=overwrite, resume=resume, json_lines=json_lines)

@@ -33,6 +33,8 @@ class Format:
         Axes of the labels that it can hold, in any order; empty if any.
     sidecar : bool
         Whether it has no room for names, colours and provenance, which go into a ``.json`` beside it.
+    companion : str
+        Suffix of the file with the voxels that the writer puts beside the header, under the same name; empty if it writes one file.
     """
 
     title: str
@@ -44,6 +46,7 @@ class Format:
     labels_only: bool = False
     accepts: tuple[str, ...] = ()
     sidecar: bool = False
+    companion: str = ""
 
 
 BUILTIN = (
@@ -82,7 +85,13 @@ BUILTIN = (
     Format("JPEG", (".jpg", ".jpeg"), "napari_tileseg.io.raster:read_raster"),
     Format("BMP", (".bmp",), "napari_tileseg.io.raster:read_raster"),
     Format("NRRD", (".nrrd",), "napari_tileseg.io.nrrd:read_nrrd", "napari_tileseg.io.nrrd_labels:write_nrrd"),
-    Format("NRRD with its voxels apart", (".nhdr",), "napari_tileseg.io.nrrd:read_nrrd"),
+    Format(
+        "NRRD with its voxels apart",
+        (".nhdr",),
+        "napari_tileseg.io.nrrd:read_nrrd",
+        "napari_tileseg.io.nrrd_labels:write_nhdr",
+        companion=".raw.gz",
+    ),
     Format(
         "3D Slicer segmentation",
         (".seg.nrrd",),
@@ -94,10 +103,17 @@ BUILTIN = (
         "MetaImage",
         (".mha",),
         "napari_tileseg.io.meta_image:read_meta_image",
-        "napari_tileseg.io.meta_image:write_meta_image",
-        checker="napari_tileseg.io.meta_image:check_meta_image",
+        "napari_tileseg.io.meta_image_labels:write_meta_image",
+        checker="napari_tileseg.io.meta_image_labels:check_meta_image",
     ),
-    Format("MetaImage with its voxels apart", (".mhd",), "napari_tileseg.io.meta_image:read_meta_image"),
+    Format(
+        "MetaImage with its voxels apart",
+        (".mhd",),
+        "napari_tileseg.io.meta_image:read_meta_image",
+        "napari_tileseg.io.meta_image_labels:write_meta_image_pair",
+        checker="napari_tileseg.io.meta_image_labels:check_meta_image",
+        companion=".raw",
+    ),
     Format(
         "DICOM",
         (".dcm", ".dicom", ".ima"),
@@ -105,6 +121,7 @@ BUILTIN = (
         "napari_tileseg.io.dicom_seg:write_segmentation",
         "napari_tileseg.io.dicom:count_dicom",
         "napari_tileseg.io.dicom_seg:check_segmentation",
+        sidecar=True,
     ),
     Format("NumPy", (".npy",), "napari_tileseg.io.npy:read_npy"),
     Format("GeoJSON", (".geojson",), "napari_tileseg.io.geojson:read_geojson", "napari_tileseg.io.geojson:write_geojson", labels_only=True),

@@ -77,6 +77,8 @@ def read_dicom(path: Path, *, series: int = 0, level: int = 0, partial: bool = F
         return read_segmentation(chosen.first.file, metadata)
     # Where a segmentation finds the headers that it has to repeat; no part of any provenance.
     metadata["dicom"] = {"folder": str(chosen.first.file.parent), "file": chosen.first.file.name, "place": series, "given": str(path)}
+    if chosen.first.photometric == "MONOCHROME1":
+        metadata["inverted"] = True  # the values stay; the lowest is shown white
     return _volume(chosen, chosen.grid(path.name, partial=partial), name, metadata, lazy=lazy)
 
 

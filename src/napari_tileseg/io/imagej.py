@@ -9,6 +9,7 @@ import numpy as np
 import tifffile
 
 from napari_tileseg.errors import OutputError
+from napari_tileseg.io.looks import Looks
 from napari_tileseg.io.ome import annotation
 from napari_tileseg.io.order import ordered
 from napari_tileseg.io.output import survey
@@ -41,6 +42,7 @@ def write_imagej(
 ) -> None:
     """Write labels as ImageJ and Fiji do: not compressed, 8 or 16 bits, floating point above 65535.
 
+    Up to 255 labels are shown in their colours by a lookup table; their values stay as they are.
     Classes, colours, provenance and the whole affine stand among the properties of the image.
 
     Raises
@@ -54,7 +56,13 @@ def write_imagej(
     if int(np.prod(canonical.shape, dtype=np.int64)) * dtype.itemsize > _MOST_BYTES:
         raise OutputError("An ImageJ TIFF holds up to 4 GB, and these labels take more. Save them as .ome.tif.")
     note = json.dumps(annotation(canonical, classes=classes, colors=colors, provenance=provenance))
-    metadata: dict[str, Any] = {"axes": canonical.axes, "min": float(found.lowest), "max": float(max(found.highest, 1))}
+    colored = dtype == np.uint8 and "C" not in canonical.axes
+    # ImageJ stretches a lookup table over the range that is shown: over all of it, each label has its own colour.
+    metadata: dict[str, Any] = {
+        "axes": canonical.axes,
+        "min": float(found.lowest),
+        "max": 255.0 if colored else float(max(found.highest, 1)),
+    }
     metadata |= _calibration(canonical) | {"Properties": {_KEY: note}}
     names = canonical.channel_names or classes
     if "C" in canonical.axes and len(names) == canonical.sizes["C"]:
@@ -66,10 +74,19 @@ def write_imagej(
         shape=canonical.shape,
         dtype=dtype,
         imagej=True,
-        photometric="minisblack",
         metadata=metadata,
+        **(_lookup(classes, colors, found.highest) if colored else {"photometric": "minisblack"}),
         **_resolution(canonical),
     )
+
+
+def _lookup(classes: tuple[str, ...], colors: tuple[str, ...], highest: int) -> dict[str, Any]:
+    """Return the colours of 256 values: black, and the one of each label."""
+    looks = Looks(classes, colors, highest)
+    table = np.zeros((3, 256), np.uint16)
+    for label in range(1, 256):
+        table[:, label] = np.array(looks.of(label).own, np.uint16) * 257
+    return {"photometric": "palette", "colormap": table}
 
 
 def _dtype(found: Survey) -> np.dtype[Any]:

@@ -32,18 +32,27 @@ class LazyArray:
         Takes one ``slice(start, stop)`` per axis (never empty, step 1) and returns that part.
     close : callable, optional
         Called once when the array is no longer used.
+    depth : int
+        How many entries along the first axis lie together in the file, so that it takes as long to read one of them as all.
 
     Notes
     -----
     Indexing takes integers, slices of any step and ``...``; it always returns a NumPy array (or scalar).
     """
 
-    def __init__(self, shape: tuple[int, ...], dtype: Any, read: ReadBox, *, close: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], dtype: Any, read: ReadBox, *, close: Callable[[], object] | None = None, depth: int = 1
+    ) -> None:
         self.shape: tuple[int, ...] = tuple(int(size) for size in shape)
         self.dtype = np.dtype(dtype).newbyteorder("=")
+        self._along = depth
         self._read = read
         if close is not None:
             weakref.finalize(self, close)
+
+    @property
+    def depth(self) -> int:
+        return self._along
 
     @property
     def ndim(self) -> int:

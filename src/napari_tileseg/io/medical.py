@@ -20,7 +20,7 @@ from napari_tileseg.io.lazy import LazyArray, native
 from napari_tileseg.io.mapped import unpacked
 from napari_tileseg.io.ome import annotation
 from napari_tileseg.io.order import ordered, reindexed
-from napari_tileseg.io.output import smallest_dtype, survey
+from napari_tileseg.io.output import blocks, smallest_dtype, survey
 from napari_tileseg.io.space import axes_affine, check_grid, xyz_affine, xyz_unit
 from napari_tileseg.io.units import is_length, length_factor
 from napari_tileseg.volume import Volume
@@ -243,31 +243,43 @@ def write_nifti(
     """
     source = dict(labels.metadata).get("nifti") or {}
     canonical = _as_stored(ordered(labels, "CTZYX"), source)
-    image = _image(canonical, smallest_dtype(survey(canonical), _DTYPES, "NIfTI"), source)
-    header = image.header
+    dtype = smallest_dtype(survey(canonical), _DTYPES, "NIfTI")
+    header = _header(canonical, dtype, source)
     header.set_intent("label", name=labels.name.encode("ascii", "replace").decode()[:15])
     header["descrip"] = b"labels by napari-tileseg"
     note = annotation(canonical, classes=classes, colors=colors, provenance=provenance)
     extension: Any = nibabel.nifti1.Nifti1Extension
     header.extensions.append(extension(_COMMENT, json.dumps({_KEY: note}).encode()))
-    image.to_filename(path)
+    _save(header, canonical, dtype, path)
 
 
 def write_nifti_map(values: Volume, path: Path) -> None:
     """Write one number per pixel (float32) as NIfTI, on the grid of the image as `write_nifti` does."""
     source = dict(values.metadata).get("nifti") or {}
-    image = _image(_as_stored(ordered(values, "CTZYX"), source), np.dtype(np.float32), source)
-    image.header["descrip"] = b"uncertainty by napari-tileseg"
-    image.to_filename(path)
+    canonical, dtype = _as_stored(ordered(values, "CTZYX"), source), np.dtype(np.float32)
+    header = _header(canonical, dtype, source)
+    header["descrip"] = b"uncertainty by napari-tileseg"
+    _save(header, canonical, dtype, path)
 
 
-def _image(canonical: Volume, dtype: np.dtype[Any], source: Mapping[str, Any]) -> Any:
-    voxels = _x_first(canonical, flat=source.get("ndim") == 2)
-    kind: Any = nibabel.Nifti1Image if max(voxels.shape) < 2**15 else nibabel.Nifti2Image
+def _header(canonical: Volume, dtype: np.dtype[Any], source: Mapping[str, Any]) -> Any:
+    shape = _x_first(canonical, flat=source.get("ndim") == 2)
+    kind: Any = nibabel.Nifti1Image if max(shape) < 2**15 else nibabel.Nifti2Image
     # Without an affine of its own, because nibabel would write that one over the fields of the header.
-    image = kind(voxels.astype(dtype), None, dtype=dtype)
-    _set_grid(image.header, canonical, _ras(canonical), source)
-    return image
+    header = kind(np.zeros([1] * len(shape), dtype), None, dtype=dtype).header
+    header.set_data_shape(shape)
+    _set_grid(header, canonical, _ras(canonical), source)
+    header.set_slope_inter(1.0, 0.0)
+    return header
+
+
+def _save(header: Any, canonical: Volume, dtype: np.dtype[Any], path: Path) -> None:
+    """Write a header, and the voxels slab by slab: they lie in the file as in the volume, the last axis being the fastest."""
+    with nibabel.openers.ImageOpener(str(path), "wb") as file:
+        header.write_to(file)
+        file.write(bytes(header.get_data_offset() - file.tell()))
+        for block in blocks(canonical):
+            file.write(np.ascontiguousarray(block, dtype).tobytes())
 
 
 def _as_stored(labels: Volume, source: Mapping[str, Any]) -> Volume:
@@ -281,14 +293,12 @@ def _as_stored(labels: Volume, source: Mapping[str, Any]) -> Volume:
     return stored if np.allclose(_ras(stored), source["affine"], rtol=1e-6, atol=1e-5) else labels
 
 
-def _x_first(labels: Volume, *, flat: bool) -> NDArray[Any]:
-    """Return the voxels as (x, y, z, t, c), without the axes at the end that the volume lacks."""
-    voxels = np.asarray(labels.data[...]).transpose()
+def _x_first(labels: Volume, *, flat: bool) -> list[int]:
+    """Return the lengths of (x, y, z, t, c), without the axes at the end that the volume lacks."""
     last = max("XYZTC".index(axis) for axis in labels.axes)
     if not flat:
         last = max(last, 2)
-    sizes = labels.sizes
-    return voxels.reshape([sizes.get(axis, 1) for axis in "XYZTC"[: last + 1]])
+    return [labels.sizes.get(axis, 1) for axis in "XYZTC"[: last + 1]]
 
 
 def _ras(labels: Volume) -> NDArray[np.float64]:

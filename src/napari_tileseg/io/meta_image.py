@@ -3,37 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tileseg.errors import InputError, OutputError
+from napari_tileseg.errors import InputError
 from napari_tileseg.io.files import amount, check_readable, damaged
 from napari_tileseg.io.lazy import LazyArray
-from napari_tileseg.io.ome import annotation
-from napari_tileseg.io.order import ordered
-from napari_tileseg.io.output import smallest_dtype, survey
-from napari_tileseg.io.space import as_stored, axes_affine, check_grid, decode_note, xyz_affine, xyz_unit
-from napari_tileseg.io.units import is_length, length_factor
+from napari_tileseg.io.space import axes_affine, check_grid, decode_note
 from napari_tileseg.volume import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-__all__ = ["check_meta_image", "read_meta_image", "write_meta_image"]
+__all__ = ["FIELD", "KEY", "read_meta_image"]
 
 _WHOLE_BYTES = 2**27
 """Volumes up to this size (128 MB) are read into memory at once."""
 
-_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
-_KEY = "napari-tileseg"
+KEY = "napari-tileseg"
+"""What the names of the fields with our own note begin with."""
+
 _HEADER = 2**24
 """Bytes at the start that are looked at."""
 
-_FIELD = 4000
+FIELD = 4000
 """Letters of one field of the header: all versions of ITK read so many."""
 
 
@@ -67,9 +65,10 @@ def read_meta_image(path: Path, *, series: int = 0, level: int = 0, lazy: bool =
     if series or level:
         raise InputError(f'"{path.name}" holds one image. Choose series 0 and level 0.')
     with path.open("rb") as stream:
-        start = stream.read(_HEADER).lower()
-    if b"dimsize" not in start or b"elementtype" not in start:  # ITK would tell the terminal
+        start = stream.read(_HEADER)
+    if b"dimsize" not in start.lower() or b"elementtype" not in start.lower():  # ITK would tell the terminal
         raise damaged(path, "MetaImage")
+    _check_voxels(path, start)
     reader = itk.ImageFileReader()
     reader.SetImageIO("MetaImageIO")
     reader.SetFileName(str(path))
@@ -95,6 +94,16 @@ def read_meta_image(path: Path, *, series: int = 0, level: int = 0, lazy: bool =
     volume = Volume(data, axes, affine, units, path.stem, channels, {"format": "metaimage"})
     note = _note(reader)
     return decode_note(volume, note) if note else volume
+
+
+def _check_voxels(path: Path, start: bytes) -> None:
+    """Raise if the file of the voxels is missing; a list or a pattern of files is left to ITK."""
+    told = re.search(rb"^[ \t]*ElementDataFile[ \t]*=[ \t]*([^\r\n]+?)[ \t]*\r?$", start, re.IGNORECASE | re.MULTILINE)
+    name = os.fsdecode(told[1]) if told else "LOCAL"
+    if name.upper() == "LOCAL" or name.upper().startswith("LIST") or "%" in name:
+        return
+    if not (path.parent / name).is_file():
+        raise InputError(f'"{path.name}" has its voxels in "{name}", which is missing. Copy both files into one folder.')
 
 
 def _library(path: Path) -> Any:
@@ -177,73 +186,10 @@ def _grid(path: Path, reader: Any, axes: str) -> tuple[NDArray[np.float64], tupl
 
 
 def _note(reader: Any) -> dict[str, Any]:
-    """Return what `write_meta_image` put into the header."""
-    fields = sorted(key for key in reader.GetMetaDataKeys() if key.startswith(f"{_KEY}-"))
+    """Return what `meta_image_labels` put into the header."""
+    fields = sorted(key for key in reader.GetMetaDataKeys() if key.startswith(f"{KEY}-"))
     try:
         found = json.loads("".join(str(reader.GetMetaData(key))[1:-1] for key in fields))
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def write_meta_image(
-    labels: Volume, path: Path, *, classes: tuple[str, ...], colors: tuple[str, ...], provenance: Mapping[str, Any] | None
-) -> None:
-    """Write labels as one compressed file, in millimetres; classes, colours and provenance are fields of the header, as JSON.
-
-    Raises
-    ------
-    OutputError
-        If SimpleITK is not installed, or the labels are no whole numbers.
-    """
-    check_meta_image(labels)
-    import SimpleITK as itk
-
-    stored = as_stored(ordered(labels, "CTZYX"))
-    canonical = ordered(stored, "TZYXC")
-    dtype = smallest_dtype(survey(canonical), _DTYPES, "MetaImage")
-    voxels = np.asarray(canonical.data[...]).astype(dtype)
-    if "T" in canonical.axes and "Z" not in canonical.axes:
-        voxels = np.expand_dims(voxels, 1)
-    image: Any = itk.GetImageFromArray(voxels, isVector="C" in canonical.axes)
-    _place(image, canonical)
-    note = json.dumps(annotation(stored, classes=classes, colors=colors, provenance=provenance))
-    for number, start in enumerate(range(0, len(note), _FIELD)):
-        image.SetMetaData(f"{_KEY}-{number:04d}", f"<{note[start : start + _FIELD]}>")  # so that no blank at the end is cut
-    try:
-        itk.WriteImage(image, str(path), useCompression=True, imageIO="MetaImageIO")
-    except RuntimeError as error:
-        raise OSError(f"ITK says: {str(error).strip().splitlines()[-1]}") from error
-
-
-def check_meta_image(image: Volume) -> None:
-    """Raise if the labels of an image could not be saved as MetaImage.
-
-    Raises
-    ------
-    OutputError
-        If SimpleITK is not installed, or the grid is sheared.
-    """
-    try:
-        import SimpleITK  # noqa: F401
-    except ImportError as error:
-        raise OutputError('Writing MetaImage needs SimpleITK. Install it: pip install "napari-tileseg[medical]".') from error
-    linear = xyz_affine(image)[:3, :3]
-    direction = linear / np.linalg.norm(linear, axis=0)
-    if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-4):
-        raise OutputError("MetaImage holds no sheared grid, such as that of a tilted scanner. Save the labels as .nrrd.")
-
-
-def _place(image: Any, labels: Volume) -> None:
-    matrix, unit = xyz_affine(labels), xyz_unit(labels)
-    matrix[:3] *= length_factor(unit, "millimeter") if is_length(unit) else 1.0
-    count = image.GetDimension()
-    space = min(count, 3)
-    linear = matrix[:space, :space]
-    steps = np.linalg.norm(linear, axis=0)
-    direction = np.eye(count)
-    direction[:space, :space] = linear / steps
-    time = [] if count < 4 else [labels.spacing["T"]]
-    image.SetSpacing([*steps.tolist(), *time])
-    image.SetOrigin([*matrix[:space, 3].tolist(), *([float(labels.affine[labels.axes.index("T"), -1])] if time else [])])
-    image.SetDirection(direction.ravel().tolist())

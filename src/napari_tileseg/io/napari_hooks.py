@@ -123,6 +123,8 @@ def layer_data(volume: Volume) -> list[LayerData]:
     meta = {**_placement(volume), "name": volume.name, "metadata": _metadata(volume)}
     if kind == "labels":
         meta |= _look(volume)
+    elif volume.metadata.get("inverted"):
+        meta["colormap"] = "gray_r"
     if "C" not in volume.axes:
         return [(_shown(volume.data, kind), meta, kind)]
     if kind == "image" and volume.axes.endswith("C") and volume.sizes["C"] == 3:
@@ -214,13 +216,19 @@ def _sample_layers(key: str) -> list[LayerData]:
     return layers
 
 
-def write_labels_layer(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
-    """Save a Labels layer; napari has asked before if the file is there already."""
+def write_labels_layer(path: str, data: Any, meta: Mapping[str, Any], *, image: Volume | None = None) -> list[str]:
+    """Save a Labels layer; napari has asked before if the file is there already.
+
+    Parameters
+    ----------
+    image : Volume, optional
+        On the grid of the labels, for tables.
+    """
     volume = layer_volume(data, meta)
     provenance = dict((meta.get("metadata") or {}).get("tileseg") or {})
     known = volume.metadata
     classes, colors = known.get("classes") or (), known.get("colors") or ()
-    return [str(write_labels(volume, path, classes=classes, colors=colors, provenance=provenance, overwrite=True))]
+    return [str(write_labels(volume, path, classes=classes, colors=colors, provenance=provenance, overwrite=True, image=image))]
 
 
 def layer_volume(data: Any, meta: Mapping[str, Any]) -> Volume:
@@ -242,6 +250,7 @@ def layer_volume(data: Any, meta: Mapping[str, Any]) -> Volume:
     colors = _colors(meta.get("colormap"), len(classes))
     known |= {"classes": classes} if classes else {}
     known |= {"colors": colors} if colors else {}
+    known |= {"features": meta["features"]} if meta.get("features") is not None else {}
     units = tuple(str(unit) for unit in meta.get("units") or ())
     return Volume(finest, _axes(meta.get("axis_labels"), ndim), _matrix(meta, ndim), units, str(meta.get("name", "labels")), metadata=known)
 

@@ -1,8 +1,9 @@
-"""Labels as NRRD, and as segmentation of 3D Slicer (``.seg.nrrd``), written slab by slab."""
+"""Labels as NRRD, in one file or two, and as segmentation of 3D Slicer (``.seg.nrrd``), written slab by slab."""
 
 from __future__ import annotations
 
 import gzip
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from napari_tileseg.errors import OutputError
 from napari_tileseg.io.ome import annotation
 from napari_tileseg.io.order import ordered
 from napari_tileseg.io.output import blocks, smallest_dtype, survey
+from napari_tileseg.io.pair import companion_path
 from napari_tileseg.io.segments import KEY, escaped, segment_fields, segments_of
 from napari_tileseg.io.space import as_stored, xyz_affine, xyz_unit
 from napari_tileseg.io.units import is_length, symbol
@@ -18,10 +20,11 @@ from napari_tileseg.io.units import is_length, symbol
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
+    from typing import IO
 
     from napari_tileseg.volume import Volume
 
-__all__ = ["check_seg_nrrd", "write_nrrd", "write_seg_nrrd"]
+__all__ = ["check_seg_nrrd", "write_nhdr", "write_nrrd", "write_seg_nrrd"]
 
 _TYPES = {
     "uint8": "uchar",
@@ -49,6 +52,20 @@ def write_nrrd(
     """
     canonical = as_stored(ordered(labels, "CTZYX"))
     _write(canonical, path, _note(canonical, classes, colors, provenance))
+
+
+def write_nhdr(
+    labels: Volume, path: Path, *, classes: tuple[str, ...], colors: tuple[str, ...], provenance: Mapping[str, Any] | None
+) -> None:
+    """Write the header of `write_nrrd` as text, and beside it the voxels, ``cells.raw.gz`` for ``cells.nhdr``.
+
+    Raises
+    ------
+    OutputError
+        If the labels are no whole numbers.
+    """
+    canonical = as_stored(ordered(labels, "CTZYX"))
+    _write(canonical, path, _note(canonical, classes, colors, provenance), apart=companion_path(path, ".raw.gz"))
 
 
 def write_seg_nrrd(
@@ -85,15 +102,25 @@ def _note(labels: Volume, classes: tuple[str, ...], colors: tuple[str, ...], pro
     return [(KEY, escaped(annotation(labels, classes=classes, colors=colors, provenance=provenance)))]
 
 
-def _write(labels: Volume, path: Path, pairs: Iterable[tuple[str, str]], *, deep: bool = False) -> None:
+def _write(labels: Volume, path: Path, pairs: Iterable[tuple[str, str]], *, deep: bool = False, apart: Path | None = None) -> None:
     dtype = smallest_dtype(survey(labels), tuple(_TYPES), "NRRD")
     lines = ["NRRD0005", *_fields(labels, dtype, deep), *(f"{key}:={_one_line(value)}" for key, value in pairs)]
+    if apart is not None:
+        lines.append(f"data file: {apart.name}")
     with path.open("wb") as file:
-        file.write(("\n".join(lines) + "\n\n").encode())
-        # No name and no time in it: equal labels give equal files.
-        with gzip.GzipFile("", "wb", _LEVEL, file, mtime=0) as packed:
-            for block in blocks(labels):
-                packed.write(np.ascontiguousarray(block, dtype.newbyteorder("<")).data)
+        file.write(os.fsencode("\n".join(lines) + "\n" + ("\n" if apart is None else "")))
+        if apart is None:
+            _pack(labels, dtype, file)
+    if apart is not None:
+        with apart.open("wb") as file:
+            _pack(labels, dtype, file)
+
+
+def _pack(labels: Volume, dtype: np.dtype[Any], file: IO[bytes]) -> None:
+    # No name and no time in it: equal labels give equal files.
+    with gzip.GzipFile("", "wb", _LEVEL, file, mtime=0) as packed:
+        for block in blocks(labels):
+            packed.write(np.ascontiguousarray(block, dtype.newbyteorder("<")).data)
 
 
 def _one_line(value: str) -> str:

@@ -361,7 +361,8 @@ def _lazy(path: Path, array: Any, kept: Sequence[int], close: Callable[[], objec
             keys[index] = span
         return np.asarray(array[tuple(keys)])
 
-    return LazyArray(tuple(array.shape[index] for index in kept), array.dtype, read, close=close)
+    depth = int((array.shards or array.chunks)[kept[0]])
+    return LazyArray(tuple(array.shape[index] for index in kept), array.dtype, read, close=close, depth=depth)
 
 
 def _name(path: Path) -> str:

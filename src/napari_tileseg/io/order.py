@@ -68,4 +68,5 @@ def _moved(data: Any, places: list[int]) -> Any:
     def read(box: tuple[slice, ...]) -> Any:
         return np.asarray(data[tuple(box[axis] for axis in back)]).transpose(places)
 
-    return LazyArray(tuple(data.shape[place] for place in places), data.dtype, read)
+    depth = int(getattr(data, "depth", 1)) if places[0] == 0 else 1
+    return LazyArray(tuple(data.shape[place] for place in places), data.dtype, read, depth=depth)

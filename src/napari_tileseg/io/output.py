@@ -28,6 +28,9 @@ __all__ = ["FULL", "Survey", "blocks", "check_place", "put_in_place", "refused",
 
 _BLOCK_BYTES = 2**24
 
+_READ_BYTES = 2**28
+"""As int64: rows of chunks that are larger are read piece by piece, each chunk several times."""
+
 
 def check_place(path: Path, *, overwrite: bool) -> None:
     """Raise if no file could be put at `path`.
@@ -162,11 +165,14 @@ def blocks(labels: Volume) -> Iterator[NDArray[Any]]:
     """
     entry = 8 * int(np.prod(labels.shape[1:], dtype=np.int64))
     step = max(1, _BLOCK_BYTES // max(entry, 1))
-    read = max(step, int(getattr(labels.data, "depth", 1)))
+    read = max(step, min(int(getattr(labels.data, "depth", 1)), _READ_BYTES // max(entry, 1)))
     for start in range(0, labels.shape[0], read):
         rows = np.asarray(labels.data[start : start + read])
-        for first in range(0, len(rows), step):
-            yield rows[first : first + step]
+        if len(rows) <= step:
+            yield rows
+        else:  # copies, so that the rows are gone before the next ones come
+            yield from (rows[first : first + step].copy() for first in range(0, len(rows), step))
+        del rows
 
 
 def smallest_dtype(found: Survey, allowed: tuple[str, ...], kind: str) -> np.dtype[Any]:

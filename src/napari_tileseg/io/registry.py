@@ -20,12 +20,14 @@ from napari_tileseg.io.dicom_series import holds_dicom
 from napari_tileseg.io.files import readable, stamp, zarr_root
 from napari_tileseg.io.output import check_place, put_in_place
 from napari_tileseg.io.own_labels import check_label_place, is_label_place, write_own_labels
-from napari_tileseg.io.sidecar import check_sidecar, write_sidecar
+from napari_tileseg.io.pair import check_pair, companion_path, put_pair_in_place
+from napari_tileseg.io.sidecar import check_sidecar, read_sidecar, write_sidecar
 from napari_tileseg.models.settings import publishable
 from napari_tileseg.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from os import PathLike
 
     from numpy.typing import NDArray
@@ -40,7 +42,7 @@ __all__ = [
     "count_series",
     "find_format",
     "formats",
-    "has_sidecar",
+    "has_more_files",
     "read_volume",
     "suffix_of",
     "write_image",
@@ -150,7 +152,9 @@ def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0, p
         more = {name: True for name, wanted in (("partial", partial), ("lazy", lazy)) if wanted and name in known}
         volume: Volume = reader(path, series=series, level=level, **more)
         # The stamp: so that a run that was interrupted notices when the file is another one. The name goes into files that are text.
-        told = {key: at for key, at in (("chosen_series", series), ("chosen_level", level)) if at}
+        told: dict[str, Any] = {key: at for key, at in (("chosen_series", series), ("chosen_level", level)) if at}
+        if chosen.sidecar and volume.metadata.get("labels") and (beside := read_sidecar(path)):
+            told["provenance"] = beside
         return replace(volume, name=readable(volume.name), metadata={"stamp": stamp(path), **volume.metadata, **told})
     except (OSError, MemoryError) as error:
         reason = "it does not fit in memory" if isinstance(error, MemoryError) else (error.strerror or str(error))
@@ -185,6 +189,8 @@ def write_labels(
     provenance: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     image: Volume | None = None,
+    only: Sequence[int | str] = (),
+    smooth: int = 0,
 ) -> Path:
     """Save labels; the suffix of `path` decides the format.
 
@@ -206,6 +212,10 @@ def write_labels(
         Whether a file that is already there may be replaced.
     image : Volume, optional
         What the labels were made from, for formats that measure it (tables).
+    only : sequence of int or str
+        Meshes: the labels to save, by number, or by the name of a label or a class; all by default.
+    smooth : int
+        Meshes: how often surfaces are smoothed; 10 takes the stairs of the voxels away.
 
     Returns
     -------
@@ -228,18 +238,29 @@ def write_labels(
     facts: dict[str, Any] = {"classes": tuple(classes), "colors": tuple(colors), "provenance": publishable(provenance)}
     if chosen.sidecar:
         check_sidecar(path, overwrite=overwrite)
-    more = {"image": image} if image is not None and "image" in inspect.signature(writer).parameters else {}
-    with put_in_place(path, overwrite=overwrite) as temporary:
-        writer(labels, temporary, **facts, **more)
+    known = inspect.signature(writer).parameters
+    wishes = {key: value for key, value in (("only", tuple(only)), ("smooth", smooth)) if value}
+    if not set(wishes) <= set(known):
+        raise OutputError(f'"{path.name}" holds all labels, as they are. Parts and smooth surfaces are saved as .stl, .obj or .ply.')
+    more = {"image": image} if image is not None and "image" in known else {}
+    with _put(path, chosen, overwrite=overwrite) as temporary:
+        writer(labels, temporary, **facts, **more, **wishes)
     if chosen.sidecar:
         write_sidecar(path, **facts, overwrite=overwrite)
     return path
 
 
-def has_sidecar(path: str | PathLike[str]) -> bool:
-    """Say whether labels saved under a name get a ``.json`` beside them."""
+def _put(path: Path, chosen: Format, *, overwrite: bool) -> AbstractContextManager[Path]:
+    """Give a temporary name for a file, or for the header of a pair."""
+    if chosen.companion:
+        return put_pair_in_place(path, companion_path(path, chosen.companion), overwrite=overwrite)
+    return put_in_place(path, overwrite=overwrite)
+
+
+def has_more_files(path: str | PathLike[str]) -> bool:
+    """Say whether labels saved under a name are several files: with a ``.json`` beside them, or with their voxels apart."""
     chosen = find_format(path, purpose="write")
-    return chosen is not None and chosen.sidecar
+    return chosen is not None and (chosen.sidecar or bool(chosen.companion))
 
 
 def write_scores(
@@ -344,6 +365,8 @@ def check_writable(path: str | PathLike[str], *, overwrite: bool = True) -> Path
         check_label_place(path, overwrite=overwrite)
         return path
     chosen, _ = _writer(path)
+    if chosen.companion:
+        check_pair(path, companion_path(path, chosen.companion), overwrite=overwrite)
     check_place(path, overwrite=overwrite)
     if chosen.sidecar:
         check_sidecar(path, overwrite=overwrite)

@@ -1,4 +1,4 @@
-"""The JSON beside files that have no room for how they were made: tables and meshes."""
+"""The JSON beside files that have no room for how they were made: tables, meshes and segmentations of DICOM."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["check_sidecar", "sidecar_path", "write_sidecar"]
+__all__ = ["check_sidecar", "read_sidecar", "sidecar_path", "write_sidecar"]
 
 
 def sidecar_path(path: Path) -> Path:
@@ -45,3 +45,13 @@ def write_sidecar(
     with put_in_place(place, overwrite=overwrite) as temporary:
         temporary.write_text(json.dumps(told, ensure_ascii=False, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return place
+
+
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """Return the provenance that stands beside a file; empty if there is none that can be read."""
+    try:
+        told = json.loads(sidecar_path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    found = told.get("provenance") if isinstance(told, dict) and told.get("file") == path.name else None
+    return found if isinstance(found, dict) else {}

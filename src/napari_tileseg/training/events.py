@@ -8,7 +8,18 @@ from typing import Any, ClassVar
 from napari_tileseg.engine.events import Record
 from napari_tileseg.errors import InputError
 
-__all__ = ["KINDS", "EpochEnded", "Noted", "StepEnded", "TrainEvent", "TrainingEnded", "TrainingExpected", "TrainingStarted", "from_dict"]
+__all__ = [
+    "KINDS",
+    "EpochEnded",
+    "Noted",
+    "SamplesMade",
+    "StepEnded",
+    "TrainEvent",
+    "TrainingEnded",
+    "TrainingExpected",
+    "TrainingStarted",
+    "from_dict",
+]
 
 
 @dataclass(frozen=True)
@@ -26,6 +37,7 @@ class TrainingStarted(Record):
     settings : dict
         What the config left open, as it was chosen.
     epochs : int
+        0 for a training without labels, which counts steps only.
     step : int
         Steps that an earlier run has done.
     """
@@ -67,7 +79,10 @@ class TrainingExpected(Record):
 
 @dataclass(frozen=True)
 class StepEnded(Record):
-    """Batches were learnt; `loss` is the mean since the last event."""
+    """Batches were learnt; `loss` is the mean since the last event.
+
+    Without labels, `stage` says what learns now, and `losses` holds the parts of the loss by name.
+    """
 
     kind: ClassVar[str] = "step"
     step: int
@@ -76,6 +91,30 @@ class StepEnded(Record):
     rate: float
     seconds: float
     seconds_left: float | None = None
+    stage: str = ""
+    losses: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SamplesMade(Record):
+    """What a model that learns without labels makes now.
+
+    Parameters
+    ----------
+    stage : str
+        What learns.
+    step : int
+    path : str
+        File (``.npy``) with pictures (N, C, Y, X) from 0 to 1; the next ones take its place.
+    pairs : bool
+        Whether every second picture is what came back of the one before it; made from nothing otherwise.
+    """
+
+    kind: ClassVar[str] = "samples"
+    stage: str
+    step: int
+    path: str
+    pairs: bool
 
 
 @dataclass(frozen=True)
@@ -147,10 +186,10 @@ class TrainingEnded(Record):
     seconds: float
 
 
-TrainEvent = TrainingStarted | TrainingExpected | StepEnded | EpochEnded | Noted | TrainingEnded
+TrainEvent = TrainingStarted | TrainingExpected | StepEnded | SamplesMade | EpochEnded | Noted | TrainingEnded
 """Any event of a training."""
 
-_RECORDS = (TrainingStarted, TrainingExpected, StepEnded, EpochEnded, Noted, TrainingEnded)
+_RECORDS = (TrainingStarted, TrainingExpected, StepEnded, SamplesMade, EpochEnded, Noted, TrainingEnded)
 
 KINDS: dict[str, type[Record]] = {record.kind: record for record in _RECORDS}
 """Each by the word that its dictionary holds at ``"event"``."""

@@ -65,12 +65,18 @@ class Deeds(QObject):
         path = saving.ask_path(self._dock, saving.default_name(result.volume, result.name, large=result.store is not None))
         if path is None or ((path.is_file() or is_zarr(path)) and not saving.confirm_overwrite(self._dock, path)):
             return
+        wishes = saving.ask_mesh(self._dock, path, order.spec.classes, result.layers[-1].selected_label)
+        if wishes is None:
+            return
         volume = result.labels_volume()
         if isinstance(volume.data, np.ndarray) and volume.data.nbytes <= _COPIED:
             volume = volume.with_data(volume.data.copy())
         provenance, spec = dict(self._session.provenance), order.spec
         self.told.emit(Message("info", f"Saving {path.name}"))
-        self._bridge.background(lambda: saving.save(volume, path, spec, provenance, overwrite=True), self._on_saved)
+        image = result.volume
+        self._bridge.background(
+            lambda: saving.save(volume, path, spec, provenance, overwrite=True, image=image, wishes=wishes), self._on_saved
+        )
 
     def _on_saved(self, answer: Any) -> None:
         if isinstance(answer, TileSegError):

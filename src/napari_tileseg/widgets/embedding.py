@@ -11,13 +11,15 @@ from napari_tileseg.errors import InputError
 from napari_tileseg.widgets.layers import layer_matrix
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from napari.components import ViewerModel
     from napari.layers import Layer
     from numpy.typing import NDArray
 
-    from napari_tileseg.training.unsupervised.embed import Embedding
+    from napari_tileseg.training.unsupervised.embedding import Embedding
 
-__all__ = ["show_embedding"]
+__all__ = ["show_embedding", "show_embeddings"]
 
 _GREY = (0.75, 0.75, 0.75, 1.0)
 _GAP = 0.1
@@ -37,7 +39,8 @@ def show_embedding(viewer: ViewerModel, embedding: Embedding, *, layer: Layer | 
     Returns
     -------
     places, codes : napari.layers.Points
-        Where the tiles or objects lie; and their codes, to the right of the image and as high. Row n is the same in both.
+        Where the tiles or objects lie; and their codes, to the right of the image and as high. Row n is the same in both: a click on a
+        code moves the viewer to its place.
 
     Raises
     ------
@@ -45,8 +48,8 @@ def show_embedding(viewer: ViewerModel, embedding: Embedding, *, layer: Layer | 
         If the layer has other axes than the points.
     """
     ndim = embedding.positions.shape[1]
-    if layer is not None and layer.ndim != ndim:
-        raise InputError(f'"{layer.name}" has {layer.ndim} axes, the points {ndim}. Choose the labels, or one channel of the image.')
+    if layer is not None:
+        _check(embedding, layer)
     looks: dict[str, Any] = {"features": _features(embedding), "border_width": 0, **_colours(embedding, layer)}
     grid: dict[str, Any] = {} if layer is None else {"affine": layer_matrix(layer), "units": layer.units, "axis_labels": layer.axis_labels}
     places = Points(embedding.positions, name=f"{_name(layer)} places", size=_step(embedding.positions) / 4, **grid, **looks)
@@ -56,7 +59,90 @@ def show_embedding(viewer: ViewerModel, embedding: Embedding, *, layer: Layer | 
     codes = Points(points, name=f"{_name(layer)} codes", size=float(high[-2] - low[-2]) / 40, **units, **looks)
     for made in (places, codes):
         viewer.add_layer(made)
+    codes.mouse_drag_callbacks.append(lambda layer, event: _go(viewer, [(places, number) for number in range(len(points))], layer, event))
     return places, codes
+
+
+def show_embeddings(viewer: ViewerModel, embedding: Embedding, layers: Mapping[str, Layer]) -> tuple[list[Points], Points]:
+    """Add a Points layer for each of several images, and one for the codes of all, coloured by label, or by image where there are none.
+
+    Parameters
+    ----------
+    viewer : napari viewer
+    embedding : Embedding
+        As `join` returns it.
+    layers : mapping of str to napari layer
+        The layer of each image that it names, without an axis of channels.
+
+    Returns
+    -------
+    places : list of napari.layers.Points
+        On each image, in the order of `layers`.
+    codes : napari.layers.Points
+
+    Raises
+    ------
+    InputError
+        If a layer has other axes than the points.
+    """
+    names = list(layers)
+    for layer in layers.values():
+        _check(embedding, layer)
+    features = _features(embedding) | {"image": np.array(embedding.images)}
+    looks = _colours(embedding, None)
+    if not embedding.labels.any():
+        hues = Labels(np.zeros((1, 1), np.int64)).colormap
+        looks = {"face_color": np.asarray(hues.map(np.array([names.index(image) + 1 for image in embedding.images])), float)}
+    rows = [np.array([image == name for image in embedding.images]) for name in names]
+    every: list[Points] = []
+    where: dict[int, tuple[Points, int]] = {}
+    for layer, inside in zip(layers.values(), rows, strict=True):
+        positions = embedding.positions[inside]
+        own = {name: column[inside] for name, column in features.items()}
+        colours = looks["face_color"][inside] if not isinstance(looks["face_color"], str) else looks["face_color"]
+        grid = {"affine": layer_matrix(layer), "units": layer.units, "axis_labels": layer.axis_labels}
+        look = {**looks, "face_color": colours, "features": own, "border_width": 0}
+        made = Points(positions, name=f"{layer.name} places", size=_step(positions) / 4, visible=layer.visible, **grid, **look)
+        where |= {int(number): (made, place) for place, number in enumerate(np.flatnonzero(inside))}
+        every.append(made)
+    boxes = np.array([_box(layer) for layer in layers.values()])
+    low, high = boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)
+    points = _beside(embedding.points, low[-2:], high[-2:])
+    units = {"units": layers[names[0]].units[-points.shape[1] :]} if embedding.positions.shape[1] >= points.shape[1] else {}
+    codes = Points(points, name="codes", size=float(high[-2] - low[-2]) / 40, features=features, border_width=0, **units, **looks)
+    for made in (*every, codes):
+        viewer.add_layer(made)
+    codes.mouse_drag_callbacks.append(lambda layer, event: _go(viewer, [where[number] for number in range(len(points))], layer, event))
+    return every, codes
+
+
+def _go(viewer: ViewerModel, where: Sequence[tuple[Points, int]], codes: Points, event: Any) -> None:
+    """Move the viewer to the place of the code that was clicked, and select it.
+
+    Parameters
+    ----------
+    where : sequence of (Points, int)
+        For each code the layer of its place, and the place's number there.
+    """
+    clicked = codes.get_value(event.position, view_direction=event.view_direction, dims_displayed=event.dims_displayed, world=True)
+    if clicked is None:
+        return
+    places, number = where[int(clicked)]
+    if places not in viewer.layers:
+        return
+    world = [0.0] * (viewer.dims.ndim - places.ndim) + [float(place) for place in places.data_to_world(places.data[number])]
+    hidden = [axis for axis in range(viewer.dims.ndim) if axis not in viewer.dims.displayed]
+    viewer.dims.set_point(hidden, [world[axis] for axis in hidden])
+    camera = getattr(viewer, "scene", viewer).camera  # newer napari keeps it in the scene
+    camera.center = tuple(world[axis] for axis in viewer.dims.displayed)
+    places.visible = True
+    places.selected_data = {number}
+
+
+def _check(embedding: Embedding, layer: Layer) -> None:
+    ndim = embedding.positions.shape[1]
+    if layer.ndim != ndim:
+        raise InputError(f'"{layer.name}" has {layer.ndim} axes, the points {ndim}. Choose the labels, or one channel of the image.')
 
 
 def _name(layer: Layer | None) -> str:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QDialog, QDialogButtonBox, QFileDialog, QFormLayout, QMessageBox, QWidget
 
 from napari_tileseg.io import suffix_of, write_labels
+from napari_tileseg.widgets.parts import Combo
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.volume import Volume
 
-__all__ = ["FILTERS", "ask_path", "complete_path", "confirm_overwrite", "default_name", "save"]
+__all__ = ["FILTERS", "MeshDialog", "ask_mesh", "ask_path", "complete_path", "confirm_overwrite", "default_name", "save"]
 
 FILTERS = {
     "OME-TIFF": ".ome.tif",
@@ -24,6 +25,8 @@ FILTERS = {
     "3D Slicer segmentation": ".seg.nrrd",
     "NRRD": ".nrrd",
     "MetaImage": ".mha",
+    "NRRD, header and voxels": ".nhdr",
+    "MetaImage, header and voxels": ".mhd",
     "DICOM segmentation": ".dcm",
     "ImageJ TIFF": ".imagej.tif",
     "OME-Zarr 0.4": ".0.4.ome.zarr",
@@ -88,6 +91,58 @@ def complete_path(chosen: str, picked: str) -> Path:
     return Path(chosen + suffix)
 
 
+_MESHES = (".stl", ".obj", ".ply")
+_MOST_CLASSES = 200
+_ROUNDS = 10
+"""How often smooth surfaces are smoothed: the stairs of the voxels are gone then, and thin parts are still there."""
+
+
+class MeshDialog(QDialog):
+    """What a mesh shows: all labels, the selected one, or a class; as it is, or smooth.
+
+    Parameters
+    ----------
+    classes : sequence of str
+        Names, the background first.
+    selected : int
+        The label that is selected in the layer; 0 for none.
+    """
+
+    def __init__(self, classes: Sequence[str], selected: int, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("Save mesh")
+        self.part = Combo("Surfaces of", "Each label has a closed surface of its own.")
+        self.part.addItem("all labels", ())
+        if selected > 0:
+            self.part.addItem(f"the selected label ({selected})", (selected,))
+        for name in list(dict.fromkeys(classes[1:]))[:_MOST_CLASSES]:
+            if name:
+                self.part.addItem(name, (name,))
+        self.smooth = QCheckBox("Smooth")
+        self.smooth.setToolTip("Take the stairs of the voxels away. Volumes stay as large.")
+        buttons = QDialogButtonBox.StandardButton
+        self.buttons = QDialogButtonBox(buttons.Save | buttons.Cancel)
+        self.buttons.accepted.connect(self.accept)
+        self.buttons.rejected.connect(self.reject)
+        layout = QFormLayout(self)
+        layout.addRow("Surfaces of", self.part)
+        layout.addRow("", self.smooth)
+        layout.addRow(self.buttons)
+        self.setMinimumWidth(320)
+
+    def wishes(self) -> dict[str, Any]:
+        """Return what `write_labels` is to be told."""
+        return {"only": tuple(self.part.currentData()), "smooth": _ROUNDS if self.smooth.isChecked() else 0}
+
+
+def ask_mesh(parent: QWidget, path: Path, classes: Sequence[str], selected: int) -> dict[str, Any] | None:
+    """Let the user choose what a mesh shows; empty for other formats, None where nothing is to be written."""
+    if not path.name.lower().endswith(_MESHES):
+        return {}
+    dialog = MeshDialog(classes, selected, parent)
+    return dialog.wishes() if dialog.exec() else None
+
+
 def confirm_overwrite(parent: QWidget, path: Path) -> bool:
     """Ask whether a file that is there may be replaced; no by default."""
     buttons = QMessageBox.StandardButton
@@ -97,8 +152,24 @@ def confirm_overwrite(parent: QWidget, path: Path) -> bool:
     return bool(answer == buttons.Yes)
 
 
-def save(volume: Volume, path: Path, spec: ModelSpec, provenance: Mapping[str, object], *, overwrite: bool) -> Path:
+def save(
+    volume: Volume,
+    path: Path,
+    spec: ModelSpec,
+    provenance: Mapping[str, object],
+    *,
+    overwrite: bool,
+    image: Volume | None = None,
+    wishes: Mapping[str, Any] | None = None,
+) -> Path:
     """Write labels with spacing, units, class names, colours and provenance.
+
+    Parameters
+    ----------
+    image : Volume, optional
+        What they were made from, whose intensities tables tell.
+    wishes : mapping, optional
+        From `ask_mesh`.
 
     Raises
     ------
@@ -106,4 +177,5 @@ def save(volume: Volume, path: Path, spec: ModelSpec, provenance: Mapping[str, o
         One sentence: why not, and what to do.
     """
     classes = tuple(spec.classes)
-    return write_labels(volume, path, classes=classes, colors=tuple(spec.colors), provenance=dict(provenance), overwrite=overwrite)
+    facts: dict[str, Any] = {"classes": classes, "colors": tuple(spec.colors), "provenance": dict(provenance)}
+    return write_labels(volume, path, **facts, overwrite=overwrite, image=image, **(wishes or {}))

@@ -80,6 +80,8 @@ class Action(Enum):
     DELETE = "Remove"
     TRY = "Try on the active image"
     CARD = "Whole card"
+    DRAW = "Generate samples..."
+    CODES = "Latent space"
     REFRESH = "Refresh"
     BACK = "Do not import"
     SAY = "Say it"

@@ -27,6 +27,7 @@ from napari_tileseg.errors import Cancelled, TileSegError
 from napari_tileseg.job import Job
 from napari_tileseg.training.config import TrainConfig
 from napari_tileseg.training.events import StepEnded, TrainingEnded
+from napari_tileseg.training.unsupervised.config import UnsupervisedConfig
 from napari_tileseg.volume import Volume
 from napari_tileseg.worker.messages import (
     Begin,
@@ -217,12 +218,15 @@ class Service:
         return CancelledRun(done, total) if report.cancelled else Done({}, {}, report.seconds)
 
     def _execute_training(self, number: int, begin: BeginTraining, tell: Callable[[TrainEvent], None]) -> Done | CancelledRun:
-        config = TrainConfig.model_validate(begin.config)
+        labelled = begin.config.get("kind") != "unsupervised"
+        config = (TrainConfig if labelled else UnsupervisedConfig).model_validate(begin.config)
+        train, preview = _training_backend(begin.backend, labelled=labelled)
         data = begin.data or None
         if begin.dry:
-            from napari_tileseg.training.train import preview
-
-            preview(config, data, cancel=lambda: number in self._stopped, on_event=tell)
+            if labelled:
+                preview(config, data, cancel=lambda: number in self._stopped, on_event=tell)
+            else:
+                tell(preview(config, data, cancel=lambda: number in self._stopped))
             return Done({}, {}, 0.0)
         self._model.forget()
         name = config.name or Path(config.output).name
@@ -235,7 +239,7 @@ class Service:
             stopped = stopped or (isinstance(event, TrainingEnded) and event.reason == "stopped")
             tell(event)
 
-        spec = _training_backend(begin.backend)(
+        spec = train(
             config,
             data,
             on_event=told,
@@ -375,9 +379,15 @@ def _batch_backend(name: str) -> Callable[..., Any]:
     return run_batch
 
 
-def _training_backend(name: str) -> Callable[..., Any]:
-    train: Callable[..., Any] = importlib.import_module(name or "napari_tileseg.training.train").train
-    return train
+def _training_backend(name: str, *, labelled: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return what trains, and what says beforehand what would be learnt."""
+    if not labelled:
+        from napari_tileseg.training.unsupervised.live import preview_live, train_live
+
+        return train_live, preview_live
+    from napari_tileseg.training.train import preview, train
+
+    return (importlib.import_module(name).train if name else train), preview
 
 
 def _executor(job: BatchJob, begin: BeginBatch) -> Any:

@@ -253,9 +253,9 @@ class BeginTraining:
     Parameters
     ----------
     config : dict
-        A ``TrainConfig`` as JSON, its paths absolute.
+        A ``TrainConfig`` or ``UnsupervisedConfig`` as JSON, as its ``"kind"`` says; its paths absolute.
     data : tuple of (str, str)
-        Images and labels, instead of the config's folders; empty for those.
+        Images and labels (empty where none are needed), instead of the config's folders; empty for those.
     dry : bool
         Whether nothing is learnt: one ``TrainingStarted`` says what would be.
     resume : bool

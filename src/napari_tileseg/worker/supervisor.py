@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 
     from napari_tileseg.batch.job import BatchJob
     from napari_tileseg.job import Job
-    from napari_tileseg.training.config import TrainConfig
     from napari_tileseg.volume import Volume
+    from napari_tileseg.worker.training_run import AnyConfig
 
 __all__ = ["CANCEL_SECONDS", "PROGRESS_SECONDS", "Supervisor"]
 
@@ -202,8 +202,8 @@ class Supervisor:
 
     def start_training(
         self,
-        config: TrainConfig,
-        data: Sequence[tuple[Path, Path]] = (),
+        config: AnyConfig,
+        data: Sequence[tuple[Path, Path | None]] = (),
         *,
         on_message: Callable[[Message], None],
         dry: bool = False,
@@ -215,9 +215,9 @@ class Supervisor:
 
         Parameters
         ----------
-        config : TrainConfig
+        config : TrainConfig or UnsupervisedConfig
             Its images are files: layers without one are saved first.
-        data : sequence of (Path, Path)
+        data : sequence of (Path, Path or None)
             Images and labels, instead of the config's folders.
         on_message : callable
             As for `start`; the events of the training come in it too.

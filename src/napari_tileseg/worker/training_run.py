@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_tileseg.training.config import TrainConfig
+    from napari_tileseg.training.unsupervised.config import UnsupervisedConfig
     from napari_tileseg.worker.messages import Message
+
+    AnyConfig = TrainConfig | UnsupervisedConfig
 
 __all__ = ["TrainingRun", "rooted_config"]
 
@@ -25,10 +28,10 @@ class TrainingRun(Pausable):
 
     Parameters
     ----------
-    config : TrainConfig
+    config : TrainConfig or UnsupervisedConfig
         With absolute paths: the model's process stands in another folder.
     data : sequence of (Path, Path)
-        Images and labels, instead of the config's folders.
+        Images and labels, instead of the config's folders; labels may be None where none are needed.
     dry : bool
         Whether it only says what would be learnt.
     resume : bool
@@ -49,8 +52,8 @@ class TrainingRun(Pausable):
     def __init__(
         self,
         number: int,
-        config: TrainConfig,
-        data: Sequence[tuple[Path, Path]] = (),
+        config: AnyConfig,
+        data: Sequence[tuple[Path, Path | None]] = (),
         *,
         on_message: Callable[[Message], None],
         on_cancel: Callable[[Turn], None],
@@ -79,6 +82,11 @@ class TrainingRun(Pausable):
 
     @property
     def left(self) -> str:
+        if self.config.kind == "unsupervised":
+            every = self.config.checkpoint_every
+            if self._steps[0] < every:
+                return "Nothing was kept yet."
+            return f"All but the last {every} steps are safe; the same training goes on from there."
         if self.epoch == 0:
             return "No epoch was finished yet."
         return (
@@ -87,8 +95,9 @@ class TrainingRun(Pausable):
 
     def begin(self, backend: str) -> BeginTraining:
         return BeginTraining(
-            config=self.config.model_dump(mode="json", exclude_unset=True),  # a network that nobody named is that of the start
-            data=tuple((os.path.abspath(image), os.path.abspath(labels)) for image, labels in self.data),
+            # A network that nobody named is that of the start; the kind decides what is trained.
+            config=self.config.model_dump(mode="json", exclude_unset=True) | {"kind": self.config.kind},
+            data=tuple((os.path.abspath(image), os.path.abspath(labels) if labels is not None else "") for image, labels in self.data),
             dry=self.dry,
             resume=self.resume,
             overwrite=self.overwrite,
@@ -108,11 +117,12 @@ class TrainingRun(Pausable):
                 self.epoch = epoch
 
 
-def rooted_config(config: TrainConfig) -> TrainConfig:
+def rooted_config(config: AnyConfig) -> AnyConfig:
     """Return a config that means the same in every folder, and in a process that keeps its models elsewhere."""
     paths = {field: os.path.abspath(os.path.expanduser(value)) for field in config.PATHS if (value := getattr(config, field))}
-    if os.path.exists(os.path.expanduser(config.start)) and config.start:
-        paths["start"] = os.path.abspath(os.path.expanduser(config.start))
+    start = getattr(config, "start", "")
+    if start and os.path.exists(os.path.expanduser(start)):
+        paths["start"] = os.path.abspath(os.path.expanduser(start))
     if not config.output and config.name:
         paths["output"] = str(model_folder() / config.name)
     return config.model_copy(update=paths)

@@ -31,6 +31,7 @@ class Adversarial:
     """
 
     name = "generator"
+    paired = False
 
     def __init__(self, network: FAnoGAN, loss: AdversarialLoss, rate: float) -> None:
         self._network, self._loss = network, loss
@@ -98,6 +99,7 @@ class Inversion:
     """
 
     name = "encoder"
+    paired = True
 
     def __init__(self, network: FAnoGAN, rate: float, kappa: float = 1.0) -> None:
         self._network, self._kappa = network, kappa

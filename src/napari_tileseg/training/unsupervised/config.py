@@ -32,6 +32,7 @@ class UnsupervisedConfig(TomlConfig):
     model_config = ConfigDict(frozen=True, extra="forbid")
     PATHS: ClassVar[tuple[str, ...]] = ("images", "labels", "output")
 
+    kind: Literal["unsupervised"] = "unsupervised"
     name: str = Field("normal", title="Name", pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Of the model.")
     output: str = Field("", title="Save in", description="Folder of the model; among your own models if empty.")
     images: str = Field("", title="Images", description="Folder of images that show only what is normal, or one image.")
@@ -66,7 +67,9 @@ class UnsupervisedConfig(TomlConfig):
     @field_validator("tile", mode="before")
     @classmethod
     def _square(cls, tile: Any) -> Any:
-        return (tile, tile) if isinstance(tile, int) else tile
+        if isinstance(tile, tuple | list) and len(tile) == 1:
+            tile = tile[0]
+        return tile if isinstance(tile, tuple | list) else (tile, tile)
 
     @model_validator(mode="after")
     def _fits(self) -> UnsupervisedConfig:
@@ -76,7 +79,8 @@ class UnsupervisedConfig(TomlConfig):
         multiple, remainder = {"conv_autoencoder": (12, 4), "dcgan": (4, 0)}.get(self.network, (1, 0))
         fitting = tuple(next_side(side, multiple, remainder) for side in self.tile)
         if fitting != self.tile:
-            raise ValueError(f"{self.network} takes no tile of {self.tile[0]} x {self.tile[1]}; use {fitting[0]} x {fitting[1]}")
+            given, better = (f"{height} x {width}" for height, width in (self.tile, fitting))
+            raise ValueError(f"the network {self.network} takes no tile of {given}; use {better}")
         if self.median % 2 != 1:
             raise ValueError("median must be an odd number of pixels")
         if self.residual == "kl" and self.network != "vae":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from napari_tileseg.engine.axes import map_axes
 from napari_tileseg.errors import Cancelled, InputError, ModelError, OptionsError
 from napari_tileseg.image import as_volume
 from napari_tileseg.models.predictor import Predictor, load_model
+from napari_tileseg.training.unsupervised.embedding import Embedding, project
 from napari_tileseg.training.unsupervised.tiles import Part, parts_of
 
 if TYPE_CHECKING:
@@ -27,31 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["Embedding", "embed", "project"]
 
 _BATCH = 256
-
-
-@dataclass(frozen=True, eq=False)
-class Embedding:
-    """Where tiles or objects lie in an image, and where in the space of codes.
-
-    Parameters
-    ----------
-    positions : ndarray of float64, shape (N, D)
-        Indices along the image's axes without C.
-    codes : ndarray of float32, shape (N, K)
-        What the network says.
-    points : ndarray of float32, shape (N, 2 or 3)
-        Their main directions (the codes themselves, where they are as few), with zero mean.
-    labels : ndarray of int64, shape (N,)
-        Number of the object, or the most frequent label of the tile; 0 without labels.
-    scores : ndarray of float32, shape (N,)
-        How strange each one is: the mean of its anomaly map; 0 for models that have none.
-    """
-
-    positions: NDArray[np.float64]
-    codes: NDArray[np.float32]
-    points: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    scores: NDArray[np.float32]
 
 
 def embed(
@@ -133,25 +108,8 @@ def embed(
         points=project(every, dimensions),
         labels=np.array([label for *_, label in places], np.int64),
         scores=np.concatenate(scores),
+        axes="".join(axis_map.grid_axes),
     )
-
-
-def project(codes: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:
-    """Return codes (N, K) along the directions in which they differ most, shape (N, dimensions), with zero mean.
-
-    Signs are chosen so that the largest weight of each direction is positive; missing directions are 0.
-    """
-    centred = codes.astype(np.float64) - codes.mean(0, dtype=np.float64)
-    result = np.zeros((len(codes), dimensions), np.float32)
-    if codes.shape[1] <= dimensions:
-        result[:, : codes.shape[1]] = centred
-        return result
-    _, _, directions = np.linalg.svd(centred, full_matrices=False)
-    directions = directions[:dimensions]
-    heaviest = np.abs(directions).argmax(1)
-    directions = directions * np.sign(directions[np.arange(len(directions)), heaviest])[:, None]
-    result[:, : len(directions)] = centred @ directions.T
-    return result
 
 
 def _labels(labels: Volume | NDArray[Any] | None, axis_map: AxisMap, name: str) -> Any:

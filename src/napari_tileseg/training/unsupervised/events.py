@@ -51,11 +51,12 @@ class Learned:
 
 @dataclass(frozen=True)
 class Samples:
-    """What the model makes now: pictures (N, C, Y, X) on [-1, 1]. In pairs, what it was given and what came back."""
+    """What the model makes now: pictures (N, C, Y, X) on [-1, 1]; in `pairs` of what it was given and what came back, or made up."""
 
     stage: str
     step: int
     images: NDArray[np.float32]
+    pairs: bool = True
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,12 @@ class CheckpointSaved:
 
 @dataclass(frozen=True)
 class Finished:
-    """The model is in its place."""
+    """The model is in its place; `stopped` before it had learnt all it should, and the same call goes on."""
 
     spec: ModelSpec
     path: Path
     seconds: float
+    stopped: bool = False
 
 
 UnsupervisedEvent = Started | Learned | Samples | CheckpointSaved | Finished

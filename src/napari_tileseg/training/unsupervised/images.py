@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_tileseg.training.unsupervised.config import UnsupervisedConfig
     from napari_tileseg.volume import Volume
 
-__all__ = ["Images", "gather", "read_images", "read_masks"]
+__all__ = ["Images", "channels_of", "fitting_images", "gather", "read_images", "read_masks"]
 
 
 @dataclass(frozen=True)
@@ -116,28 +116,54 @@ def gather(
     InputError
         If there is no image that can be used, or they differ in their channels.
     """
-    if not volumes:
-        raise InputError("There are no images to learn from. Give at least one.")
-    channels = _channels(volumes)
+    fitting, small = fitting_images(volumes, config)
+    channels = channels_of(volumes)
     colour = len(channels) > 1 and channels[0] == "red"
     plain = ModelSpec(name=config.name, axes="CYX", channels=list(channels), classes=["normal"], window=config.tile)
     spec = plain.model_copy(update={"normalization": _normalization(volumes, config, plain, colour)})
     parts: list[Part] = []
-    small = []
+    for index in fitting:
+        parts += parts_of(volumes[index], spec, None if masks is None else masks[index])
+    return Images(parts, left_out + small, channels, spec.normalization)
+
+
+def fitting_images(volumes: Sequence[Volume], config: UnsupervisedConfig) -> tuple[list[int], tuple[tuple[str, str], ...]]:
+    """Find the images that are not smaller than a tile; nothing is read.
+
+    Returns
+    -------
+    indices : list of int
+    small : tuple of (str, str)
+        Names of the others, and why.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    if not volumes:
+        raise InputError("There are no images to learn from. Give at least one.")
+    indices, small = [], []
     for index, volume in enumerate(volumes):
-        height, width = (volume.sizes[axis] for axis in "YX")
+        height, width = (volume.sizes.get(axis, 1) for axis in "YX")
         if height < config.tile[0] or width < config.tile[1]:
-            small.append(
-                (volume.name, f"It has {height} x {width} pixels, a tile {config.tile[0]} x {config.tile[1]}. Choose smaller tiles.")
-            )
-            continue
-        parts += parts_of(volume, spec, None if masks is None else masks[index])
-    if not parts:
+            reason = f"It has {height} x {width} pixels, a tile {config.tile[0]} x {config.tile[1]}. Choose smaller tiles."
+            small.append((volume.name, reason))
+        else:
+            indices.append(index)
+    if not indices:
         raise InputError(f'No image is large enough. "{small[0][0]}": {small[0][1]}')
-    return Images(parts, left_out + tuple(small), channels, spec.normalization)
+    return indices, tuple(small)
 
 
-def _channels(volumes: Sequence[Volume]) -> tuple[str, ...]:
+def channels_of(volumes: Sequence[Volume]) -> tuple[str, ...]:
+    """Return the names of the channels that all images have.
+
+    Raises
+    ------
+    InputError
+        If one has more or fewer than the first.
+    """
     first = volumes[0]
     count = first.sizes.get("C", 1)
     for volume in volumes:

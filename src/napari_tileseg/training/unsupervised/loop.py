@@ -31,9 +31,10 @@ _SHOWN = 8
 
 
 class Stage(Protocol):
-    """What learns for some steps."""
+    """What learns for some steps; `paired` says whether its pictures are pairs of what it is given and what comes back."""
 
     name: str
+    paired: bool
 
     def learn(self, batch: Tensor) -> dict[str, float]:
         """Take one step; return losses by name."""
@@ -168,7 +169,7 @@ def learn(
                 left = (time.monotonic() - began) / (done - first) * (steps - done)
                 yield Learned(stage.name, done, steps, {name: value / seen for name, value in sums.items()}, left)
                 with _drawing(config.seed, number, steps, device):  # the same noise each time, so that one sees it change
-                    yield Samples(stage.name, done, stage.samples(batch[:_SHOWN]).float().cpu().numpy())
+                    yield Samples(stage.name, done, stage.samples(batch[:_SHOWN]).float().cpu().numpy(), stage.paired)
                 sums, seen = {}, 0
             stopped = cancel()
             if checkpoint is not None and (stopped or done % config.checkpoint_every == 0 or done == steps):

@@ -30,6 +30,7 @@ class Reconstruction:
     """
 
     name = "autoencoder"
+    paired = True
 
     def __init__(self, network: AnomalyMap, rate: float) -> None:
         self._model = network.model

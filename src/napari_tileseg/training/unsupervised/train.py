@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from napari_tileseg.errors import OptionsError, OutputError
+from napari_tileseg.engine.run import never
+from napari_tileseg.errors import Cancelled, OptionsError, OutputError
 from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.nets.anomaly import AnomalyMap, FAnoGAN
 from napari_tileseg.models.nets.tiling import tiling
@@ -20,7 +21,7 @@ from napari_tileseg.models.spec import ModelSpec
 from napari_tileseg.training.losses.adversarial import AdversarialLoss
 from napari_tileseg.training.unsupervised.adversarial import Adversarial, Inversion
 from napari_tileseg.training.unsupervised.config import ADVERSARIAL, UnsupervisedConfig
-from napari_tileseg.training.unsupervised.events import Finished, Learned, Started
+from napari_tileseg.training.unsupervised.events import CheckpointSaved, Finished, Learned, Started
 from napari_tileseg.training.unsupervised.images import Images, gather, read_images, read_masks
 from napari_tileseg.training.unsupervised.loop import Checkpoint, learn
 from napari_tileseg.training.unsupervised.reconstruction import Reconstruction
@@ -29,6 +30,7 @@ from napari_tileseg.training.unsupervised.tiles import Tiles, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from torch import nn
 
@@ -37,9 +39,9 @@ if TYPE_CHECKING:
     from napari_tileseg.training.unsupervised.tiles import Part
     from napari_tileseg.volume import Volume
 
-__all__ = ["train_unsupervised"]
+__all__ = ["stages_of", "train_unsupervised", "unfinished_file"]
 
-_NO_MATTER = {"name", "output", "images", "labels", "device", "report_every", "checkpoint_every"}
+_NO_MATTER = {"name", "output", "images", "labels", "device", "report_every", "checkpoint_every", "kind"}
 """What a training may be resumed with another value of; the images themselves are compared besides."""
 
 
@@ -50,6 +52,7 @@ def train_unsupervised(
     masks: Sequence[Volume] | None = None,
     resume: bool = True,
     overwrite: bool = False,
+    keep: bool = False,
     on_event: Callable[[UnsupervisedEvent], None] | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> ModelSpec:
@@ -69,6 +72,8 @@ def train_unsupervised(
         Go on where a training of the same images and options was interrupted; its state lies beside the model.
     overwrite : bool
         Whether a model that is already there may be replaced.
+    keep : bool
+        Whether a training that is stopped leaves a model of what was learnt until then; the same call goes on all the same.
     on_event : callable, optional
         Receives every event.
     cancel : callable, optional
@@ -88,14 +93,15 @@ def train_unsupervised(
     OutputError
         If there is a model already, or it cannot be written.
     Cancelled
-        The same call goes on.
+        Stopped, without `keep`; the same call goes on.
     RunError
         If the loss is no number any more.
     """
     tell, stop = on_event or (lambda event: None), cancel or (lambda: False)
     began = time.monotonic()
     place = config.place
-    if place.exists() and not overwrite:
+    unfinished = unfinished_file(place)
+    if place.exists() and not overwrite and not (resume and unfinished.is_file()):
         raise OutputError(f'There is a model at "{place}" already. Choose another name, or replace it.')
     images = _images(config, volumes, masks)
     paired = images.parts[0].masks is not None
@@ -108,7 +114,7 @@ def train_unsupervised(
         network = build_network(spec.architecture, **spec.arguments)
     device = pick_device(config.device)
     network.to(device)
-    stages = _stages(config)
+    stages = stages_of(config)
     tell(Started(len(images.names), tuple(dict.fromkeys(part.name for part in held)), images.left_out, stages))
     tiles = Tiles(
         train,
@@ -118,14 +124,23 @@ def train_unsupervised(
         flips=config.flips,
         seed=config.seed,
     )
-    checkpoint = Checkpoint(place.with_name(f".{place.name}.training.pt"), _identity(config, images))
+    checkpoint = Checkpoint(unfinished, _identity(config, images))
     if not resume:
         checkpoint.remove()
     losses: dict[str, dict[str, float]] = {}
-    for event in _train(network, tiles, config, stages, checkpoint, device, stop):
-        if isinstance(event, Learned):
-            losses[event.stage] = {name: round(value, 6) for name, value in event.losses.items()}
-        tell(event)
+    reached: CheckpointSaved | None = None
+    stopped = False
+    try:
+        for event in _train(network, tiles, config, stages, checkpoint, device, stop):
+            if isinstance(event, Learned):
+                losses[event.stage] = {name: round(value, 6) for name, value in event.losses.items()}
+            if isinstance(event, CheckpointSaved):
+                reached = event
+            tell(event)
+    except Cancelled:
+        if not keep:
+            raise
+        stopped = True
     network.eval().requires_grad_(False)
     facts: dict[str, Any] = {
         "images": len(images.names),
@@ -133,13 +148,21 @@ def train_unsupervised(
         "options": config.model_dump(mode="json", exclude={"output", "images", "labels", "device"}),
         "losses": losses,
     }
+    if stopped and reached is not None:
+        facts["stopped"] = f"after {reached.step} of {dict(stages)[reached.stage]} steps of the {reached.stage}"
     if not paired:
-        spec, told = _with_threshold(spec, network, held, config, device, stop)
+        spec, told = _with_threshold(spec, network, held, config, device, never if stopped else stop)
         facts |= told
     spec = write_package(place, spec.model_copy(update={"training": facts}), network.state_dict(), card=_card(spec, config, facts))
-    checkpoint.remove()
-    tell(Finished(spec, place, time.monotonic() - began))
+    if not stopped:
+        checkpoint.remove()
+    tell(Finished(spec, place, time.monotonic() - began, stopped))
     return spec
+
+
+def unfinished_file(place: Path) -> Path:
+    """Return the file beside a model from which its training goes on."""
+    return place.with_name(f".{place.name}.training.pt")
 
 
 def _with_threshold(
@@ -159,7 +182,8 @@ def _images(config: UnsupervisedConfig, volumes: Sequence[Volume] | None, masks:
     return gather(found, config, masks=read_masks(config, paths) if config.labels else masks, left_out=left_out)
 
 
-def _stages(config: UnsupervisedConfig) -> tuple[tuple[str, int], ...]:
+def stages_of(config: UnsupervisedConfig) -> tuple[tuple[str, int], ...]:
+    """Return the names of what learns, and the steps of each."""
     if config.adversarial:
         return ((Adversarial.name, config.steps), (Inversion.name, config.encoder_steps or config.steps))
     return ((Reconstruction.name, config.steps),)
@@ -263,6 +287,8 @@ def _card(spec: ModelSpec, config: UnsupervisedConfig, facts: dict[str, Any]) ->
             f"{facts['held_out']} held-out images lie below it, after a median of {config.median} pixels",
             f"- Places of fewer than {config.min_size} pixels are left out",
         ]
+    if "stopped" in facts:
+        lines.append(f"- Stopped {facts['stopped']}")
     for stage, losses in facts["losses"].items():
         lines.append(f"- Last losses of the {stage}: {', '.join(f'{name} {value:.4g}' for name, value in losses.items())}")
     if spec.architecture != "anomaly_autoencoder" or config.network == "vae":

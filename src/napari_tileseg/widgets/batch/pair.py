@@ -109,35 +109,45 @@ class Pair:
         old = [layer for layer in self.layers if layer in self._viewer.layers]
         items = [*shown.image, *shown.labels]
         if len(old) == len(self.layers) and not self._edited and _alike(old, items):
-            for place, (layer, item) in enumerate(zip(old, items, strict=True)):
-                self._later(place, partial(_refill, layer, item))
+            deeds: list[Callable[[], object]] = [partial(_refill, layer, item) for layer, item in zip(old, items, strict=True)]
             anew = any(np.shape(_finest(layer.data)) != np.shape(_finest(item[0])) for layer, item in zip(old, items, strict=True))
         else:
             anew = True
-            self._replace(old, items)
+            deeds = self._replace(old, items)
         if anew and items:
-            self._later(len(items), self._viewer.reset_view)
+            deeds.append(self._viewer.reset_view)
+        self._in_turn(deeds)
 
-    def _replace(self, old: list[Layer], items: list[LayerData]) -> None:
-        """Make new layers; those that nobody has painted on go."""
+    def _replace(self, old: list[Layer], items: list[LayerData]) -> list[Callable[[], object]]:
+        """Make new layers, and return what adds them; the old ones go, unless somebody has painted on them."""
         kept = {type(layer): {name: getattr(layer, name) for name in _KEPT.get(type(layer), ())} for layer in old}
         if not self._edited:
             for layer in old:
                 self._viewer.layers.remove(layer)
         self._edited = set()
         self.layers = [Layer.create(*item) for item in items]
-        for place, layer in enumerate(self.layers):
+        for layer in self.layers:
             for name, value in kept.get(type(layer), {}).items():
                 setattr(layer, name, value)
             if isinstance(layer, Labels):
                 layer.events.paint.connect(lambda event, layer=layer: self._edited.add(id(layer)))
                 layer.events.labels_update.connect(lambda event, layer=layer: self._edited.add(id(layer)))
-            self._later(place, partial(self._add, layer))
+        return [partial(self._add, layer) for layer in self.layers]
 
-    def _later(self, place: int, deed: Callable[[], object]) -> None:
-        """Do something a few breaths later, unless another file has been asked for by then."""
+    def _in_turn(self, deeds: list[Callable[[], object]]) -> None:
+        """Do one thing after the other, a breath between two, until another file is asked for.
+
+        Each begins only when the one before it is over: on a busy computer both were due at once, and labels that came in before their
+        image lay under it.
+        """
         number = self._number
-        QTimer.singleShot(_BREATH * place, lambda: deed() if number == self._number else None)
+
+        def go_on() -> None:
+            if number == self._number and deeds:
+                deeds.pop(0)()
+                QTimer.singleShot(_BREATH, go_on)
+
+        QTimer.singleShot(0, go_on)
 
     def _add(self, layer: Layer) -> None:
         with in_breaths(layer):

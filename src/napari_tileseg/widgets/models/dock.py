@@ -15,6 +15,7 @@ from napari_tileseg.widgets.late import Late, soon
 from napari_tileseg.widgets.models.asking import Asking
 from napari_tileseg.widgets.models.card import Card, card_rows
 from napari_tileseg.widgets.models.deeds import ModelsDeeds
+from napari_tileseg.widgets.models.making import Making
 from napari_tileseg.widgets.models.session import models_session_of
 from napari_tileseg.widgets.models.settings import SettingsFold, renewed
 from napari_tileseg.widgets.models.states import press, view
@@ -76,6 +77,7 @@ class ModelsWidget(Dock):
         self.settings = SettingsFold()
         self.settings_scroller = Scroll(page(self.settings))
         self.deeds = ModelsDeeds(viewer, self.session, self)
+        self.making = Making(viewer, self.session)
         self._bridge = Bridge(self)
         self._facts: dict[str, list[Any]] = {}
         self._wanted = ""
@@ -243,6 +245,8 @@ class ModelsWidget(Dock):
             for_row: dict[Action, Callable[[], object]] = {
                 Action.TRY: lambda: self.deeds.try_out(row.name),
                 Action.CARD: lambda: self.deeds.show_card(row),
+                Action.DRAW: lambda: self.making.ask_number(row, self),
+                Action.CODES: lambda: self.making.find_codes(row),
                 Action.VERIFY: lambda: session.verify(row.ref, row.title),
                 Action.GIVE_ON: lambda: self.deeds.export(row),
                 Action.DELETE: lambda: self.deeds.remove(row),

@@ -26,6 +26,9 @@ _TASKS = {
     "anomaly": "anomalies",
 }
 
+_ENCODERS = ("anomaly_autoencoder", "f_anogan", "paired_generator")
+"""Networks that have codes."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -85,6 +88,17 @@ class Row:
     def name(self) -> str:
         """The name that Segment knows it by; empty if it is not here."""
         return str(self.facts.get("name", "")) if self.local else self.here
+
+    @property
+    def encodes(self) -> bool:
+        """Whether it has codes for tiles and objects."""
+        return self.facts.get("architecture") in _ENCODERS
+
+    @property
+    def draws(self) -> bool:
+        """Whether it makes images up."""
+        arguments = self.facts.get("arguments") or {}
+        return self.encodes and (self.facts.get("architecture") != "anomaly_autoencoder" or arguments.get("network") == "vae")
 
 
 def local_row(event: Mapping[str, Any]) -> Row:

@@ -317,6 +317,17 @@ class ModelsSession(QObject):
         self._tell(message)
         self._next()
 
+    def perform(self, kind: Kind, ref: str, words: Sequence[str], then: Callable[[Ended], None], *, name: str) -> None:
+        """Run a command that makes something, and hand on what it has said; nothing, while something else goes on."""
+
+        def on_end(ended: Ended) -> None:
+            if not self._ended_badly(ended):
+                self._rest()
+                then(ended)
+                self._next()
+
+        self._start(kind, ref, words, on_end, name=name)
+
     # -- trust -----------------------------------------------------------------------------------------------------
 
     def ask_trust(self, asker: QWidget | None) -> None:

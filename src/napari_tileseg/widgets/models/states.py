@@ -18,7 +18,20 @@ if TYPE_CHECKING:
 __all__ = ["Refusal", "View", "Work", "ending", "press", "refused", "seconds_words", "view"]
 
 Press = Literal["use", "download", "trust", "import", "cancel", "nothing"]
-Kind = Literal["", "looking", "importing", "checking", "downloading", "exporting", "finding", "removing", "revoking", "answering"]
+Kind = Literal[
+    "",
+    "looking",
+    "importing",
+    "checking",
+    "downloading",
+    "exporting",
+    "finding",
+    "removing",
+    "revoking",
+    "answering",
+    "drawing",
+    "embedding",
+]
 
 _SLOW: tuple[Kind, ...] = ("removing", "revoking")
 """What is over at once and cannot be cancelled half-way."""
@@ -143,6 +156,7 @@ def _links(row: Row | None, work: Work, *, asking: bool, here: bool) -> tuple[tu
         return (Action.CARD,), (Action.IMPORT,)
     usable = not row.damaged and row.trust != "needed"
     own: tuple[Action, ...] = (Action.TRY, Action.CARD) if usable else (Action.CARD,)
+    own += (Action.DRAW,) * (usable and row.draws) + (Action.CODES,) * (usable and row.encodes)
     own += (Action.SAY,) if question_for(row.ref, row.title, row.facts) else ()
     own += (Action.REVOKE,) if row.trust == "trusted" else ()
     deeds = () if row.damaged else (Action.VERIFY, Action.GIVE_ON)
@@ -170,6 +184,8 @@ def _bar(work: Work) -> Bar | None:
         "removing": f"Removing {work.name}",
         "revoking": f"Taking trust back from {work.name}",
         "answering": f"Trying {work.name} with what was said",
+        "drawing": f"Drawing images from {work.name}",
+        "embedding": f"Finding the codes of {work.name}",
     }
     return Bar(words[work.kind] + later)
 

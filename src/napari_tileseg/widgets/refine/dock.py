@@ -26,6 +26,7 @@ from napari_tileseg.widgets.refine.session import refine_session_of
 from napari_tileseg.widgets.refine.states import view
 from napari_tileseg.widgets.refine.subject import image_beside, labels_layers
 from napari_tileseg.widgets.refine.tools import KEYS, TOOLS
+from napari_tileseg.widgets.save import ask_mesh
 from napari_tileseg.widgets.session import real_viewer
 from napari_tileseg.widgets.states import Action, Message
 from napari_tileseg.widgets.style import icon_color, sheet
@@ -227,9 +228,13 @@ class RefineWidget(Dock):
         path = saving.ask(self, volume, labels.name, large=bool(labels.multiscale))
         if path is None:
             return
+        wishes = ask_mesh(self, path, list(volume.metadata.get("classes") or ()), int(labels.selected_label))
+        if wishes is None:
+            return
+        image = saving.image_of(labels, list(self.viewer.layers), volume, self.session.segment) if path.suffix.lower() == ".csv" else None
         self.session.tell(Message("info", f"Saving {path.name}"))
         steps = work.moves if work is not None else 0
-        self._bridge.background(saving.writer_of(labels, volume, path), Late(self, "_on_saved", work, steps))
+        self._bridge.background(saving.writer_of(labels, volume, path, image, wishes), Late(self, "_on_saved", work, steps))
 
     def _on_saved(self, work: Work | None, moves: int, answer: Any) -> None:
         if isinstance(answer, TileSegError):

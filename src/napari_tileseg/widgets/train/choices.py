@@ -13,11 +13,13 @@ from napari_tileseg.training.refusal import refusal
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pydantic import BaseModel
+
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["FOLDS", "LOSSES", "NETWORKS", "Choices", "config_of", "default_name", "read_value", "startable", "told", "words_of"]
+__all__ = ["FOLDS", "LOSSES", "NETWORKS", "Choices", "config_of", "default_name", "outlook", "read_value", "startable", "told", "words_of"]
 
-Source = Literal["layers", "folder", "sparse"]
+Source = Literal["layers", "folder", "sparse", "images"]
 
 FOLDS: dict[str, tuple[str, ...]] = {
     "Network": ("network", "arguments", "dimensions", "window", "batch", "freeze"),
@@ -54,15 +56,16 @@ class Choices:
 
     Parameters
     ----------
-    source : {"layers", "folder", "sparse"}
-        Where the examples are: layers, two folders, or layers in which 0 is unlabelled.
+    source : {"layers", "folder", "sparse", "images"}
+        Where the examples are: layers, two folders, layers in which 0 is unlabelled, or images without labels.
     images, labels : str
-        Folders, where they count.
+        Folders, where they count; without labels, empty ones mean layers.
     start : str
         Name of the model to go on from; empty for a new one.
     name : str
     values : mapping
-        Fields of `TrainConfig` that differ from its defaults; ``augmentation.x`` for those of `Strengths`.
+        Fields of `TrainConfig` (of `UnsupervisedConfig` without labels) that differ from its defaults; ``augmentation.x`` for those of
+        `Strengths`.
     """
 
     source: Source = "layers"
@@ -100,13 +103,13 @@ def config_of(choices: Choices) -> TrainConfig:
     return TrainConfig.parse(name=choices.name.strip(), **values)
 
 
-def read_value(name: str, text: str) -> Any:
+def read_value(name: str, text: str, config: type[BaseModel] = TrainConfig) -> Any:
     """Turn what stands in a line into a field's value; what cannot be read is left for the config to refuse.
 
     ``"256, 256"`` becomes a tuple, ``"channels=[4, 8]"`` a dictionary.
     """
     text = text.strip()
-    default = TrainConfig.model_fields[name].get_default(call_default_factory=True)
+    default = config.model_fields[name].get_default(call_default_factory=True)
     if isinstance(default, dict):
         return _arguments(text)
     if isinstance(default, tuple) or name in ("window", "spacing"):
@@ -147,14 +150,20 @@ def startable(specs: Sequence[ModelSpec]) -> list[ModelSpec]:
     return [spec for spec in specs if not refusal(spec)]
 
 
-def default_name(start: str) -> str:
-    """Propose a name that no model has yet: ``"nuclei-2d-mine"``."""
-    stem = f"{start}-mine" if start else "my-model"
+def default_name(start: str, *, own: bool = True) -> str:
+    """Propose a name that no model has yet: ``"nuclei-2d-mine"``; without `own` as it is given, if it is free."""
+    stem = (f"{start}-mine" if own else start) if start else "my-model"
     taken = model_folder()
     number = 1
     while (taken / (name := stem if number == 1 else f"{stem}-{number}")).exists():
         number += 1
     return name
+
+
+def outlook(settings: Mapping[str, Any], epochs: int) -> str:
+    """Say what will happen."""
+    window = " x ".join(map(str, settings["window"]))
+    return f"{epochs} epochs of {settings['epoch_steps']} steps; {settings['batch']} crops of {window} in a step."
 
 
 def told(value: Any) -> str:

@@ -22,7 +22,7 @@ _POINTS = 400
 
 
 class Curves(QWidget):
-    """Two small diagrams side by side: the loss of each step, the score of each epoch.
+    """Two small diagrams side by side: the loss of each step, the score of each epoch (without labels: another loss, if there is one).
 
     Their titles say what the curve is and its last value; nothing is told by colour alone.
     """
@@ -34,7 +34,7 @@ class Curves(QWidget):
         self.losses: list[tuple[float, float]] = []
         self.scores: list[tuple[float, float]] = []
         self.span = 0.0
-        self.measure = "Dice"
+        self.measure, self.title, self.best = "Dice", "Loss", True
         self._ink, self._line = QColor("#ffffff"), QColor("#808080")
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
 
@@ -45,24 +45,38 @@ class Curves(QWidget):
         return QSize(120, self.sizeHint().height())
 
     def show_curves(
-        self, losses: Sequence[tuple[float, float]], scores: Sequence[tuple[float, float]], *, epochs: float, measure: str
+        self,
+        losses: Sequence[tuple[float, float]],
+        scores: Sequence[tuple[float, float]],
+        *,
+        epochs: float,
+        measure: str,
+        title: str = "Loss",
+        best: bool = True,
     ) -> None:
         """Show these points.
 
         Parameters
         ----------
         losses, scores : sequence of (epoch, value)
-            Epochs may be broken: 1.5 is the middle of the second.
+            Epochs may be broken: 1.5 is the middle of the second. Without labels they are steps, and the second curve is another loss.
         epochs : float
             Where the axes end.
         measure : str
-            What the score is.
+            What the score is; empty: there is one diagram only.
+        title : str
+            What the loss is.
+        best : bool
+            Whether the score has a best epoch.
         """
         self.losses, self.scores, self.span, self.measure = list(losses), list(scores), epochs, measure
-        said = [f"Loss {losses[-1][1]:.3g}"] if losses else []
-        if scores:
-            best = max(scores, key=lambda point: point[1])
-            said.append(f"{measure} {scores[-1][1]:.3f}, best {best[1]:.3f} in epoch {best[0]:.0f}")
+        self.title, self.best = title, best
+        said = [f"{title} {losses[-1][1]:.3g}"] if losses else []
+        if scores and not best:
+            said.append(f"{measure} {scores[-1][1]:.3g}")
+        elif scores:
+            highest = max(scores, key=lambda point: point[1])
+            said.append(f"{measure} {scores[-1][1]:.3f}, best {highest[1]:.3f} in epoch {highest[0]:.0f}")
         self.setAccessibleDescription("; ".join(said))
         self.setToolTip("\n".join(said))
         self.update()
@@ -75,11 +89,14 @@ class Curves(QWidget):
     def paintEvent(self, event: QPaintEvent | None) -> None:
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        half = (self.width() - _GAP) / 2
+        half = (self.width() - _GAP) / 2 if self.measure else float(self.width())
         last = f" {self.losses[-1][1]:.3g}" if self.losses else ""
-        self._paint(painter, QRectF(0, 0, half, self.height()), f"Loss{last}", _thinned(self.losses), lowest=None)
-        last = f" {self.scores[-1][1]:.2f}" if self.scores else ""
-        self._paint(painter, QRectF(half + _GAP, 0, half, self.height()), f"{self.measure}{last}", self.scores, lowest=0.0)
+        self._paint(painter, QRectF(0, 0, half, self.height()), f"{self.title}{last}", _thinned(self.losses), lowest=None)
+        if not self.measure:
+            return
+        last = f" {self.scores[-1][1]:.{2 if self.best else 3}{'f' if self.best else 'g'}}" if self.scores else ""
+        place = QRectF(half + _GAP, 0, half, self.height())
+        self._paint(painter, place, f"{self.measure}{last}", _thinned(self.scores), lowest=0.0 if self.best else None)
 
     def _paint(self, painter: QPainter, place: QRectF, title: str, points: Sequence[tuple[float, float]], *, lowest: float | None) -> None:
         metrics = painter.fontMetrics()

@@ -24,13 +24,16 @@ from napari_tileseg.widgets.segment import dock_of
 from napari_tileseg.widgets.session import real_viewer, session_of
 from napari_tileseg.widgets.states import Action, Message, Prospect
 from napari_tileseg.widgets.style import icon_color, sheet
-from napari_tileseg.widgets.train.choices import config_of, startable
+from napari_tileseg.widgets.train import unlabelled
+from napari_tileseg.widgets.train.choices import config_of, outlook, startable
 from napari_tileseg.widgets.train.curves import Curves
 from napari_tileseg.widgets.train.form import TrainForm
-from napari_tileseg.widgets.train.pairs import examples_of
+from napari_tileseg.widgets.train.pairs import examples_of, images_of
 from napari_tileseg.widgets.train.results import ResultView
+from napari_tileseg.widgets.train.rows import same as same_layers
 from napari_tileseg.widgets.train.session import Order, train_session_of
 from napari_tileseg.widgets.train.states import press, view
+from napari_tileseg.widgets.train.unlabelled import unlabelled_config
 from napari_tileseg.widgets.watch import LayerWatch
 
 if TYPE_CHECKING:
@@ -50,6 +53,7 @@ _PAUSE = 400
 """Milliseconds without another change before the data is looked at."""
 
 _NOTHING = "Open images and Labels layers of their size, or choose folders."
+_NO_IMAGES = "Open images of what is normal, or choose a folder of them."
 
 
 class TrainWidget(Dock):
@@ -148,15 +152,14 @@ class TrainWidget(Dock):
         self.form.offer_models(startable(list_models()))
 
     def _on_layers(self, event: Any = None) -> None:
-        before = self.form.pairs.pairs()
-        self.form.pairs.follow(list(self.viewer.layers))
+        before = self.form.layers()
+        self.form.follow(list(self.viewer.layers))
         self.form.align()
         if self.session.active or self.form.source.value == "folder":
             return
-        after = self.form.pairs.pairs()
-        if len(before) != len(after) or any(one[0] is not two[0] or one[1] is not two[1] for one, two in zip(before, after, strict=True)):
-            self._on_change()
-        elif not after:
+        after = self.form.layers()
+        same = len(before) == len(after) and all(map(same_layers, before, after))
+        if not same or not (after or self.form.choices().images):
             self._on_change()
 
     def order(self) -> Order:
@@ -167,13 +170,17 @@ class TrainWidget(Dock):
         TileSegError
             One sentence: what is missing, or does not go together.
         """
-        choices = self.form.choices()
-        config = config_of(choices)
+        choices, layers = self.form.choices(), self.form.layers()
+        config = unlabelled_config(choices) if choices.source == "images" else config_of(choices)
         axes = str(choices.values.get("axes", ""))
-        if choices.source == "folder":
+        if choices.source == "folder" or (choices.source == "images" and choices.images):
             return Order(config, axes=axes.replace(" ", "").upper())
+        if choices.source == "images":
+            if not layers:
+                raise InputError(_NO_IMAGES)
+            return Order(config, tuple(images_of([image for image, *_ in layers], axes)))
         spec = next((spec for spec in list_models() if spec.name == choices.start), None)
-        examples = examples_of(self.form.pairs.pairs(), spec, axes)
+        examples = examples_of([(image, truth) for image, truth in layers], spec, axes)
         if not examples:
             raise InputError(_NOTHING)
         return Order(config, tuple(examples))
@@ -183,12 +190,13 @@ class TrainWidget(Dock):
         self._told, self._order = None, None
         self.session.leave_look()
         choices = self.form.choices()
-        empty = not (choices.images and choices.labels) if choices.source == "folder" else not self.form.pairs.pairs()
+        folder = choices.images and (choices.labels or choices.source == "images")
+        empty = not (folder if choices.source in ("folder", "images") and folder else self.form.layers())
         self.form.complain("")
         if empty:
             self._pause.stop()
             self.form.tell((), (), {})
-            self._prospect = Prospect(box=_NOTHING)
+            self._prospect = Prospect(box=_NO_IMAGES if choices.source == "images" else _NOTHING)
         else:
             self._prospect = Prospect(box="Looking at the data")
             self._pause.start()
@@ -212,13 +220,11 @@ class TrainWidget(Dock):
             told = answer if isinstance(answer, TileSegError) else InputError(f"The data could not be looked at: {answer}.")
             self._refuse(told)
             return
-        settings = answer.settings
-        window = " x ".join(map(str, settings["window"]))
-        self.form.tell(answer.report, answer.warnings, settings)
-        box = f"{answer.epochs} epochs of {settings['epoch_steps']} steps; {settings['batch']} crops of {window} in a step.\n" + (
-            f"At most about {settings['expected']}." if "expected" in settings else "Trying a few steps to tell the time..."
-        )
-        self._prospect = Prospect(ready=True, box=box)
+        self.form.tell(answer.report, answer.warnings, answer.settings)
+        box = outlook(answer.settings, answer.epochs) if order.epochs else unlabelled.outlook(answer.settings)
+        soon = "Trying a few steps to tell the time..." if order.epochs else "The time is known after the first steps."
+        time = f"At most about {answer.settings['expected']}." if "expected" in answer.settings else soon
+        self._prospect = Prospect(ready=True, box=f"{box}\n{time}")
         self._draw()
 
     def _refuse(self, error: TileSegError) -> None:
@@ -321,7 +327,8 @@ class TrainWidget(Dock):
         self.results.setVisible(shown.folded and bool(curve.images))
         self.rest.setVisible(self.results.isHidden())
         if shown.folded:
-            self.curves.show_curves(curve.losses, curve.scores, epochs=float(state.epochs), measure=state.measure)
+            measure, span = (state.measure, float(state.epochs)) if state.epochs else (curve.measure.capitalize(), 0.0)
+            self.curves.show_curves(curve.losses, curve.scores, epochs=span, measure=measure, title=curve.title, best=bool(state.epochs))
             self.results.show_results(curve.images, state.measure)
 
     def _fold(self, folded: bool, title: str) -> None:

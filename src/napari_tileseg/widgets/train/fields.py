@@ -1,4 +1,4 @@
-"""``FieldPage``: the fields under a fold of the Train dock, made from the types and words of ``TrainConfig``."""
+"""``FieldPage``: the fields under a fold of the Train dock, made from the types and words of a training's config."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from napari_tileseg.widgets.train.choices import LOSSES, NETWORKS, read_value, t
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pydantic import BaseModel
+
 __all__ = ["FieldPage"]
 
 _OFFERED: dict[str, Sequence[str]] = {"network": NETWORKS, "loss": LOSSES}
@@ -28,22 +30,35 @@ _WORDS = {
     "one_cycle": "One cycle",
     "millimeter": "mm",
     "micrometer": "µm",
+    "conv_autoencoder": "Convolutional autoencoder",
+    "vae": "VAE",
+    "gan": "GAN",
+    "lsgan": "LSGAN",
+    "dcgan": "DCGAN",
+    "absolute": "Difference",
+    "ssim": "Structure (SSIM)",
+    "kl": "Code (VAE)",
+    "percentile": "Each by its own",
+    "range": "One range for all",
 }
 
 
 class FieldPage(QWidget):
-    """Fields of `TrainConfig`; empty ones follow from the data, and show in grey what that is.
+    """Fields of a config; empty ones follow from the data, and show in grey what that is.
 
     Parameters
     ----------
     names : sequence of str
         ``augmentation.x`` for a field of `Strengths`.
+    config : type
+        `TrainConfig`, or `UnsupervisedConfig`.
     """
 
     changed = Signal()
 
-    def __init__(self, names: Sequence[str], parent: QWidget | None = None) -> None:
+    def __init__(self, names: Sequence[str], config: type[BaseModel] = TrainConfig, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._config = config
         self.setObjectName("plain")
         self.fields = Fields(indent=8)
         self.widgets: dict[str, QWidget] = {}
@@ -54,13 +69,14 @@ class FieldPage(QWidget):
         layout.addWidget(self.fields)
 
     def _add(self, name: str) -> None:
-        field = _field(name)
-        title, tip, default = str(field.title), str(field.description), _default(name)
+        field = self._field(name)
+        title, tip, default = str(field.title), field.description or "", self._default(name)
         widget: QWidget
-        if name in _OFFERED or get_origin(field.annotation) is Literal:
-            values = _OFFERED.get(name) or get_args(field.annotation)
+        listed = get_origin(field.annotation) is Literal
+        if name in _OFFERED or listed:
+            values = get_args(field.annotation) if listed else _OFFERED[name]
             combo = Combo(title, tip)
-            raw = name in _OFFERED
+            raw = not listed
             combo.fill([(value if raw else _WORDS.get(value, value.capitalize()), value) for value in values], default)
             combo.currentIndexChanged.connect(self._tell)
             widget = combo
@@ -83,7 +99,7 @@ class FieldPage(QWidget):
         """Return what differs from the defaults."""
         found: dict[str, Any] = {}
         for name, widget in self.widgets.items():
-            default = _default(name)
+            default = self._default(name)
             if isinstance(widget, Combo):
                 value = widget.value
             elif isinstance(widget, Tick):
@@ -92,7 +108,7 @@ class FieldPage(QWidget):
                 text = widget.text().strip()
                 if not text or text == told(default):
                     continue
-                value = text if "." in name else read_value(name, text)
+                value = text if "." in name else read_value(name, text, self._config)
             if value != default:
                 found[name] = value
         return found
@@ -100,7 +116,7 @@ class FieldPage(QWidget):
     def tell_derived(self, settings: Mapping[str, Any]) -> None:
         """Show in grey what empty fields stand for."""
         for name, widget in self.widgets.items():
-            if isinstance(widget, Edit) and _default(name) in (None, (), {}):
+            if isinstance(widget, Edit) and self._default(name) in (None, (), {}):
                 widget.setPlaceholderText(told(settings.get(name)) or "none")
 
     def enable(self, name: str, enabled: bool) -> None:
@@ -110,11 +126,9 @@ class FieldPage(QWidget):
     def _tell(self) -> None:
         self.changed.emit()
 
+    def _field(self, name: str) -> Any:
+        outer, _, inner = name.partition(".")
+        return Strengths.model_fields[inner] if inner else self._config.model_fields[outer]
 
-def _field(name: str) -> Any:
-    outer, _, inner = name.partition(".")
-    return Strengths.model_fields[inner] if inner else TrainConfig.model_fields[outer]
-
-
-def _default(name: str) -> Any:
-    return _field(name).get_default(call_default_factory=True)
+    def _default(self, name: str) -> Any:
+        return self._field(name).get_default(call_default_factory=True)

@@ -5,29 +5,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QFileDialog, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from napari_tileseg.training.config import TrainConfig
+from napari_tileseg.training.unsupervised.config import UnsupervisedConfig
 from napari_tileseg.widgets.parts import Browse, Combo, Edit, Fields, Fold, MessageBox, Note, PathEdit
 from napari_tileseg.widgets.states import Message
 from napari_tileseg.widgets.train.choices import FOLDS, Choices, default_name, words_of
 from napari_tileseg.widgets.train.fields import FieldPage
 from napari_tileseg.widgets.train.pairs import PairsField
+from napari_tileseg.widgets.train.rows import ImagesField
+from napari_tileseg.widgets.train.unlabelled import FOLDS as PLAIN_FOLDS
+from napari_tileseg.widgets.train.unlabelled import takes_masks
+from napari_tileseg.widgets.train.unlabelled import words_of as plain_words_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from napari.layers import Layer
     from qtpy.QtGui import QShowEvent
 
     from napari_tileseg.models.spec import ModelSpec
 
 __all__ = ["TrainForm"]
 
-_SOURCES = (("Open layers", "layers"), ("Folder", "folder"), ("Sparse labels", "sparse"))
+_SOURCES = (("Open layers", "layers"), ("Folder", "folder"), ("Sparse labels", "sparse"), ("Images only", "images"))
 
 
 class TrainForm(QWidget):
-    """Examples, where to start, a name, and five folds.
+    """Examples, where to start, a name, and folds: other ones where images alone are learnt from.
 
     Signals
     -------
@@ -50,10 +56,13 @@ class TrainForm(QWidget):
 
     def _make_fields(self) -> None:
         self.source = Combo(
-            "Data", "The examples: layers that are open, two folders, or layers of which only a few pixels are labelled (0: not labelled)."
+            "Data",
+            "The examples: layers that are open, two folders, or layers of which only a few pixels are labelled (0: not labelled). "
+            "Images only: what is normal, or what more is to be made of.",
         )
         self.source.fill(_SOURCES, "layers")
         self.pairs = PairsField()
+        self.plain = ImagesField()
         self.images = PathEdit("Images", str(TrainConfig.model_fields["images"].description))
         self.labels = PathEdit("Labels", str(TrainConfig.model_fields["labels"].description))
         self.browse_images = Browse("Choose the folder of images", (("Folder...", lambda: self._ask(self.images)),))
@@ -67,34 +76,70 @@ class TrainForm(QWidget):
         self.top, self.bottom = Fields(), Fields()
         self.top.add("Data", self.source)
         self.pairs_label = self.top.add("Pairs", self.pairs)
-        self.top.grid.setAlignment(self.pairs_label, Qt.AlignmentFlag.AlignTop)
-        self.pairs_label.setContentsMargins(0, 4, 0, 0)
+        self.plain_label = self.top.add("Images", self.plain)
         self.images_label = self.top.add("Images", self.images, self.browse_images)
         self.labels_label = self.top.add("Labels", self.labels, self.browse_labels)
-        self.bottom.add("Start", self.start)
+        for label in (self.pairs_label, self.plain_label):
+            self.top.grid.setAlignment(label, Qt.AlignmentFlag.AlignTop)
+            label.setContentsMargins(0, 4, 0, 0)
+        self.start_label = self.bottom.add("Start", self.start)
         self.bottom.add("Name", self.name)
         self.pages = {name: FieldPage(fields) for name, fields in FOLDS.items()}
         self.folds = {name: Fold(name, page) for name, page in self.pages.items()}
+        self.plain_pages = {name: FieldPage(fields, UnsupervisedConfig) for name, fields in PLAIN_FOLDS.items()}
+        self.plain_folds = {name: Fold(name, page) for name, page in self.plain_pages.items()}
 
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
-        for widget in (self.top, self.report, self.warning, self.bottom, self.problem, *self.folds.values()):
+        for widget in (self.top, self.report, self.warning, self.bottom, self.problem, *self.every_fold):
             layout.addWidget(widget)
         self.report.hide()
 
     def _connect(self) -> None:
         self.source.currentIndexChanged.connect(self._on_source)
-        self.pairs.changed.connect(self.changed)
+        for rows in (self.pairs, self.plain):
+            rows.changed.connect(self.changed)
         for edit in (self.images, self.labels):
             edit.textEdited.connect(self._on_field)
         self.start.currentIndexChanged.connect(self._on_start)
         self.name.textEdited.connect(self._on_name)
-        for page in self.pages.values():
+        for page in (*self.pages.values(), *self.plain_pages.values()):
             page.changed.connect(self._on_field)
-        for fold in self.folds.values():
+        for fold in self.every_fold:
             fold.toggled.connect(self.updateGeometry)
+
+    @property
+    def every_fold(self) -> list[Fold]:
+        """All folds, those that are not seen now too."""
+        return [*self.folds.values(), *self.plain_folds.values()]
+
+    @property
+    def alone(self) -> bool:
+        """Whether images alone are learnt from."""
+        return bool(self.source.value == "images")
+
+    @property
+    def shown_folds(self) -> dict[str, Fold]:
+        """The folds that count for this source, by their titles."""
+        return self.plain_folds if self.alone else self.folds
+
+    @property
+    def shown_pages(self) -> dict[str, FieldPage]:
+        """What is under them."""
+        return self.plain_pages if self.alone else self.pages
+
+    def follow(self, layers: Sequence[Layer]) -> None:
+        """Offer the layers that are open."""
+        self.pairs.follow(layers)
+        self.plain.follow(layers)
+
+    def layers(self) -> list[tuple[Layer, ...]]:
+        """Return the layers that are chosen; none where a folder counts."""
+        if self.source.value == "folder" or (self.alone and self.images.text().strip()):
+            return []
+        return (self.plain if self.alone else self.pairs).chosen()
 
     def offer_models(self, specs: Sequence[ModelSpec]) -> None:
         """List the models that a training can go on from."""
@@ -108,13 +153,13 @@ class TrainForm(QWidget):
     def choices(self) -> Choices:
         """Return what the fields hold."""
         values: dict[str, Any] = {}
-        for page in self.pages.values():
+        for page in self.shown_pages.values():
             values |= page.values()
         return Choices(
             source=self.source.value,
             images=self.images.text().strip(),
             labels=self.labels.text().strip(),
-            start=self.start.value or "",
+            start="" if self.alone else self.start.value or "",
             name=self.name.text().strip(),
             values=values,
         )
@@ -122,7 +167,7 @@ class TrainForm(QWidget):
     def propose_name(self) -> None:
         """Write a name that is free, unless the user has given one."""
         if not self._own_name:
-            self.name.setText(default_name(self.start.value or ""))
+            self.name.setText(default_name("normal" if self.alone else self.start.value or "", own=not self.alone))
 
     def free_name(self) -> None:
         """Let the name follow the model again: the last one is taken now."""
@@ -139,26 +184,27 @@ class TrainForm(QWidget):
         self.report.setVisible(bool(lines))
         self.warning.show_message(Message("warning", "\n".join(warnings)) if warnings else None)
         self._settings = settings
-        for page in self.pages.values():
+        for page in self.shown_pages.values():
             page.tell_derived(settings)
         self.tell_folds()
 
     def tell_folds(self) -> None:
         """Say in the folded headers what is inside."""
         choices = self.choices()
-        for name, fold in self.folds.items():
-            fold.say(words_of(name, choices, self._settings))
+        words = plain_words_of if self.alone else words_of
+        for name, fold in self.shown_folds.items():
+            fold.say(words(name, choices, self._settings))
 
     def set_theme(self, theme: str, color: str) -> None:
         """Take arrows and icons from another theme; `color` is its icon colour."""
-        for fold in self.folds.values():
+        for fold in self.every_fold:
             fold.set_theme(theme)
         for box in (self.problem, self.warning):
             box.set_theme(theme, color)
 
     def align(self) -> None:
         """Line all fields up."""
-        for group in ((self.top, self.bottom), tuple(page.fields for page in self.pages.values())):
+        for group in ((self.top, self.bottom), tuple(page.fields for page in self.shown_pages.values())):
             width = max(fields.label_width for fields in group)
             for fields in group:
                 fields.align(width)
@@ -170,11 +216,12 @@ class TrainForm(QWidget):
 
     def widgets_in_order(self) -> list[QWidget]:
         """Return the fields from top to bottom, as Tab takes them."""
-        rows = [widget for row in self.pairs.rows for widget in row]
-        fields: list[QWidget] = [self.source, *rows, self.pairs.add_button]
+        fields: list[QWidget] = [self.source]
+        for field in (self.pairs, self.plain):
+            fields += [*(widget for row in field.rows for widget in row), field.add_button]
         fields += [self.images, self.browse_images, self.labels, self.browse_labels, self.start, self.name]
-        for name, fold in self.folds.items():
-            fields += [fold.header, *self.pages[name].widgets.values()]
+        for fold, page in zip(self.every_fold, (*self.pages.values(), *self.plain_pages.values()), strict=True):
+            fields += [fold.header, *page.widgets.values()]
         return fields
 
     def _ask(self, edit: PathEdit) -> None:
@@ -183,14 +230,28 @@ class TrainForm(QWidget):
             edit.write(chosen)
 
     def _show_source(self) -> None:
-        folder = self.source.value == "folder"
-        pairs: tuple[QWidget, ...] = (self.pairs_label, self.pairs)
-        paths: tuple[QWidget | QLabel, ...] = (self.images_label, self.images, self.browse_images)
-        paths += (self.labels_label, self.labels, self.browse_labels)
-        for widget in pairs:
-            widget.setVisible(not folder)
-        for widget in paths:
-            widget.setVisible(folder)
+        """Show what counts for this source: rows of layers or folders, and its folds."""
+        folder, alone = self.source.value == "folder", self.alone
+        given = bool(self.images.text().strip())
+        masks = alone and given and takes_masks(self.choices().values)
+        self.images_label.setText("Folder" if alone else "Images")
+        self.images.setPlaceholderText("instead of open layers" if alone else "")
+        self.labels_label.setText("Masks" if alone else "Labels")
+        self.labels.setPlaceholderText("none" if alone else "")
+        parts: tuple[tuple[bool, tuple[QWidget, ...]], ...] = (
+            (not folder and not alone, (self.pairs_label, self.pairs)),
+            (alone and not given, (self.plain_label, self.plain)),
+            (folder or alone, (self.images_label, self.images, self.browse_images)),
+            (folder or masks, (self.labels_label, self.labels, self.browse_labels)),
+            (not alone, (self.start_label, self.start, *self.folds.values())),
+            (alone, tuple(self.plain_folds.values())),
+        )
+        for shown, widgets in parts:
+            for widget in widgets:
+                widget.setVisible(shown)
+        for name in ("encoder_steps", "kappa"):
+            self.plain_pages["Steps"].enable(name, takes_masks(self.plain_pages["Network"].values()))
+        self.plain_pages["Images"].enable("classes", masks)
 
     def _show_start(self) -> None:
         started = bool(self.start.value)
@@ -201,8 +262,8 @@ class TrainForm(QWidget):
         self.propose_name()
 
     def _on_source(self) -> None:
-        self._show_source()
-        self.align()
+        self.propose_name()
+        self._settings = {}
         self._on_field()
 
     def _on_start(self) -> None:
@@ -214,5 +275,7 @@ class TrainForm(QWidget):
         self._on_field()
 
     def _on_field(self) -> None:
+        self._show_source()
+        self.align()
         self.tell_folds()
         self.changed.emit()

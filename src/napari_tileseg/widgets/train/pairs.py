@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Labels
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_tileseg.errors import AxesError, InputError
 from napari_tileseg.io.registry import write_image
 from napari_tileseg.volume import Volume
 from napari_tileseg.widgets.layers import array_of, facts_of, volume_from_layer
-from napari_tileseg.widgets.parts import Combo
+from napari_tileseg.widgets.train.rows import OURS, LayerRows
 from napari_tileseg.worker.scratch import Scratch
 
 if TYPE_CHECKING:
@@ -26,10 +24,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["OURS", "Example", "LayerFiles", "PairsField", "examples_of", "natural_pairs", "possible_pairs"]
-
-OURS = "tileseg_training"
-"""Key in the metadata of layers that a training has made: they are no examples."""
+__all__ = ["Example", "LayerFiles", "PairsField", "examples_of", "images_of", "natural_pairs", "possible_pairs"]
 
 Pair = tuple[Image, Labels]
 
@@ -76,105 +71,22 @@ def _shape(image: Image) -> tuple[int, ...]:
     return tuple(int(size) for size in array_of(image).shape)
 
 
-class PairsField(QWidget):
-    """A row a pair, a button that adds another one, and one that takes a row away.
+class PairsField(LayerRows):
+    """Images, each with its labels."""
 
-    Signals
-    -------
-    changed
-        Other pairs are meant.
-    """
+    noun = "a pair"
+    tip = "An image and its labels."
+    missing = "Open images, and Labels layers of their size."
 
-    changed = Signal()
+    def possible(self, layers: Sequence[Layer]) -> list[Pair]:
+        return possible_pairs(layers)
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setObjectName("plain")
-        self._possible: list[Pair] = []
-        self._touched = False
-        self.rows: list[tuple[Combo, QPushButton]] = []
-        self._layout = QVBoxLayout(self)
-        self._layout.setContentsMargins(0, 0, 0, 0)
-        self._layout.setSpacing(4)
-        self.nothing = QLabel("none")
-        self.nothing.setToolTip("Open images, and Labels layers of their size.")
-        self.add_button = QPushButton("+")
-        self.add_button.setObjectName("browse")
-        self.add_button.setAccessibleName("Add a pair")
-        self.add_button.setToolTip("Add a pair")
-        self.add_button.clicked.connect(self.add)
-        self._layout.addWidget(self.nothing)
-        self._layout.addWidget(self.add_button, 0, Qt.AlignmentFlag.AlignRight)
+    def natural(self, layers: Sequence[Layer]) -> list[Pair]:
+        return natural_pairs(layers)
 
-    def pairs(self) -> list[Pair]:
-        """Return what the rows hold, each pair once."""
-        found: list[Pair] = []
-        for combo, _ in self.rows:
-            pair = combo.value
-            if pair is not None and all(pair[0] is not one or pair[1] is not other for one, other in found):
-                found.append(pair)
-        return found
-
-    def follow(self, layers: Sequence[Layer]) -> None:
-        """Offer what is open now; rows that the user has not touched follow."""
-        self._possible = possible_pairs(layers)
-        kept = [pair for pair in self.pairs() if _within(pair, self._possible)]
-        self._fill(kept if self._touched and kept else natural_pairs(layers))
-
-    def add(self) -> None:
-        """Add a pair that is in no row yet."""
-        self._touched = True
-        pairs = self.pairs()
-        other = next((pair for pair in self._possible if not _within(pair, pairs)), None)
-        if other is not None:
-            self._fill([*pairs, other])
-            self.changed.emit()
-
-    def _remove(self, combo: Combo) -> None:
-        self._touched = True
-        self._fill([row.value for row, _ in self.rows if row is not combo])
-        self.changed.emit()
-
-    def _fill(self, pairs: Sequence[Pair]) -> None:
-        while len(self.rows) > len(pairs):
-            combo, _ = self.rows.pop()
-            row = combo.parentWidget()
-            if row is not None:
-                self._layout.removeWidget(row)
-                row.hide()
-                row.deleteLater()
-        while len(self.rows) < len(pairs):
-            self._add_row()
-        entries = [(f"{image.name} + {_short(image.name, truth.name)}", (image, truth)) for image, truth in self._possible]
-        for (combo, _), pair in zip(self.rows, pairs, strict=True):
-            held = next(value for _, value in entries if value[0] is pair[0] and value[1] is pair[1])
-            combo.fill(entries, held)
-        self.nothing.setVisible(not pairs)
-        self.add_button.setVisible(len(self._possible) > len(pairs))
-        self.updateGeometry()
-
-    def _add_row(self) -> None:
-        row = QWidget(self)
-        row.setObjectName("plain")
-        layout = QHBoxLayout(row)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(4)
-        combo = Combo(f"Pair {len(self.rows) + 1}", "An image and its labels.")
-        remove = QPushButton("-")
-        remove.setObjectName("browse")
-        remove.setAccessibleName(f"Leave pair {len(self.rows) + 1} out")
-        remove.setToolTip("Leave this pair out")
-        remove.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
-        combo.currentIndexChanged.connect(self._on_row)
-        remove.clicked.connect(lambda: self._remove(combo))
-        layout.addWidget(combo, 1)
-        layout.addWidget(remove)
-        self._layout.insertWidget(len(self.rows), row)
-        self.rows.append((combo, remove))
-
-    def _on_row(self) -> None:
-        self._touched = True
-        self.changed.emit()
+    def told(self, choice: tuple[Layer, ...]) -> str:
+        image, truth = choice
+        return f"{image.name} + {_short(image.name, truth.name)}"
 
 
 def _short(image: str, labels: str) -> str:
@@ -182,25 +94,26 @@ def _short(image: str, labels: str) -> str:
     return rest or labels
 
 
-def _within(pair: Pair, pairs: Sequence[Pair]) -> bool:
-    return any(pair[0] is one and pair[1] is other for one, other in pairs)
-
-
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A pair, taken while nothing changes it.
+    """A pair, or an image alone, taken while nothing changes it.
 
     Parameters
     ----------
     name : str
         Of the image; no other example has it.
-    image, truth : Volume
-        The arrays of the layers, which are not copied.
+    image : Volume
+        The array of the layer, which is not copied.
+    truth : Volume or None
+        That of its labels.
+    layers : tuple of Layer
+        What they were taken from.
     """
 
     name: str
     image: Volume
-    truth: Volume
+    truth: Volume | None = None
+    layers: tuple[Layer, ...] = ()
 
 
 def examples_of(pairs: Sequence[Pair], spec: ModelSpec | None, axes: str = "") -> list[Example]:
@@ -221,19 +134,42 @@ def examples_of(pairs: Sequence[Pair], spec: ModelSpec | None, axes: str = "") -
     """
     found: list[Example] = []
     for image, truth in pairs:
-        letters = axes.replace(" ", "").upper() or facts_of(image).guess(spec)
-        if "?" in letters:
-            raise AxesError(f'The axes of the layer "{image.name}" are not known. Name them under Labels, Axes, one letter per dimension.')
-        volume = volume_from_layer(image, letters)
+        volume = _taken(image, spec, axes, "Labels")
         place = volume.drop("C")
         array = array_of(truth)
         wanted = tuple(size for axis, size in zip(volume.axes, volume.shape, strict=True) if axis != "C")
         if tuple(array.shape) != wanted:
             raise InputError(f'"{truth.name}" has shape {_times(array.shape)}, "{image.name}" {_times(wanted)}. Choose labels of its size.')
-        name = safe = "".join(letter if letter.isalnum() or letter in "-_ " else "_" for letter in image.name).strip() or "image"
-        while any(example.name == name for example in found):
-            name = f"{safe} {sum(example.name.startswith(safe) for example in found) + 1}"
-        found.append(Example(name, volume, Volume(array, *place, truth.name)))
+        found.append(Example(_free(image.name, found), volume, Volume(array, *place, truth.name), (image, truth)))
+    return found
+
+
+def images_of(images: Sequence[Image], axes: str = "") -> list[Example]:
+    """Take what a training without labels needs of layers; nothing is read.
+
+    Raises
+    ------
+    AxesError, InputError
+        As of `examples_of`.
+    """
+    found: list[Example] = []
+    for image in images:
+        found.append(Example(_free(image.name, found), _taken(image, None, axes, "Images"), layers=(image,)))
+    return found
+
+
+def _taken(image: Image, spec: ModelSpec | None, axes: str, fold: str) -> Volume:
+    letters = axes.replace(" ", "").upper() or facts_of(image).guess(spec)
+    if "?" in letters:
+        raise AxesError(f'The axes of the layer "{image.name}" are not known. Name them under {fold}, Axes, one letter per dimension.')
+    return volume_from_layer(image, letters)
+
+
+def _free(name: str, examples: Sequence[Example]) -> str:
+    """Return a name that is good for a file, and that no other example has."""
+    found = safe = "".join(letter if letter.isalnum() or letter in "-_ " else "_" for letter in name).strip() or "image"
+    while any(example.name == found for example in examples):
+        found = f"{safe} {sum(example.name.startswith(safe) for example in examples) + 1}"
     return found
 
 
@@ -248,7 +184,7 @@ class LayerFiles:
         self._scratch: Scratch | None = None
         self._known: dict[tuple[Any, ...], Path] = {}
 
-    def save(self, examples: Sequence[Example]) -> tuple[tuple[Path, Path], ...]:
+    def save(self, examples: Sequence[Example]) -> tuple[tuple[Path, Path | None], ...]:
         """Write what is not there yet; not for Qt's thread.
 
         Raises
@@ -273,13 +209,14 @@ class LayerFiles:
             self._scratch = None
             self._known.clear()
 
-    def _saved(self, example: Example) -> tuple[Path, Path]:
+    def _saved(self, example: Example) -> tuple[Path, Path | None]:
         image, truth = example.image, example.truth
-        pixels, numbers = np.asarray(image.data), np.asarray(truth.data)
-        return (
-            self._put(example.name, image, pixels, lambda: image.with_data(_plain(pixels))),
-            self._put(f"{example.name}_labels", truth, numbers, lambda: truth.with_data(_compact(numbers))),
-        )
+        pixels = np.asarray(image.data)
+        path = self._put(example.name, image, pixels, lambda: image.with_data(_plain(pixels)))
+        if truth is None:
+            return path, None
+        numbers = np.asarray(truth.data)
+        return path, self._put(f"{example.name}_labels", truth, numbers, lambda: truth.with_data(_compact(numbers)))
 
     def _put(self, name: str, volume: Volume, array: Any, ready: Callable[[], Volume]) -> Path:
         assert self._scratch is not None  # `save` has made it

@@ -12,13 +12,14 @@ from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_tileseg.errors import TileSegError
-from napari_tileseg.training.events import EpochEnded, StepEnded, TrainingEnded, TrainingExpected, TrainingStarted
+from napari_tileseg.training.events import EpochEnded, SamplesMade, StepEnded, TrainingEnded, TrainingExpected, TrainingStarted
 from napari_tileseg.widgets.activity import Activity
 from napari_tileseg.widgets.bridge import Bridge, supervisor
 from napari_tileseg.widgets.docks import Docks
 from napari_tileseg.widgets.session import session_of, tell_models_changed
 from napari_tileseg.widgets.states import Phase, Prospect, duration
 from napari_tileseg.widgets.train.pairs import LayerFiles
+from napari_tileseg.widgets.train.samples import Samples, read_samples
 from napari_tileseg.widgets.train.shown import Look, Shown, read_shown
 from napari_tileseg.widgets.train.states import Training, advance, view
 from napari_tileseg.widgets.waiting import ask_before_closing
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import napari
 
     from napari_tileseg.training.config import TrainConfig
+    from napari_tileseg.training.unsupervised.config import UnsupervisedConfig
     from napari_tileseg.widgets.session import Session
     from napari_tileseg.widgets.train.pairs import Example
     from napari_tileseg.worker.training_run import TrainingRun
@@ -49,30 +51,58 @@ class Order:
 
     Parameters
     ----------
-    config : TrainConfig
+    config : TrainConfig or UnsupervisedConfig
     examples : tuple of Example
         Layers to learn from; none where the config has folders.
     axes : str
         Of the images of a folder, where the user has named them.
     """
 
-    config: TrainConfig
+    config: TrainConfig | UnsupervisedConfig
     examples: tuple[Example, ...] = ()
     axes: str = ""
 
     @property
     def title(self) -> str:
-        source = f"{len(self.examples)} pair{'s' * (len(self.examples) != 1)}" if self.examples else Path(self.config.images).name
+        noun = "pair" if self.epochs else "image"
+        source = f"{len(self.examples)} {noun}{'s' * (len(self.examples) != 1)}" if self.examples else Path(self.config.images).name
         return f"{source} \N{RIGHTWARDS ARROW} {self.config.name}"
+
+    @property
+    def epochs(self) -> int:
+        """How many there are; 0 for a training without labels, which counts steps only."""
+        return self.config.epochs if self.config.kind == "train" else 0
 
 
 @dataclass(eq=False)
 class Curve:
-    """What is painted: (epoch, value), epochs broken for losses; and the validation images of the best epoch."""
+    """What is painted: (epoch, value), epochs broken for losses; and the validation images of the best epoch.
+
+    Without labels: (step, value) of what learns now, and instead of scores the part of its loss that `measure` names.
+    """
 
     losses: list[tuple[float, float]] = field(default_factory=list)
     scores: list[tuple[float, float]] = field(default_factory=list)
     images: tuple[dict[str, Any], ...] = ()
+    stage: str = ""
+    title: str = "Loss"
+    measure: str = ""
+    begin: float = 0.0
+
+    def learnt(self, event: StepEnded) -> None:
+        """Take a step of a training without labels; what learns next has curves of its own."""
+        if event.stage != self.stage:
+            self.stage, self.begin = event.stage, self.losses[-1][0] + self.begin if self.losses else 0.0
+            self.losses, self.scores = [], []
+        names = list(event.losses)
+        self.title = "Generator" if "generator" in names else "Loss"
+        self.measure = names[-1] if len(names) > 1 else ""
+        place = event.step - self.begin
+        for points, value in ((self.losses, event.loss), (self.scores, event.losses.get(self.measure))):
+            while points and points[-1][0] >= place:  # it goes on from what was saved
+                points.pop()
+            if value is not None:
+                points.append((place, value))
 
 
 class TrainSession(QObject):
@@ -112,6 +142,7 @@ class TrainSession(QObject):
         self._views: Path | None = None
         self._began = 0.0
         self._asked = ""
+        self._clicked = False
         self._activity = Activity()
         self._tick = QTimer(self)
         self._tick.setSingleShot(True)
@@ -120,6 +151,8 @@ class TrainSession(QObject):
         self._closed = False
         viewer = segment.viewer
         self.layers = Look(viewer) if viewer is not None else None
+        self._samples: Samples | None = None
+        self._reading = False
         segment.closing.connect(self.close)
 
     @property
@@ -169,6 +202,8 @@ class TrainSession(QObject):
             case Evented(TrainingExpected(seconds=seconds)) if self._found is not None:
                 told = self._found.settings | {"expected": duration(seconds)}
                 self._tell_looked(order, replace(self._found, settings=told))
+            case Done():
+                self._look_token, self._looking = None, None
             case Failed(_, sentence) | Died(sentence):
                 self._tell_looked(order, TileSegError(sentence))
 
@@ -194,8 +229,9 @@ class TrainSession(QObject):
         token = self._token = object()
         if not again:
             self.curve = Curve()
+            self._samples = Samples(self.viewer, order.config.name) if self.viewer is not None else None
         before = self.state if again else Training()
-        started = Training(Phase.LOADING, name=order.config.name, title=order.title, epochs=order.config.epochs)
+        started = Training(Phase.LOADING, name=order.config.name, title=order.title, epochs=order.epochs)
         self._become(replace(started, task="Saving the layers", best_epoch=before.best_epoch, score=before.score, measure=before.measure))
         QTimer.singleShot(0, self._open_activity)  # later, because it lets Qt handle messages
         self._bridge.background(
@@ -233,7 +269,7 @@ class TrainSession(QObject):
 
     def show(self, name: str) -> None:
         """Show a validation image, its labels and what the model makes of it."""
-        self._asked = name
+        self._asked, self._clicked = name, True
         self._show()
 
     def close(self) -> None:
@@ -291,6 +327,10 @@ class TrainSession(QObject):
     def _hear(self, event: Any) -> None:
         curve, epochs = self.curve, max(self.state.epochs, 1)
         match event:
+            case StepEnded() if not self.state.epochs:
+                curve.learnt(event)
+            case SamplesMade():
+                self._show_samples(event)
             case StepEnded(step, steps, loss):
                 place = step / steps * epochs
                 while curve.losses and curve.losses[-1][0] >= place:  # it goes on from the end of an epoch
@@ -346,7 +386,26 @@ class TrainSession(QObject):
             self.told.emit(str(answer) if isinstance(answer, TileSegError) else f'"{asked}" could not be shown: {answer}.')
             return
         self.told.emit("")
+        if self._clicked and answer.example is not None and self.order is not None:
+            self.layers.reveal(answer.example, self.order.examples)  # not again at each better epoch: the user may look elsewhere
+        self._clicked = False
         self.layers.show(answer)
+
+    def _show_samples(self, made: SamplesMade) -> None:
+        """Show what the model makes now, unless what it made before is still being read."""
+        if self._samples is None or self._reading:
+            return
+        self._reading = True
+        self._bridge.background(lambda: read_samples(made), lambda answer: self._on_samples(made, answer))
+
+    def _on_samples(self, made: SamplesMade, answer: Any) -> None:
+        self._reading = False
+        if self._closed or self._samples is None:
+            return
+        if isinstance(answer, Exception):
+            _LOG.info("samples could not be shown: %s", answer)  # the next ones come soon
+            return
+        self._samples.show(answer, pairs=made.pairs)
 
     def _become(self, state: Training) -> None:
         self.state = state

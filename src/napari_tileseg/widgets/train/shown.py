@@ -13,10 +13,10 @@ from napari_tileseg.errors import InputError
 from napari_tileseg.io.napari_hooks import layer_data
 from napari_tileseg.io.order import ordered
 from napari_tileseg.training.items import Item, open_image, open_labels
-from napari_tileseg.widgets.train.pairs import OURS
+from napari_tileseg.widgets.train.rows import OURS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import napari
 
@@ -31,12 +31,13 @@ _PICTURE = ("rgb", "contrast_limits", "colormap", "blending", "channel_axis", "g
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """What is to be shown of a validation image: layers as napari's readers give them."""
+    """What is to be shown of a validation image: layers as napari's readers give them, and the example that is open already, if it is."""
 
     name: str
     image: list[LayerData]
     truth: list[LayerData]
     prediction: LayerData
+    example: Example | None = None
 
 
 def read_shown(image: Mapping[str, Any], examples: Mapping[str, Example], axes: str = "") -> Shown:
@@ -65,7 +66,7 @@ def read_shown(image: Mapping[str, Any], examples: Mapping[str, Example], axes: 
     example = examples.get(file)
     if example is not None:
         grid = ordered(example.image, "TCZYX")
-        return Shown(name, [], [], _labels(grid, labels, image["box"], f"{name}_prediction"))
+        return Shown(name, [], [], _labels(grid, labels, image["box"], f"{name}_prediction"), example)
     item = Item(name, Path(image["image"]), Path(image["truth"]))
     volume = open_image(item, axes or None)
     truth = np.asarray(open_labels(item, volume.axes).data)
@@ -99,6 +100,12 @@ class Look:
         self._viewer = viewer
         self.name = ""
         self.layers: list[Layer] = []
+
+    def reveal(self, example: Example, examples: Sequence[Example]) -> None:
+        """Let an image and its labels be seen, and none of the others that lie in the same place."""
+        for other in examples:
+            for layer in other.layers:
+                layer.visible = other is example
 
     def show(self, shown: Shown) -> None:
         """Put the layers of another image in the place of those of the last one, or renew the model's labels of the same one."""

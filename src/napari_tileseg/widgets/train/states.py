@@ -18,6 +18,9 @@ __all__ = ["Training", "View", "advance", "press", "view"]
 
 Press = Literal["start", "pause", "continue", "new", "nothing"]
 
+_STAGES = ("generator", "encoder")
+"""What is said to learn; an autoencoder has nothing else that learns."""
+
 _OVER = (Phase.DONE, Phase.CANCELLED, Phase.DIED, Phase.FAILED)
 
 
@@ -37,7 +40,9 @@ class Training:
     task : str
         What is done before the first step.
     epoch, epochs : int
-        The epoch under way, from 1, and all.
+        The epoch under way, from 1, and all; 0 of 0 where steps alone are counted.
+    stage : str
+        What learns now, where several things learn one after the other.
     done, total : int
         Steps.
     seconds_left : float or None
@@ -62,6 +67,7 @@ class Training:
     title: str = ""
     measure: str = "Dice"
     task: str = ""
+    stage: str = ""
     epoch: int = 0
     epochs: int = 0
     done: int = 0
@@ -112,9 +118,9 @@ def advance(training: Training, told: Told) -> Training:
             return _step(training, Phase.LOADING, task="Looking at the images")
         case Evented(TrainingStarted(epochs=epochs, settings=settings)):
             return _step(training, Phase.RUNNING, epochs=epochs, epoch=max(training.epoch, 1), measure=_measure(settings), task="")
-        case Evented(StepEnded(step, steps, seconds_left=left)):
+        case Evented(StepEnded(step, steps, seconds_left=left, stage=stage)):
             epoch = 1 + (step - 1) * training.epochs // steps if steps else training.epoch
-            return _step(training, Phase.RUNNING, done=step, total=steps, seconds_left=left, epoch=epoch)
+            return _step(training, Phase.RUNNING, done=step, total=steps, seconds_left=left, epoch=epoch, stage=stage)
         case Evented(EpochEnded() as ended):
             kept = {"best_epoch": ended.epoch, "score": ended.score} if ended.best else {}
             following = min(ended.epoch + 1, ended.epochs)
@@ -179,19 +185,20 @@ def view(prospect: Prospect, training: Training) -> View:
 
 def _bar(training: Training) -> Bar | None:
     share = training.done / training.total if training.total else None
-    epoch = f"poch {training.epoch} of {training.epochs}"
+    place = f"epoch {training.epoch} of {training.epochs}" if training.epochs else f"step {training.done} of {training.total}"
+    place = f"{training.stage}, {place}" if training.stage in _STAGES else place
     match training.phase:
         case Phase.QUEUED:
             return Bar("Waiting for another run" if training.waiting <= 1 else f"Waiting for {training.waiting} other runs")
         case Phase.LOADING:
             return Bar(training.task or "Starting")
         case Phase.RUNNING if training.pausing:
-            return Bar(f"Paused in e{epoch}", share)
+            return Bar(f"Paused in {place}", share)
         case Phase.RUNNING if not training.total:
             return Bar("Preparing the images")
         case Phase.RUNNING:
             left = f", {duration(training.seconds_left)} left" if training.seconds_left is not None else ""
-            return Bar(f"E{epoch}{left}", share)
+            return Bar(f"{place[0].upper()}{place[1:]}{left}", share)
         case Phase.CANCELLING:
             return Bar("Finishing the current step", share)
     return None
@@ -200,6 +207,12 @@ def _bar(training: Training) -> Bar | None:
 def _message(training: Training) -> Message | None:
     score = f", {training.measure} {training.score:.2f}" if training.score is not None else ""
     kept = f"Epoch {training.best_epoch} is kept{score}." if training.best_epoch else "No epoch was over yet."
+    if not training.epochs and training.result is not None:
+        kept = f"What was learnt so far is in {training.name}."
+        if training.stage == "generator":
+            kept += " It makes images; what is strange it does not know before its encoder has learnt."
+    elif not training.epochs:
+        kept = "Nothing was learnt yet." if not training.done else "What was learnt is kept."
     use = (Action.USE,) if training.result is not None else ()
     match training.phase:
         case Phase.RUNNING if training.notes:
