@@ -77,12 +77,12 @@ def test_the_file_of_the_guide_is_run(tmp_path: Path) -> None:
 
 def test_a_dry_run_tells_all_and_writes_nothing(tmp_path: Path) -> None:
     places = folders(tmp_path)
-    status, told, _ = call(*of(places), "-o", tmp_path / "m", "--dry-run")
+    status, told, _ = call(*of(places), "-o", tmp_path / "m", "--dry-run", "--no-probe")
     assert status == 0
     assert "Classes: background" in told
     assert 'network = "residual_unet"' in told
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "labels"]
-    told = call(*of(places), "-o", tmp_path / "m", "--dry-run", "--json")[1]
+    told = call(*of(places), "-o", tmp_path / "m", "--dry-run", "--no-probe", "--json")[1]
     assert json.loads(told)["settings"]["classes"] == ["background", "class 1", "class 2"]
 
 

@@ -15,6 +15,7 @@ from napari_tileseg.cli.program import app
 from napari_tileseg.cli.unsupervised import train_without_labels, without_labels
 from napari_tileseg.cli.values import numbers
 from napari_tileseg.errors import OptionsError
+from napari_tileseg.io.files import amount
 from napari_tileseg.training.config import TrainConfig
 from napari_tileseg.training.events import EpochEnded, Noted, StepEnded, TrainingEnded, TrainingStarted
 
@@ -41,7 +42,8 @@ def train(
     ] = "",
     loss: Annotated[str, typer.Option("--loss", metavar="NAME", help="Loss: ce_dice, dice, focal, tversky, lovasz_softmax, ...")] = "",
     start: Annotated[str, typer.Option("--start", metavar="REF", help="A model to go on from.")] = "",
-    task: Annotated[str, typer.Option("--task", help="What numbers in labels are: auto, classes or instances.")] = "",
+    task: Annotated[str, typer.Option("--task", help="What labels are: auto, classes, overlapping or instances.")] = "",
+    multilabel: Annotated[bool, typer.Option("--multilabel", help="Classes may overlap: the same as --task overlapping.")] = False,
     classes: Annotated[str, typer.Option("--classes", metavar="NAME,...", help="Names of the classes, the background first.")] = "",
     unlabelled: Annotated[int | None, typer.Option("--unlabelled", metavar="VALUE", help="Value of pixels nobody has labelled.")] = None,
     window: Annotated[str | None, typer.Option("--window", metavar="Y,X", help="Size of a crop in pixels.")] = None,
@@ -59,12 +61,15 @@ def train(
         typer.Option("--set", metavar="FIELD=VALUE", help="Any other field of the config: val_share=0.3, augmentation.elastic=1."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is there, and what would be trained.")] = False,
+    try_steps: Annotated[bool, typer.Option("--probe/--no-probe", help="Try a few steps to tell the time (--dry-run).")] = True,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on where an earlier call was interrupted.")] = True,
     overwrite: Overwrite = False,
     json_lines: Lines = False,
 ) -> None:
     """Train a model on images and labels. Ctrl-C stops and keeps the best so far; the same command goes on."""
     with guarded(json_lines):
+        if multilabel and task not in ("", "auto", "overlapping"):
+            raise OptionsError(f"--multilabel means that classes overlap; it does not go with --task {task}. Leave one of them out.")
         given: dict[str, Any] = {
             "images": str(images) if images else None,
             "labels": str(labels) if labels else None,
@@ -73,7 +78,7 @@ def train(
             "network": network or None,
             "loss": loss or None,
             "start": start or None,
-            "task": task or None,
+            "task": "overlapping" if multilabel else task or None,
             "classes": tuple(part.strip() for part in classes.split(",")) if classes else None,
             "unlabelled": unlabelled,
             "window": numbers(window, "--window"),
@@ -93,7 +98,7 @@ def train(
         first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts
         if dry_run:
             if first:
-                _preview(chosen, json_lines)
+                _preview(chosen, json_lines, try_steps)
             return
         from napari_tileseg.training.train import train as run
 
@@ -125,22 +130,35 @@ def _settings(texts: list[str]) -> dict[str, Any]:
     return found
 
 
-def _preview(config: TrainConfig, json_lines: bool) -> None:
+def _preview(config: TrainConfig, json_lines: bool, try_steps: bool) -> None:
     from napari_tileseg.training.plan import make_plan
+    from napari_tileseg.training.probe import probe
     from napari_tileseg.training.report import inspect
     from napari_tileseg.training.train import place_of
 
     report = inspect(config)
-    settings = make_plan(config, report, place_of(config)[1]).settings()
+    plan = make_plan(config, report, place_of(config)[1])
+    settings = plan.settings()
     if json_lines:
         emit({"event": "preview", "report": list(report.lines), "warnings": list(report.warnings), "settings": settings})
+    else:
+        for line in report.lines:
+            typer.echo(line)
+        for warning in report.warnings:
+            complain(f"Note: {warning}")
+        for field, value in settings.items():
+            typer.echo(f"{field} = {json.dumps(value)}")
+    if not try_steps:
         return
-    for line in report.lines:
-        typer.echo(line)
-    for warning in report.warnings:
-        complain(f"Note: {warning}")
-    for field, value in settings.items():
-        typer.echo(f"{field} = {json.dumps(value)}")
+    expected = probe(config, report, plan)
+    if json_lines:
+        emit(expected.to_dict())
+        return
+    steps = f"{plan.epoch_steps} steps of {expected.step_seconds:.2g} s, validation {duration(expected.validation_seconds)}"
+    typer.echo(f"An epoch takes about {duration(expected.epoch_seconds)} on {expected.device} ({steps}).")
+    typer.echo(f"All {config.epochs} epochs take at most about {duration(expected.seconds)}, and {amount(expected.memory)} of memory.")
+    if expected.size:
+        complain(f"Note: the device has no memory for the batch; {expected.size} crops would be learnt at once.")
 
 
 def _teller(json_lines: bool) -> Callable[[TrainEvent], None]:

@@ -177,7 +177,7 @@ def _unpacked(text: str) -> list[int]:
     return numbers
 
 
-def read_coco(path: Path, *, series: int = 0, level: int = 0) -> Volume:
+def read_coco(path: Path, *, series: int = 0, level: int = 0, overlapping: bool = False) -> Volume:
     """Read the annotations of one image as labels, numbered in their order; later ones lie over earlier ones.
 
     Files that this package wrote give the labels again that they were made from.
@@ -190,11 +190,13 @@ def read_coco(path: Path, *, series: int = 0, level: int = 0) -> Volume:
         Which of its images.
     level : int
         Must be 0.
+    overlapping : bool
+        A mask along C for each category that the file lists, so that none lies over another.
 
     Raises
     ------
     InputError
-        If the file is missing, no COCO, or lists no such image.
+        If the file is missing, no COCO, or lists no such image; for `overlapping` also where it lists no categories.
     """
     check_readable(path)
     if level:
@@ -206,15 +208,18 @@ def read_coco(path: Path, *, series: int = 0, level: int = 0) -> Volume:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f'"{path.name}" is no COCO file, or it is damaged. Export it again from the program that made it.') from error
     name = path.name[: -len(".coco.json")] if path.name.lower().endswith(".coco.json") else path.stem
-    if isinstance(note, dict) and not series:
+    if isinstance(note, dict) and not series and ("C" in str(note.get("axes")) or not overlapping):
         try:
             return _drawn_again(images, annotations, note, name)
         except (ValueError, KeyError, TypeError, IndexError, TileSegError):
             pass  # somebody has changed it: read it as that of another program
     if not 0 <= series < len(images):
         raise InputError(f'"{path.name}" lists {len(images)} images. Choose series 0 to {len(images) - 1}, not {series}.')
+    kinds = _kinds(content) if overlapping else {}
+    if overlapping and not kinds:
+        raise InputError(f'"{path.name}" lists no categories, so there is no mask for any. Export it again with them.')
     try:
-        return _drawn(images[series], annotations, name, len(images))
+        return _drawn(images[series], annotations, name, len(images), kinds)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise InputError(f'"{path.name}" has an annotation that cannot be drawn. Export it again from the program that made it.') from error
 
@@ -239,11 +244,26 @@ def _drawn_again(images: list[Any], annotations: list[Any], note: Mapping[str, A
     return restored(Volume(upright, axes, name=name, metadata={"format": "coco"}), note)
 
 
-def _drawn(image: Mapping[str, Any], annotations: list[Any], name: str, count: int) -> Volume:
+def _kinds(content: Mapping[str, Any]) -> dict[Any, str]:
+    """Return the names of categories by their numbers."""
+    listed = content.get("categories")
+    entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    return {entry["id"]: str(entry.get("name") or entry["id"]) for entry in entries if isinstance(entry.get("id"), int | str)}
+
+
+def _drawn(image: Mapping[str, Any], annotations: list[Any], name: str, count: int, kinds: Mapping[Any, str]) -> Volume:
     shape = (int(image["height"]), int(image["width"]))
     if min(shape) < 1 or math.prod(shape) > _MOST_PIXELS:
         raise ValueError("no size of an image")
     own = [entry for entry in annotations if entry["image_id"] == image["id"] and entry.get("segmentation")]
+    if kinds:
+        places = {kind: number for number, kind in enumerate(kinds)}
+        masks = np.zeros((len(kinds), *shape[::-1]), np.uint8)
+        for entry in own:
+            _add(masks[places[entry["category_id"]]], entry, 1)
+        upright = np.ascontiguousarray(np.swapaxes(masks, 1, 2))
+        told: dict[str, Any] = {"format": "coco", "labels": True}
+        return Volume(upright, "CYX", name=name, channel_names=tuple(kinds.values()), metadata=told)
     data = np.zeros(shape[::-1], unsigned(len(own)))
     for number, entry in enumerate(own):
         _add(data, entry, number + 1)

@@ -86,7 +86,7 @@ def _features(labels: Volume, looks: Looks, digest: str) -> Iterator[dict[str, A
             yield {"type": "Feature", "id": str(own), "geometry": geometry, "properties": properties}
 
 
-def read_geojson(path: Path, *, series: int = 0, level: int = 0) -> Volume:
+def read_geojson(path: Path, *, series: int = 0, level: int = 0, overlapping: bool = False) -> Volume:
     """Read polygons as labels, each pixel of which lies in a polygon by its centre; later polygons lie over earlier ones.
 
     Files that this package wrote give the labels again that they were made from. In others, annotations that all have a
@@ -99,11 +99,13 @@ def read_geojson(path: Path, *, series: int = 0, level: int = 0) -> Volume:
         The file.
     series, level : int
         Must be 0.
+    overlapping : bool
+        A mask along C for each class that polygons have, so that none lies over another.
 
     Raises
     ------
     InputError
-        If the file is missing, no GeoJSON, or holds no polygon.
+        If the file is missing, no GeoJSON, or holds no polygon; for `overlapping` also where a polygon has no class.
     """
     check_readable(path)
     if series or level:
@@ -116,14 +118,16 @@ def read_geojson(path: Path, *, series: int = 0, level: int = 0) -> Volume:
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise InputError(f'"{path.name}" is no GeoJSON, or it is damaged. Export it again from the program that made it.') from error
     name = path.name[: -len(".geojson")] if path.name.lower().endswith(".geojson") else path.stem
-    if isinstance(note, dict):
+    if isinstance(note, dict) and ("C" in str(note.get("axes")) or not overlapping):
         try:
             return _drawn_again(shapes, note, name)
         except (ValueError, KeyError, TypeError, IndexError, TileSegError):
             pass  # somebody has changed it: read it as that of another program
     if not shapes:
         raise InputError(f'"{path.name}" holds no polygon. Export annotations or detections as GeoJSON.')
-    return _drawn(path, shapes, name)
+    if overlapping and not all(item.kind for item in shapes):
+        raise InputError(f'"{path.name}" has polygons without a class. Give each a class, so that there is a mask for it.')
+    return _drawn(path, shapes, name, overlapping=overlapping)
 
 
 class _Shape:
@@ -195,7 +199,7 @@ def _drawn_again(shapes: list[_Shape], note: Mapping[str, Any], name: str) -> Vo
     return restored(Volume(data, axes, name=name, metadata={"format": "geojson"}), note)
 
 
-def _drawn(path: Path, shapes: list[_Shape], name: str) -> Volume:
+def _drawn(path: Path, shapes: list[_Shape], name: str, *, overlapping: bool) -> Volume:
     sizes = {axis: 1 + max(item.place[axis] for item in shapes) for axis in "TZ"}
     across = np.max([item.last for item in shapes], axis=0)
     kept = [axis for axis in "TZ" if sizes[axis] > 1]
@@ -203,6 +207,12 @@ def _drawn(path: Path, shapes: list[_Shape], name: str) -> Volume:
     if math.prod(shape) > _MOST_PIXELS:
         raise InputError(f'The polygons of "{path.name}" reach {shape[-1]} x {shape[-2]} pixels far. Are they in pixels of the image?')
     kinds = list(dict.fromkeys(item.kind for item in shapes))
+    if overlapping:
+        masks = np.zeros((len(kinds), *shape), np.uint8)
+        for item in shapes:
+            item.draw(masks[(kinds.index(item.kind), *(item.place[axis] for axis in kept))], 1)
+        told: dict[str, Any] = {"format": "geojson", "labels": True}
+        return Volume(masks, "C" + "".join(kept) + "YX", name=name, channel_names=tuple(kinds), metadata=told)
     classes = all(item.annotation and item.kind for item in shapes)
     data = np.zeros(shape, unsigned(len(kinds) if classes else len(shapes)))
     for number, item in enumerate(shapes):

@@ -86,7 +86,7 @@ class Crop:
     Parameters
     ----------
     image : Tensor of float32, shape (C, *size)
-    labels : Tensor of int64, shape (*size)
+    labels : Tensor of int64, shape (*size), or of masks (K, *size)
     maps : Tensor of float32, shape (M, *size)
     zoom : float
         Magnification against the example (geometric mean over the axes).
@@ -159,7 +159,7 @@ def cut(
     padding : {"zeros", "reflect"}
         What the image is outside.
     """
-    shape = np.asarray(example.labels.shape)
+    shape = np.asarray(example.image.shape[1:])
     furthest = (np.asarray(size) - 1) / 2
     if field is not None:
         furthest = furthest + field.abs().amax(dim=tuple(range(len(size)))).numpy()
@@ -177,10 +177,12 @@ def cut(
     grid = (positions / lengths * 2 - 1).flip(-1)[None]
     stacked = np.concatenate([example.image[(slice(None), *window)], example.maps[(slice(None), *window)]])
     smooth = torch.from_numpy(stacked.astype(np.float32))
-    labels = torch.from_numpy(example.labels[window].astype(np.float32))
+    labels = torch.from_numpy(example.labels[(slice(None),) * (example.labels.ndim - len(size)) + window].astype(np.float32))
     warped = F.grid_sample(smooth[None], grid, mode="bilinear", padding_mode="zeros", align_corners=True)[0]
     labels = labels - example.outside
-    nearest = F.grid_sample(labels[None, None], grid, mode="nearest", padding_mode="zeros", align_corners=True)[0, 0] + example.outside
+    channels = labels.reshape(1, -1, *labels.shape[-len(size) :])
+    drawn = F.grid_sample(channels, grid, mode="nearest", padding_mode="zeros", align_corners=True)[0]
+    nearest = drawn.reshape(*labels.shape[: -len(size)], *size) + example.outside
     count = len(example.image)
     if padding == "reflect":
         mirrored = F.grid_sample(smooth[None, :count], grid, mode="bilinear", padding_mode="reflection", align_corners=True)[0]

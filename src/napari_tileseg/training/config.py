@@ -47,10 +47,15 @@ class TrainConfig(TomlConfig):
     output: str = Field("", title="Save in", description="Folder of the model; one with its name among your models if empty.")
     name: str = Field("", title="Name", description="Name of the model, as in file names; that of its folder if empty.")
 
-    task: Literal["auto", "classes", "instances"] = Field(
-        "auto", title="Task", description="What numbers in labels stand for: classes, or objects one by one (instances)."
+    task: Literal["auto", "classes", "overlapping", "instances"] = Field(
+        "auto",
+        title="Task",
+        description="What labels stand for: classes, classes that may overlap (a mask for each), or objects one by one (instances).",
     )
-    classes: tuple[str, ...] = Field((), title="Classes", description="Names, the background first.")
+    classes: tuple[str, ...] = Field((), title="Classes", description="Names, the background first; overlapping ones without it.")
+    regions: dict[str, tuple[int, ...]] = Field(
+        default_factory=dict, title="Regions", description="Overlapping classes as sets of the numbers in labels."
+    )
     values: tuple[int, ...] = Field((), title="Values", description="The number in the labels for each class; those found if empty.")
     unlabelled: int | None = Field(
         None, title="Unlabelled", description="Value of pixels that nobody has labelled; nothing is learnt there."
@@ -118,6 +123,12 @@ class TrainConfig(TomlConfig):
             raise ValueError("a value stands twice in values")
         if self.unlabelled is not None and self.unlabelled in self.values:
             raise ValueError(f"the value {self.unlabelled} cannot be a class and unlabelled")
+        if self.regions and self.task not in ("auto", "overlapping"):
+            raise ValueError("regions are classes that may overlap: leave the task open")
+        if not all(self.regions.values()):
+            raise ValueError("a region has no number")
+        if self.values and (self.regions or self.task == "overlapping"):
+            raise ValueError("values are for classes that exclude each other; use regions for overlapping ones")
         if self.window is not None and (not 2 <= len(self.window) <= 3 or min(self.window) < 1):
             raise ValueError("window must be two or three positive numbers")
         if bool(self.val_images) != bool(self.val_labels):

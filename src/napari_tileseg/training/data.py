@@ -50,8 +50,8 @@ class Example:
     ----------
     image : ndarray of float16, shape (C, *spatial)
         Normalised as the model wants it; C is 1 for grey images of a model that repeats grey.
-    labels : ndarray of int32, shape (*spatial)
-        Objects or classes, 0 is background.
+    labels : ndarray of int32, shape (*spatial), or of int8, shape (K, *spatial)
+        Objects or classes, 0 is background; or a mask for each of K overlapping classes.
     maps : ndarray of float16, shape (M, *spatial)
         Further targets that are interpolated along with the image.
     places : mapping of int to ndarray of int, shape (n, D), optional
@@ -63,7 +63,7 @@ class Example:
     name: str
     group: str
     image: NDArray[np.float16]
-    labels: NDArray[np.int32]
+    labels: NDArray[np.int32] | NDArray[np.int8]
     maps: NDArray[np.float16]
     places: Mapping[int, NDArray[np.int32]] | None = None
     outside: int = 0

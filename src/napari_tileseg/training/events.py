@@ -8,7 +8,18 @@ from typing import Any, ClassVar
 from napari_tileseg.engine.events import Record
 from napari_tileseg.errors import InputError
 
-__all__ = ["KINDS", "EpochEnded", "Noted", "SamplesMade", "StepEnded", "TrainEvent", "TrainingEnded", "TrainingStarted", "from_dict"]
+__all__ = [
+    "KINDS",
+    "EpochEnded",
+    "Noted",
+    "SamplesMade",
+    "StepEnded",
+    "TrainEvent",
+    "TrainingEnded",
+    "TrainingExpected",
+    "TrainingStarted",
+    "from_dict",
+]
 
 
 @dataclass(frozen=True)
@@ -39,6 +50,31 @@ class TrainingStarted(Record):
     settings: dict[str, Any]
     epochs: int
     step: int = 0
+
+
+@dataclass(frozen=True)
+class TrainingExpected(Record):
+    """What a training is going to take, measured on a few steps and one validation image.
+
+    Parameters
+    ----------
+    step_seconds, validation_seconds, epoch_seconds, seconds : float
+        Of a step, of all validation images, of an epoch, and of all epochs, if it does not stop early.
+    memory : int
+        Bytes; those of the device where it has its own.
+    device : str
+    size : int
+        Crops that are learnt at once, where the device has no memory for the batch; 0 where it has.
+    """
+
+    kind: ClassVar[str] = "expected"
+    step_seconds: float
+    validation_seconds: float
+    epoch_seconds: float
+    seconds: float
+    memory: int
+    device: str = "cpu"
+    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -153,12 +189,12 @@ class TrainingEnded(Record):
     seconds: float
 
 
-TrainEvent = TrainingStarted | StepEnded | SamplesMade | EpochEnded | Noted | TrainingEnded
+TrainEvent = TrainingStarted | TrainingExpected | StepEnded | SamplesMade | EpochEnded | Noted | TrainingEnded
 """Any event of a training."""
 
-KINDS: dict[str, type[Record]] = {
-    record.kind: record for record in (TrainingStarted, StepEnded, SamplesMade, EpochEnded, Noted, TrainingEnded)
-}
+_RECORDS = (TrainingStarted, TrainingExpected, StepEnded, SamplesMade, EpochEnded, Noted, TrainingEnded)
+
+KINDS: dict[str, type[Record]] = {record.kind: record for record in _RECORDS}
 """Each by the word that its dictionary holds at ``"event"``."""
 
 

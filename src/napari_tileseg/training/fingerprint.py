@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,18 +12,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
-from napari_tileseg.errors import TileSegError
+from napari_tileseg.errors import InputError, TileSegError
 from napari_tileseg.image import check_dtype
 from napari_tileseg.training.items import open_image, open_labels
-from napari_tileseg.units import micrometers, unit_symbol
+from napari_tileseg.training.masks import open_masks
+from napari_tileseg.training.truth import check_place, lengths, whole_numbers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_tileseg.training.items import Item
+    from napari_tileseg.training.masks import MaskRule
     from napari_tileseg.volume import Volume
 
-__all__ = ["Facts", "divide", "look_at", "number_of_values", "state_of", "whole_numbers"]
+__all__ = ["Facts", "divide", "look_at", "number_of_values", "state_of"]
 
 _MOST_VALUES = 4096
 """Of more values than this only these many are counted: they are objects."""
@@ -52,9 +55,13 @@ class Facts:
     low, high : float
         Least and greatest intensity.
     values : dict of int to int
-        Pixels of each value in the labels.
+        Pixels of each value in the labels; of masks, those outside of all of them (0) and the others (1).
     names : tuple of str
-        What the labels' file calls its classes.
+        What the labels call their classes.
+    masks : tuple of (int, int)
+        Of overlapping classes: pixels inside each mask, and those of which somebody knows.
+    several : int
+        Pixels of several classes.
     components : int
         Connected pieces of the values, counted in the first plane or volume where there are few values.
     medical : bool
@@ -79,6 +86,8 @@ class Facts:
     high: float = 1.0
     values: dict[int, int] = field(default_factory=dict)
     names: tuple[str, ...] = ()
+    masks: tuple[tuple[int, int], ...] = ()
+    several: int = 0
     components: int = 0
     medical: bool = False
     depth_known: bool = True
@@ -90,24 +99,24 @@ class Facts:
         return dict(zip(self.axes, self.shape, strict=True))
 
 
-def look_at(item: Item, axes: str | None = None) -> Facts:
-    """Read an item once, and say what it is, or why it cannot be used."""
+def look_at(item: Item, axes: str | None = None, rule: MaskRule | None = None) -> Facts:
+    """Read an item once, and say what it is, or why it cannot be used.
+
+    Parameters
+    ----------
+    item : Item
+    axes : str, optional
+        Of the image.
+    rule : MaskRule, optional
+        How labels become masks, where classes overlap.
+    """
     try:
         image = open_image(item, axes)
         check_dtype(image)
-        labels = open_labels(item, image.axes)
-        spatial = tuple(size for axis, size in image.sizes.items() if axis != "C")
-        if labels.shape != spatial:
-            return Facts(item, f"the labels have the shape {labels.shape}, the image {spatial}")
-        if _differs(image, labels):
-            return Facts(item, f"the pixel size of the labels is {_text(labels)}, that of the image {_text(image)}")
-        numbers = whole_numbers(np.asarray(labels.data))
-        if numbers is None:
-            return Facts(item, f"the labels are {labels.dtype} with fractions; they must be whole numbers. Are they scores, or the image?")
+        drawn = _of_masks(item, image, rule) if rule else _of_numbers(item, image)
     except (TileSegError, OSError) as error:
         return Facts(item, str(error).rstrip("."))
     pixels = np.asarray(image.data)
-    found, counts = np.unique(numbers, return_counts=True)
     finite = pixels[np.isfinite(pixels)] if pixels.dtype.kind == "f" else pixels
     return Facts(
         item,
@@ -115,24 +124,49 @@ def look_at(item: Item, axes: str | None = None) -> Facts:
         shape=image.shape,
         channels=image.sizes.get("C", 1),
         channel_names=image.channel_names,
-        spacing=_micrometers(image),
+        spacing=lengths(image),
         dtype=str(image.dtype),
         low=float(finite.min()) if finite.size else 0.0,
         high=float(finite.max()) if finite.size else 0.0,
-        values={int(value): int(count) for value, count in list(zip(found, counts, strict=True))[:_MOST_VALUES]},
-        names=tuple(str(name) for name in labels.metadata.get("classes") or ()),
-        components=_components(numbers) if len(found) <= 64 else len(found),
         medical=str(image.metadata.get("format", "")).lower() in ("nifti", "nrrd", "metaimage", "dicom", "analyze"),
         depth_known="Z" in image.axes and "Z" not in str(image.metadata.get("guessed_axes", "")),
         digest=hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=12).hexdigest(),
         state=state_of(item),
+        **drawn,
     )
+
+
+def _of_numbers(item: Item, image: Volume) -> dict[str, Any]:
+    labels = open_labels(item, image.axes)
+    check_place(image, labels)
+    numbers = whole_numbers(np.asarray(labels.data))
+    if numbers is None:
+        raise InputError(f"the labels are {labels.dtype} with fractions; they must be whole numbers. Are they scores, or the image?")
+    found, counts = np.unique(numbers, return_counts=True)
+    return {
+        "values": {int(value): int(count) for value, count in list(zip(found, counts, strict=True))[:_MOST_VALUES]},
+        "names": tuple(str(name) for name in labels.metadata.get("classes") or ()),
+        "components": _components(numbers) if len(found) <= 64 else len(found),
+    }
+
+
+def _of_masks(item: Item, image: Volume, rule: MaskRule) -> dict[str, Any]:
+    volume = open_masks(item, image, rule)
+    masks = np.asarray(volume.data)
+    classes = (masks > 0).sum(axis=0)
+    return {
+        "values": {0: int((classes == 0).sum()), 1: int((classes > 0).sum())},
+        "names": tuple(volume.channel_names),
+        "masks": tuple((int((mask > 0).sum()), int((mask >= 0).sum())) for mask in masks),
+        "several": int((classes > 1).sum()),
+    }
 
 
 def state_of(item: Item) -> tuple[Any, ...]:
     """Return sizes and dates of an item's files; empty where it has none, or they are gone."""
     found: list[Any] = []
-    for path in (item.image, item.labels):
+    labels = item.labels.values() if isinstance(item.labels, Mapping) else [item.labels]
+    for path in (item.image, *labels):
         if isinstance(path, Path):
             try:
                 told = path.stat()
@@ -142,18 +176,9 @@ def state_of(item: Item) -> tuple[Any, ...]:
     return tuple(found)
 
 
-def whole_numbers(labels: NDArray[Any]) -> NDArray[Any] | None:
-    """Return labels as whole numbers; None where they have fractions. NIfTI labels are often stored as floating point numbers."""
-    if labels.dtype.kind == "b":
-        return labels.astype(np.uint8)
-    if labels.dtype.kind == "f":
-        if not np.isfinite(labels).all() or (labels != np.rint(labels)).any():
-            return None
-        return labels.astype(np.int64)
-    return labels if labels.dtype.kind in "iu" else None
-
-
-def divide(facts: Facts, share: float, *, instances: bool) -> tuple[Item, Item, bool] | None:
+def divide(
+    facts: Facts, share: float, *, instances: bool, axes: str | None = None, rule: MaskRule | None = None
+) -> tuple[Item, Item, bool] | None:
     """Divide an item along its longest axis of space so that as little as can be lies on both sides.
 
     Returns
@@ -168,11 +193,15 @@ def divide(facts: Facts, share: float, *, instances: bool) -> tuple[Item, Item, 
     length = facts.sizes[axis]
     if length < 16:
         return None
-    volume = open_labels(facts.item, facts.axes)
-    numbers = whole_numbers(np.asarray(volume.data))
+    if rule is not None:
+        masks = np.asarray(open_masks(facts.item, open_image(facts.item, axes), rule).data)
+        letters, numbers = facts.axes.replace("C", ""), (masks > 0).max(axis=0)
+    else:
+        volume = open_labels(facts.item, facts.axes)
+        letters, numbers = volume.axes, whole_numbers(np.asarray(volume.data))
     if numbers is None:
         return None
-    place = volume.axes.index(axis)
+    place = letters.index(axis)
     objects = np.asarray(numbers if instances else ndimage.label(numbers > 0)[0])
     across = np.moveaxis(objects, place, 0).reshape(length, -1)
     line = round(length * (1 - share))
@@ -196,27 +225,6 @@ def divide(facts: Facts, share: float, *, instances: bool) -> tuple[Item, Item, 
 def _components(numbers: NDArray[Any]) -> int:
     plane = numbers if numbers.ndim < 4 else numbers[0]
     return sum(int(ndimage.label(plane == value)[1]) for value in np.unique(plane) if value)
-
-
-def _micrometers(volume: Volume) -> dict[str, float]:
-    lengths = {axis: micrometers(volume.unit[axis]) for axis in volume.spatial_axes}
-    if any(length is None for length in lengths.values()):
-        return {}
-    return {axis: volume.spacing[axis] * float(length or 0) for axis, length in lengths.items()}
-
-
-def _differs(image: Volume, labels: Volume) -> bool:
-    """Whether two pixel sizes differ by more than a hundredth; unknown ones fit any."""
-    axes = image.spatial_axes
-    if any(image.unit[axis] != labels.unit[axis] for axis in axes):
-        here, there = _micrometers(image), _micrometers(labels)
-        return bool(here and there) and not np.allclose(list(here.values()), list(there.values()), rtol=0.01)
-    return not np.allclose([image.spacing[axis] for axis in axes], [labels.spacing[axis] for axis in axes], rtol=0.01)
-
-
-def _text(volume: Volume) -> str:
-    unit = unit_symbol(volume.unit[volume.spatial_axes[0]])
-    return " x ".join(f"{volume.spacing[axis]:.4g}" for axis in volume.spatial_axes) + f" {unit}"
 
 
 def number_of_values(facts: list[Facts]) -> Counter[int]:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from napari_tileseg.errors import DeviceMemoryError
 from napari_tileseg.training.options import FitOptions, learning_rate
 from napari_tileseg.training.ranks import ALONE
-from napari_tileseg.training.trainer import Trainer
+from napari_tileseg.training.trainer import Trainer, means_no_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -155,7 +156,7 @@ def _loop(
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
         pending: Future[Batch] = pool.submit(batches, trainer.step)
         while trainer.progress < 1 and not stopped:
-            batch = pending.result()
+            batch = _made(pending)
             pending = pool.submit(batches, trainer.step + 1)
             parts = trainer.parts
             losses.append(trainer.learn(batch))
@@ -181,3 +182,12 @@ def _loop(
         trainer.save(checkpoint)
         yield CheckpointSaved(trainer.step, checkpoint)
     yield Finished(trainer.step, trainer.seconds, trainer.averaged_state(), stopped)
+
+
+def _made(pending: Future[Batch]) -> Batch:
+    try:
+        return pending.result()
+    except (MemoryError, RuntimeError) as error:
+        if not means_no_memory(error):
+            raise
+        raise DeviceMemoryError("There is no memory to cut the crops of a batch. Choose a smaller batch, or a smaller window.") from error

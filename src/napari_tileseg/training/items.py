@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from napari_tileseg.errors import AxesError, InputError, OptionsError
 from napari_tileseg.image import as_volume
 from napari_tileseg.io.files import zarr_root
 from napari_tileseg.io.registry import read_volume
+from napari_tileseg.training.class_folders import match_class_folders
 from napari_tileseg.training.matching import list_files, match, stem
 from napari_tileseg.volume import Volume
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.training.config import TrainConfig
 
-__all__ = ["Found", "Item", "find_items", "keep_apart", "open_image", "open_labels"]
+__all__ = ["Found", "Item", "cut", "find_items", "keep_apart", "open_image", "open_labels"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Item:
     name : str
         Without folder and suffix.
     image, labels : Path, Volume or ndarray
+        Labels also as a mapping from the names of classes to these: a mask for each, which may overlap.
     group : str
         What the name says before its last number: ``mouse_012`` -> ``mouse``.
     held_out : bool
@@ -87,16 +90,17 @@ def find_items(config: TrainConfig, data: Sequence[tuple[Any, Any]] | None = Non
         return Found(items)
     if not config.images or not config.labels:
         raise OptionsError("Say what to learn from: a folder of images and a folder of labels (images, labels).")
-    found = _listed(Path(config.images), Path(config.labels))
+    certain = config.task == "overlapping"
+    found = _listed(Path(config.images), Path(config.labels), certain=certain)
     if not config.val_images:
         return found
-    kept = _listed(Path(config.val_images), Path(config.val_labels), held_out=True)
+    kept = _listed(Path(config.val_images), Path(config.val_labels), held_out=True, certain=certain)
     return Found(found.items + kept.items, found.unmatched + kept.unmatched)
 
 
 def open_image(item: Item, axes: str | None = None) -> Volume:
     """Open the image of an item, its box only."""
-    return _cut(_opened(item.image, axes), item.box)
+    return cut(_opened(item.image, axes), item.box)
 
 
 def open_labels(item: Item, axes: str) -> Volume:
@@ -120,9 +124,10 @@ def open_labels(item: Item, axes: str) -> Volume:
             raise AxesError(f"the labels have the axes {volume.axes}, the image {axes}")
         if len(squeezed) != len(wanted):
             kind = "colours or channels" if "C" in squeezed else f"the axes {volume.axes}"
-            raise AxesError(f"the labels have {kind}, where {wanted} is needed")
+            masks = "; if each channel is the mask of a class, say that classes overlap (--multilabel)" if "C" in squeezed else ""
+            raise AxesError(f"the labels have {kind}, where {wanted} is needed{masks}")
         volume = Volume(np.asarray(volume.data).reshape([size for size in volume.shape if size > 1] or volume.shape), wanted)
-    return _cut(volume, item.box)
+    return cut(volume, item.box)
 
 
 def keep_apart(items: Sequence[Item], config: TrainConfig, boxes: Sequence[tuple[Item, Item] | None]) -> tuple[list[Item], list[Item]]:
@@ -163,12 +168,15 @@ def keep_apart(items: Sequence[Item], config: TrainConfig, boxes: Sequence[tuple
     return train, [item for name, members in units.items() if name in kept for item in members]
 
 
-def _listed(images: Path, labels: Path, *, held_out: bool = False) -> Found:
+def _listed(images: Path, labels: Path, *, held_out: bool = False, certain: bool = False) -> Found:
     if not _is_folder(images) and not _is_folder(labels):
         for path in (images, labels):
             if not path.exists():
                 raise InputError(f'There is no file "{path}". Check the name.')
         return Found((_item(images, labels, held_out),))
+    of_classes = match_class_folders(images, labels, certain=certain) if _is_folder(images) else None
+    if of_classes is not None and of_classes[0]:
+        return Found(tuple(_item(image, masks, held_out) for image, masks in of_classes[0]), of_classes[1])
     matched = match(list_files(images), list_files(labels), root=images, other=labels)
     if not matched.pairs:
         raise InputError(
@@ -179,12 +187,14 @@ def _listed(images: Path, labels: Path, *, held_out: bool = False) -> Found:
     return Found(tuple(_item(image, label, held_out) for image, label in matched.pairs), tuple(unmatched))
 
 
-def _item(image: Path, labels: Path, held_out: bool) -> Item:
+def _item(image: Path, labels: Path | Mapping[str, Path], held_out: bool) -> Item:
     name = stem(image)
     return Item(name, image, labels, _group(name), held_out)
 
 
 def _given(number: int, image: Any, labels: Any) -> Item:
+    if isinstance(labels, Mapping):
+        labels = {str(name): Path(mask) if isinstance(mask, str | Path) else mask for name, mask in labels.items()}
     if isinstance(image, str | Path):
         image, labels = Path(image), Path(labels) if isinstance(labels, str | Path) else labels
         return Item(stem(image), image, labels, _group(stem(image)))
@@ -203,7 +213,8 @@ def _opened(item: Any, axes: str | None) -> Volume:
     return as_volume(item if isinstance(item, Volume) else np.asarray(item), axes=axes)
 
 
-def _cut(volume: Volume, box: tuple[tuple[int, int], ...] | None) -> Volume:
+def cut(volume: Volume, box: tuple[tuple[int, int], ...] | None) -> Volume:
+    """Return a part of space, in the order of the volume's axes; all of it if None."""
     if box is None:
         return volume
     spans = dict(zip(volume.spatial_axes, box, strict=True))

@@ -29,12 +29,18 @@ class Objective(nn.Module):
         A name that `get_loss` takes, or `INSTANCE_LOSS`.
     arguments : mapping
         Its own.
+    masks : bool
+        Whether labels are a mask for each class, which may overlap; what nobody knows of one counts for the others all the same.
     """
 
-    def __init__(self, name: str, arguments: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, arguments: Mapping[str, Any], *, masks: bool = False) -> None:
         super().__init__()
         self.instances = name == INSTANCE_LOSS
-        self.loss = InstanceLoss(**arguments) if self.instances else get_loss(name, **{"ignore_index": IGNORED, **arguments})
+        self.loss = (
+            InstanceLoss(**arguments)
+            if self.instances
+            else get_loss(name, **{"ignore_index": IGNORED, **({"multi_label": True} if masks else {}), **arguments})
+        )
 
     def forward(self, scores: Tensor, batch: Batch) -> Tensor:
         """Compare raw scores (B, K, *spatial) with a batch that is as large, or larger at all borders."""

@@ -14,11 +14,11 @@ from napari_tileseg.errors import ModelError, OptionsError
 from napari_tileseg.models.nets import accepted_arguments
 from napari_tileseg.models.nets.tiling import tiling
 from napari_tileseg.models.registry import find_spec
-from napari_tileseg.models.resampling import Resampling
 from napari_tileseg.models.sides import next_side, previous_side
 from napari_tileseg.models.spec import ModelSpec, Normalization
 from napari_tileseg.training.augment import Augmentation
 from napari_tileseg.training.losses import LOSSES
+from napari_tileseg.training.refusal import OBJECTS, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +81,7 @@ class Plan:
             "normalization": spec.normalization.model_dump(mode="json", exclude_defaults=True) or {"kind": "none"},
             "spacing": spacing,
             "classes": spec.classes,
-            "task": "instances" if spec.output == "instances" else "classes",
+            "task": {"instances": "instances", "sigmoid": "overlapping"}.get(spec.output, "classes"),
             "augmentation": asdict(self.augmentation),
         }
         plain: dict[str, Any] = json.loads(json.dumps(found))
@@ -139,10 +139,9 @@ def make_plan(config: TrainConfig, report: Report, name: str) -> Plan:
 
 
 def _check_start(start: ModelSpec, config: TrainConfig) -> None:
-    if not start.architecture or start.previous is not None or start.output not in ("softmax", "instances"):
-        raise ModelError(f"{start.label} cannot be trained further: it brings no network that is known here. Start from another model.")
-    if start.resampling != Resampling() or start.orientation or start.crop != "none" or start.normalization.kind in ("steps", "channels"):
-        raise ModelError(f"{start.label} prepares its images in a way that training does not know. Start from another model.")
+    reason = refusal(start)
+    if reason:
+        raise ModelError(f"{start.label} cannot be trained further: {reason}. Start from another model.")
     if "network" in config.model_fields_set and config.network != start.architecture:
         raise OptionsError(f"{start.label} has the network {start.architecture}. Leave the network out, or start from nothing.")
 
@@ -182,9 +181,9 @@ def _spec(config: TrainConfig, report: Report, name: str, dims: int, start: Mode
         "version": "1",
         "classes": list(report.classes),
         "colors": [],
-        "output": "instances" if instances else "softmax",
+        "output": {"instances": "instances", "overlapping": "sigmoid"}.get(report.task, "softmax"),
         "heads": heads,
-        "decoder": "watershed" if instances else "",
+        "decoder": OBJECTS if instances else "",
         "decoder_parameters": dict(_DECODER) if instances else {},
         "mirror_axes": "".join(
             axis

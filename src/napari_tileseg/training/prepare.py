@@ -14,9 +14,12 @@ from napari_tileseg.engine.spacing import spacing_ratios
 from napari_tileseg.errors import Cancelled, InputError, TileSegError
 from napari_tileseg.io.output import refused
 from napari_tileseg.training.data import Example
-from napari_tileseg.training.fingerprint import state_of, whole_numbers
+from napari_tileseg.training.fingerprint import state_of
 from napari_tileseg.training.items import open_image, open_labels
+from napari_tileseg.training.masks import IGNORED, open_masks
+from napari_tileseg.training.places import places_of
 from napari_tileseg.training.targets import object_maps
+from napari_tileseg.training.truth import whole_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,12 +33,6 @@ if TYPE_CHECKING:
     from napari_tileseg.training.report import Report
 
 __all__ = ["IGNORED", "memory_room", "prepare_items", "to_classes"]
-
-IGNORED = -1
-"""The label of what nobody has labelled, and of what lies beyond an image."""
-
-_PLACES = 20_000
-"""Pixels of each class that are remembered for drawing crops; of objects, as many in all."""
 
 _MEMORY_SHARE = 0.25
 
@@ -116,8 +113,13 @@ def _examples(item: Item, spec: ModelSpec, report: Report, *, unlabelled: int | 
     try:
         image = open_image(item, axes)
         mapped = map_axes(image.axes, image.shape, spec)
-        volume = open_labels(item, image.axes)
-        numbers = np.asarray(whole_numbers(np.asarray(volume.data)))
+        if report.rule is not None:
+            volume = open_masks(item, image, report.rule)
+            numbers = np.asarray(volume.data)
+            sparse = sparse or bool((numbers == IGNORED).any())
+        else:
+            volume = open_labels(item, image.axes)
+            numbers = np.asarray(whole_numbers(np.asarray(volume.data)))
     except TileSegError as error:
         raise InputError(f'"{item.name}" cannot be used: {error}') from error
     letters = volume.axes
@@ -130,30 +132,32 @@ def _examples(item: Item, spec: ModelSpec, report: Report, *, unlabelled: int | 
         grid = Grid.match(source.shape[1:], spacing_ratios(image, spec))
         sample = numbers[tuple(position.get(axis, slice(None)) for axis in letters)]
         have = [axis for axis in letters if axis not in position]
-        sample = _nearest(sample.transpose([have.index(axis) for axis in mapped.spatial]), grid)
+        classes = "C" if report.rule is not None else ""
+        sample = _nearest(sample.transpose([have.index(axis) for axis in classes + mapped.spatial]), grid)
         if not grid.same:
             source = ResampledSource(source, grid)
         if spec.output == "instances":
             labels = _numbered(sample, unlabelled)
             maps = object_maps(np.maximum(labels, 0)).astype(np.float16)
         else:
-            labels = to_classes(sample, report.values, unlabelled)
-            maps = np.zeros((0, *labels.shape), np.float16)
+            labels = sample if classes else to_classes(sample, report.values, unlabelled)
+            maps = np.zeros((0, *sample.shape[len(classes) :]), np.float16)
         if sparse and not (labels != IGNORED).any():
             continue
         pixels = np.empty(source.shape, np.float16)
         for region in blocks_of(source.shape):
             pixels[(slice(None), *region)] = source.read(region)
         name = item.name if mapped.count == 1 else f"{item.name} {count + 1}"
-        places = _places(labels, instances=spec.output == "instances", sparse=sparse)
+        places = places_of(labels, instances=spec.output == "instances", sparse=sparse, masks=bool(classes))
         yield Example(name, item.group, pixels, labels, maps, places, IGNORED)
 
 
 def _nearest(labels: NDArray[Any], grid: Grid) -> NDArray[Any]:
-    for axis, size in enumerate(labels.shape):
+    first = labels.ndim - len(grid.model)
+    for axis, size in enumerate(labels.shape[first:]):
         if not grid.unchanged(axis):
             centres = np.floor(grid.centres(axis, 0, grid.model[axis]) + 0.5)
-            labels = labels.take(centres.clip(0, size - 1).astype(np.intp), axis=axis)
+            labels = labels.take(centres.clip(0, size - 1).astype(np.intp), axis=first + axis)
     return labels
 
 
@@ -166,27 +170,6 @@ def _numbered(labels: NDArray[Any], unlabelled: int | None) -> NDArray[np.int32]
         numbers[found == unlabelled] = IGNORED
     result: NDArray[np.int32] = numbers[compact.reshape(labels.shape)]
     return result
-
-
-def _places(labels: NDArray[np.int32], *, instances: bool, sparse: bool) -> dict[int, NDArray[np.int32]]:
-    """Choose pixels to centre crops on: the same ones each time."""
-    generator = np.random.default_rng(0)
-    flat = labels.ravel()
-    groups = {int(value): np.flatnonzero(flat == value) for value in np.unique(flat) if value > 0} if not instances else {}
-    if instances and (inside := np.flatnonzero(flat > 0)).size:
-        # Large objects must not have more than their share: a few pixels of each.
-        order = inside[np.argsort(flat[inside], kind="stable")]
-        counts = np.bincount(flat[inside])[1:]
-        starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        each = max(1, min(64, _PLACES // len(counts)))
-        drawn = (starts[:, None] + generator.random((len(counts), each)) * counts[:, None]).astype(np.intp)
-        groups = {1: np.unique(order[drawn])}
-    if sparse and (ground := np.flatnonzero(flat == 0)).size:
-        groups[0] = ground
-    chosen = {
-        value: pixels if len(pixels) <= _PLACES else generator.choice(pixels, _PLACES, replace=False) for value, pixels in groups.items()
-    }
-    return {value: np.stack(np.unravel_index(pixels, labels.shape), axis=1).astype(np.int32) for value, pixels in chosen.items()}
 
 
 def _on_disk(example: Example, folder: Path, number: int) -> Example:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,8 @@ from napari_tileseg.errors import Cancelled, InputError, OptionsError
 from napari_tileseg.models.registry import find_spec
 from napari_tileseg.training.fingerprint import divide, look_at, number_of_values
 from napari_tileseg.training.items import find_items, keep_apart
+from napari_tileseg.training.mask_balance import classes_in, mask_classes, mask_lines, names_of_start
+from napari_tileseg.training.masks import MaskRule, holds_masks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,14 +37,16 @@ class Report:
     facts : tuple of Facts
         Of the items that can be used.
     train, val : tuple of Item
-    task : {"classes", "instances"}
+    task : {"classes", "overlapping", "instances"}
     values : tuple of int
-        The number in the labels of each class, the background first.
+        The number in the labels of each class, the background first; empty where classes overlap.
     classes : tuple of str
     lines : tuple of str
         The facts, a sentence each.
     warnings : tuple of str
         What should be known; training goes on.
+    rule : MaskRule, optional
+        How labels become masks, where classes overlap.
     """
 
     facts: tuple[Facts, ...]
@@ -53,6 +57,7 @@ class Report:
     classes: tuple[str, ...]
     lines: tuple[str, ...]
     warnings: tuple[str, ...]
+    rule: MaskRule | None = None
 
     def of(self, item: Item) -> Facts:
         """Return the facts of an item, or of the whole that it is a region of."""
@@ -86,12 +91,13 @@ def inspect(
     Cancelled
     """
     found = find_items(config, data)
+    rule = _mask_rule(found.items, config)
     looked = []
     for number, item in enumerate(found.items):
         if cancel():
             raise Cancelled("Stopped before the training began.")
         on_item(number, len(found.items))
-        looked.append(look_at(item, config.axes))
+        looked.append(look_at(item, config.axes, rule))
     warnings = [f"{_some(found.unmatched)}." for _ in found.unmatched[:1]]
     warnings += [f'"{facts.item.name}" is left out: {facts.problem}.' for facts in looked if facts.problem]
     grey = bool(config.start) and find_spec(config.start).grey == "repeat"
@@ -99,16 +105,29 @@ def inspect(
     if not facts:
         problem = next((facts for facts in looked if facts.problem), None)
         raise InputError("None of the images can be used" + (f'; "{problem.item.name}": {problem.problem}.' if problem else "."))
-    task = _task(facts, config)
-    values, classes = _classes(facts, config, task, warnings)
-    parts = _parts(facts, config, task, warnings)
+    task = _task(facts, config) if rule is None else "overlapping"
+    values: tuple[int, ...] = ()
+    if rule is None:
+        values, classes = _classes(facts, config, task, warnings)
+    else:
+        classes = mask_classes(facts, config, warnings)
+        rule = replace(rule, classes=classes)
+    parts = _parts(facts, config, task, rule, warnings)
     train, val = keep_apart([fact.item for fact in facts], config, parts)
-    report = Report(tuple(facts), tuple(train), tuple(val), task, values, classes, (), ())
+    report = Report(tuple(facts), tuple(train), tuple(val), task, values, classes, (), (), rule)
     _leaks(report, warnings)
+    _one_sided(report, warnings)
     if config.val_share == 0 and not val:
         warnings.append("Nothing is kept for validation, so nobody knows how good the model becomes; the last weights are taken.")
     lines = _lines(report, config)
-    return Report(report.facts, report.train, report.val, task, values, classes, tuple(lines), tuple(warnings))
+    return Report(report.facts, report.train, report.val, task, values, classes, tuple(lines), tuple(warnings), rule)
+
+
+def _mask_rule(items: Sequence[Item], config: TrainConfig) -> MaskRule | None:
+    """Return how labels become masks; None where classes exclude each other."""
+    if config.task == "overlapping" or config.regions or (config.task == "auto" and holds_masks(items, config.axes)):
+        return MaskRule(regions=config.regions, unlabelled=config.unlabelled)
+    return None
 
 
 def _alike(facts: list[Facts], warnings: list[str], *, grey: bool) -> list[Facts]:
@@ -170,8 +189,10 @@ def _classes(facts: list[Facts], config: TrainConfig, task: str, warnings: list[
             "Name it in values, or correct the labels."
         )
     if config.classes and len(config.classes) != len(values):
+        rare = min(values[1:], key=lambda value: sum(value in fact.values for fact in facts), default=0)
+        where = next((f', {rare} in "{fact.item.name}"' for fact in facts if rare in fact.values), "")
         raise OptionsError(
-            f"{len(config.classes)} classes were given, but the labels hold the values {_numbers(values)}. "
+            f"{len(config.classes)} classes were given, but the labels hold the values {_numbers(values)}{where}. "
             "Give a name for each, the background first."
         )
     if len(values) < 2:
@@ -180,6 +201,7 @@ def _classes(facts: list[Facts], config: TrainConfig, task: str, warnings: list[
         told = ", ".join(f"{value} is class {number}" for number, value in enumerate(values))
         warnings.append(f"The numbers in the labels have holes: {told}.")
     names = config.classes or next((fact.names for fact in facts if len(fact.names) == len(values)), ())
+    names = names or names_of_start(config, "softmax", len(values))
     names = names or ("background", *(("foreground",) if len(values) == 2 else (f"class {value}" for value in values[1:])))
     for value, name in zip(values, names, strict=True):
         if not total.get(value):
@@ -187,7 +209,9 @@ def _classes(facts: list[Facts], config: TrainConfig, task: str, warnings: list[
     return values, names
 
 
-def _parts(facts: list[Facts], config: TrainConfig, task: str, warnings: list[str]) -> list[tuple[Item, Item] | None]:
+def _parts(
+    facts: list[Facts], config: TrainConfig, task: str, rule: MaskRule | None, warnings: list[str]
+) -> list[tuple[Item, Item] | None]:
     own = [fact for fact in facts if not fact.item.held_out]
     by_region = config.split == "region" or (config.split == "auto" and len(own) == 1)
     if not by_region or config.val_share == 0 or len(own) < len(facts):
@@ -196,7 +220,7 @@ def _parts(facts: list[Facts], config: TrainConfig, task: str, warnings: list[st
         warnings.append("There is one image only: a region of it is kept for validation, and the score says little about other images.")
     parts: list[tuple[Item, Item] | None] = []
     for fact in facts:
-        divided = divide(fact, config.val_share, instances=task == "instances")
+        divided = divide(fact, config.val_share, instances=task == "instances", axes=config.axes, rule=rule)
         if divided is not None and not divided[2]:
             warnings.append(f'Objects of "{fact.item.name}" lie in both regions, the learnt and the validated one; scores are too good.')
         parts.append(None if divided is None else divided[:2])
@@ -217,6 +241,19 @@ def _leaks(report: Report, warnings: list[str]) -> None:
             warnings.append(f"The same image is there {len(names)} times: {_some(names)}.")
 
 
+def _one_sided(report: Report, warnings: list[str]) -> None:
+    """Name the classes that are in one of the two parts only; regions of an image are not looked at again."""
+    if report.task == "instances" or any(item.box is not None for item in (*report.train, *report.val)):
+        return
+    learnt, kept = ([classes_in(report.of(item), report) for item in items] for items in (report.train, report.val))
+    for name in report.classes if report.rule else report.classes[1:]:
+        here, there = (any(name in found for found in part) for part in (learnt, kept))
+        if there and not here:
+            warnings.append(f'The class "{name}" is only in images that are kept for validation, so it is not learnt. Give another seed.')
+        elif here and not there and report.val:
+            warnings.append(f'The class "{name}" is in none of the images that are kept for validation, so it is not scored.')
+
+
 def _lines(report: Report, config: TrainConfig) -> list[str]:
     facts = report.facts
     first = facts[0]
@@ -224,7 +261,7 @@ def _lines(report: Report, config: TrainConfig) -> list[str]:
     ends = zip(np.min(shapes, axis=0), np.max(shapes, axis=0), strict=True) if len({len(shape) for shape in shapes}) == 1 else ()
     extent = " x ".join(str(low) if low == high else f"{low}-{high}" for low, high in ends) or "of several shapes"
     lines = [
-        f"{len(report.train)} images to learn from, {len(report.val)} to validate on.",
+        f"{len(report.train)} image{'s' * (len(report.train) != 1)} to learn from, {len(report.val)} to validate on.",
         f"Axes {first.axes}, {extent}, {first.channels} channel{'s' * (first.channels != 1)}, {first.dtype}, "
         f"intensities {min(fact.low for fact in facts):g} to {max(fact.high for fact in facts):g}.",
     ]
@@ -239,6 +276,8 @@ def _lines(report: Report, config: TrainConfig) -> list[str]:
     if report.task == "instances":
         numbers = [len(fact.values.keys() - {0}) for fact in facts]
         lines.append(f"Objects: {sum(numbers)}, {min(numbers)} to {max(numbers)} in an image.")
+    elif report.task == "overlapping":
+        lines += mask_lines(facts, report.classes)
     else:
         total = number_of_values(list(facts))
         known = sum(count for value, count in total.items() if value != config.unlabelled)
@@ -246,7 +285,8 @@ def _lines(report: Report, config: TrainConfig) -> list[str]:
         lines.append(f"Classes: {', '.join(shares)} of the labelled pixels.")
         if config.unlabelled is not None:
             lines.append(f"Labelled: {_percent(known / max(1, sum(total.values())))} of all pixels.")
-    empty = [fact.item.name for fact in facts if not any(value not in (0, config.unlabelled) for value in fact.values)]
+    ground = {0, None if report.rule else config.unlabelled}
+    empty = [fact.item.name for fact in facts if not any(count for value, count in fact.values.items() if value not in ground)]
     if empty:
         lines.append(f"Only background: {_some(empty)}.")
     return lines

@@ -29,7 +29,7 @@ class Batch:
     Parameters
     ----------
     image : Tensor of float32, shape (B, C, *size)
-    labels : Tensor of int64, shape (B, *size)
+    labels : Tensor of int64, shape (B, *size), or of masks (B, K, *size)
     maps : Tensor of float32, shape (B, M, *size)
     zoom : Tensor of float32, shape (B,)
     names : tuple of str
@@ -114,7 +114,7 @@ class Sampler:
         return example.name, replace(crop, image=recolor(crop.image, self.augmentation, generator))
 
     def _centre(self, example: Example, matrix: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
-        shape = np.asarray(example.labels.shape)
+        shape = np.asarray(example.image.shape[1:])
         target = generator.uniform(0, shape)
         highest = int(example.labels.max()) if example.places is None else 0
         if example.places is not None:

@@ -12,6 +12,7 @@ from napari_tileseg.errors import ModelError, OptionsError
 from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.nets.transfer import load_matching
 from napari_tileseg.models.predictor import load_model
+from napari_tileseg.training.head import keep_shared
 
 if TYPE_CHECKING:
     from napari_tileseg.models.spec import ModelSpec
@@ -42,8 +43,12 @@ def start_network(config: TrainConfig, spec: ModelSpec) -> tuple[nn.Module, tupl
         before = load_model(config.start, device="cpu")
         if before.module is None:
             raise ModelError(f"{before.spec.label} is no network whose weights can be trained further. Start from another model.")
-        fit = load_matching(network, before.module.state_dict())
-        if not fit.exact:
+        state = before.module.state_dict()
+        fit = load_matching(network, state)
+        kept = keep_shared(network, state, before.spec, spec)
+        if kept:
+            notes = (f"The head is new; it begins with what {before.spec.label} knows of {', '.join(kept)}.",)
+        elif not fit.exact:
             notes = (f"Not taken over from {before.spec.label}: {fit}.",)
     if config.freeze == "encoder":
         freeze_encoder(network)

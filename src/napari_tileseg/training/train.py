@@ -26,6 +26,7 @@ from napari_tileseg.training.fit import BatchSplit, Epoch, Finished, FitOptions,
 from napari_tileseg.training.objective import Objective
 from napari_tileseg.training.plan import make_plan
 from napari_tileseg.training.prepare import memory_room, prepare_items
+from napari_tileseg.training.probe import probe
 from napari_tileseg.training.ranks import ALONE, joined
 from napari_tileseg.training.report import inspect
 from napari_tileseg.training.result import FITTED, fit_decoder, write_result
@@ -112,7 +113,11 @@ def train(
 
 
 def preview(
-    config: TrainConfig, data: Sequence[tuple[Any, Any]] | None = None, *, cancel: Callable[[], bool] = lambda: False
+    config: TrainConfig,
+    data: Sequence[tuple[Any, Any]] | None = None,
+    *,
+    cancel: Callable[[], bool] = lambda: False,
+    on_event: Callable[[TrainEvent], None] | None = None,
 ) -> TrainingStarted:
     """Return what `train` would begin with; nothing is learnt and nothing is written.
 
@@ -120,6 +125,8 @@ def preview(
     ----------
     config, data, cancel
         As of `train`.
+    on_event : callable, optional
+        Receives what is returned as soon as it is there, and then a `TrainingExpected`, for which a few steps are tried.
 
     Raises
     ------
@@ -133,7 +140,11 @@ def preview(
     report = inspect(config, data, cancel=cancel)
     plan = make_plan(config, report, name)
     build_network(plan.spec.architecture, **plan.spec.arguments)  # what cannot be built is said now
-    return TrainingStarted(len(report.train), len(report.val), report.lines, report.warnings, plan.settings(), config.epochs)
+    started = TrainingStarted(len(report.train), len(report.val), report.lines, report.warnings, plan.settings(), config.epochs)
+    if on_event is not None:
+        on_event(started)
+        on_event(probe(config, report, plan, cancel=cancel))
+    return started
 
 
 def place_of(config: TrainConfig) -> tuple[Path, str]:
@@ -238,6 +249,7 @@ class _Training:
             self.report.val,
             self.plan.spec,
             values=self.report.values,
+            rule=self.report.rule,
             unlabelled=config.unlabelled,
             axes=config.axes,
             preview=config.preview,
@@ -268,7 +280,7 @@ class _Training:
         reason, seconds = "done", 0.0
         events = fit(
             network,
-            Objective(plan.loss, config.loss_arguments),
+            Objective(plan.loss, config.loss_arguments, masks=plan.spec.output == "sigmoid"),
             sampler.batch,
             options,
             checkpoint=self.work / "checkpoint.pt",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from napari_tileseg.training.ranks import Ranks
     from napari_tileseg.training.sampling import Batch
 
-__all__ = ["Trainer"]
+__all__ = ["Trainer", "means_no_memory"]
 
 
 def _mover(decay: float) -> Callable[[Any, Any, Any], None]:
@@ -45,9 +45,13 @@ def _mover(decay: float) -> Callable[[Any, Any, Any], None]:
     return move
 
 
-def _means_no_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory ran out; torch's allocator on the CPU has no class of its own for that."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+_NO_MEMORY = ("DefaultCPUAllocator", "could not create a primitive", "could not execute a primitive", "could not create a memory")
+"""What torch's allocator on the CPU, and oneDNN below it, say when memory runs out; they have no class of their own for that."""
+
+
+def means_no_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory ran out."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in _NO_MEMORY)
 
 
 def _share(network: nn.Module) -> nn.Module:
@@ -139,7 +143,7 @@ class Trainer:
             seen = dict.fromkeys(name for names in self.ranks.gather(batch.names) for name in names)
             names = f" in a batch of {', '.join(seen)}" if seen else ""
             raise RunError(
-                f"The loss became {value} at step {self.step + 1}{names}. Lower the learning rate and resume from the last checkpoint."
+                f"The loss became {value} at step {self.step + 1}{names}. Lower the learning rate and begin anew, or check them."
             )
         nn.utils.clip_grad_norm_([p for p in self.network.parameters() if p.grad is not None], self.options.clip)
         self.optimizer.step()
@@ -169,7 +173,7 @@ class Trainer:
             try:
                 return self._in_parts(_split(batch, self.parts))
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not _means_no_memory(error):
+                if not means_no_memory(error):
                     raise
                 if self.ranks.size > 1:  # the others wait for this part, so it cannot be learnt in halves
                     count = -(-len(batch.image) // self.parts)

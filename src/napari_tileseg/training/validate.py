@@ -16,10 +16,12 @@ from napari_tileseg.job import SegmentOptions
 from napari_tileseg.models.predictor import Predictor
 from napari_tileseg.pipeline import segment
 from napari_tileseg.training.evaluate import compare
-from napari_tileseg.training.fingerprint import whole_numbers
 from napari_tileseg.training.items import open_image, open_labels
-from napari_tileseg.training.prepare import IGNORED, to_classes
+from napari_tileseg.training.masks import IGNORED, open_masks
+from napari_tileseg.training.prepare import to_classes
 from napari_tileseg.training.ranks import ALONE
+from napari_tileseg.training.truth import whole_numbers
+from napari_tileseg.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,15 +31,15 @@ if TYPE_CHECKING:
 
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.training.items import Item
+    from napari_tileseg.training.masks import MaskRule
     from napari_tileseg.training.ranks import Ranks
-    from napari_tileseg.volume import Volume
 
 __all__ = ["Validation"]
 
 _KEPT = 1 << 30
 """Bytes of validation images that stay in memory from epoch to epoch."""
 
-_METRICS = {"softmax": ("dice", "iou"), "instances": ("ap50", "pq", "dice")}
+_METRICS = {"softmax": ("dice", "iou"), "sigmoid": ("dice", "iou"), "instances": ("ap50", "pq", "dice")}
 
 
 class Validation:
@@ -49,6 +51,8 @@ class Validation:
     spec : ModelSpec
     values : sequence of int
         The number in the labels of each class.
+    rule : MaskRule, optional
+        How labels become masks, where classes overlap.
     unlabelled : int, optional
         Value of labels that do not count.
     axes : str, optional
@@ -67,6 +71,7 @@ class Validation:
         spec: ModelSpec,
         *,
         values: Sequence[int],
+        rule: MaskRule | None = None,
         unlabelled: int | None = None,
         axes: str | None = None,
         preview: str = "",
@@ -76,6 +81,7 @@ class Validation:
         self.items = list(items)
         self.spec = spec
         self.values = values
+        self.rule = rule
         self.unlabelled = unlabelled
         self.axes = axes
         self.preview = preview if any(item.name == preview for item in items) else items[0].name if items else ""
@@ -174,7 +180,7 @@ class Validation:
                 "name": item.name,
                 "scores": self.rows[item.name],
                 "image": str(item.image) if isinstance(item.image, str | Path) else "",
-                "truth": str(item.labels) if isinstance(item.labels, str | Path) else "",
+                "truth": self._truth(number, item),
                 "labels": str(kept / f"{number}.npy"),
                 "box": item.box,
             }
@@ -185,12 +191,17 @@ class Validation:
     def _view(self, item: Item, labels: NDArray[Any]) -> None:
         if self.views is None:
             return
-        path = self.views / "new" / f"{self.items.index(item)}.npy"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            np.save(path, labels)
-        except OSError as error:
-            raise refused(path, error) from error
+        _save(self.views / "new" / f"{self.items.index(item)}.npy", _flat(labels) if self.rule is not None else labels)
+
+    def _truth(self, number: int, item: Item) -> str:
+        """Return the file of an item's labels; masks get one in which each pixel shows the last of its classes."""
+        if self.rule is None or self.views is None:
+            return str(item.labels) if isinstance(item.labels, str | Path) else ""
+        path = self.views / "truth" / f"{number}.npy"
+        if not path.is_file():
+            whole = replace(item, box=None)
+            _save(path, _flat(np.asarray(open_masks(whole, open_image(whole, self.axes), self.rule).data)))
+        return str(path)
 
     def _compared(self, found: Volume, truth: Volume) -> dict[str, float]:
         instances = self.spec.output == "instances"
@@ -207,20 +218,38 @@ class Validation:
         if item.name in self._kept:
             return self._kept[item.name]
         image = open_image(item, self.axes)
-        labels = open_labels(item, image.axes)
-        numbers = np.asarray(whole_numbers(np.asarray(labels.data)))
-        if self.spec.output != "instances":
-            numbers = to_classes(numbers, self.values, self.unlabelled)
-        elif self.unlabelled is not None:
-            numbers = np.where(numbers == self.unlabelled, IGNORED, numbers.astype(np.int64))
-        place = image.drop("C")  # on the image's grid: labels often do not say where they lie
-        truth = replace(labels, data=numbers, axes=place[0], affine=place[1], units=place[2], metadata={}, levels=())
+        truth = open_masks(item, image, self.rule) if self.rule is not None else self._numbered(item, image)
         image = replace(image, data=np.asarray(image.data), levels=())
-        size = np.asarray(image.data).nbytes + numbers.nbytes
+        size = np.asarray(image.data).nbytes + np.asarray(truth.data).nbytes
         if size <= self._room:
             self._room -= size
             self._kept[item.name] = (image, truth)
         return image, truth
+
+    def _numbered(self, item: Item, image: Volume) -> Volume:
+        """Return classes or objects on the image's grid: labels often do not say where they lie."""
+        numbers = np.asarray(whole_numbers(np.asarray(open_labels(item, image.axes).data)))
+        if self.spec.output != "instances":
+            numbers = to_classes(numbers, self.values, self.unlabelled)
+        elif self.unlabelled is not None:
+            numbers = np.where(numbers == self.unlabelled, IGNORED, numbers.astype(np.int64))
+        axes, affine, units = image.drop("C")
+        return Volume(numbers, axes, affine, units, image.name)
+
+
+def _flat(masks: NDArray[Any]) -> NDArray[Any]:
+    """Return for each pixel the number of the last mask that it lies in, from 1; masks along the first axis."""
+    numbers = np.arange(1, len(masks) + 1, dtype=np.uint16).reshape(-1, *(1,) * (masks.ndim - 1))
+    found: NDArray[Any] = ((masks > 0) * numbers).max(axis=0)
+    return found
+
+
+def _save(path: Path, labels: NDArray[Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, labels)
+    except OSError as error:
+        raise refused(path, error) from error
 
 
 def _mean(values: Sequence[float]) -> float:

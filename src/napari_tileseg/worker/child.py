@@ -223,7 +223,10 @@ class Service:
         train, preview = _training_backend(begin.backend, labelled=labelled)
         data = begin.data or None
         if begin.dry:
-            tell(preview(config, data, cancel=lambda: number in self._stopped))
+            if labelled:
+                preview(config, data, cancel=lambda: number in self._stopped, on_event=tell)
+            else:
+                tell(preview(config, data, cancel=lambda: number in self._stopped))
             return Done({}, {}, 0.0)
         self._model.forget()
         name = config.name or Path(config.output).name

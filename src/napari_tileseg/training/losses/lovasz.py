@@ -44,9 +44,9 @@ class _Lovasz(Loss):
         groups = [slice(None)] if self.batch else [slice(image, image + 1) for image in range(len(target))]
         found = []
         for group in groups:
-            kept = counted[group][:, 0]
             losses, weights = [], []
             for channel, weight in enumerate(self.weights_of(target.shape[1], target)):
+                kept = counted[group][:, channel if counted.shape[1] > 1 else 0]
                 truth = target[group][:, channel][kept]
                 if len(truth) and (all_classes or bool(truth.any())):
                     losses.append(weight * _extension(errors[group][:, channel][kept], truth))

@@ -24,7 +24,7 @@ class Prepared:
         0 and 1, or shares of classes; 0 where nothing is known.
     exclusive : bool
         Whether each pixel has one class (softmax); otherwise channels stand for themselves (sigmoid).
-    counted : Tensor of bool, shape (B, 1, *spatial), optional
+    counted : Tensor of bool, shape (B, 1, *spatial), of masks (B, C, *spatial), optional
         Where something is known; everywhere if None.
     """
 
@@ -83,7 +83,9 @@ def prepare(logits: Tensor, target: Tensor, *, ignore_index: int | None = None, 
         )
     counted = None
     if ignore_index is not None:
-        counted = (target != ignore_index).all(1, keepdim=True)
+        counted = target != ignore_index
+        if multi_label is False:
+            counted = counted.all(1, keepdim=True)  # shares of classes belong together
         target = torch.where(counted, target, 0)
     return Prepared(logits, target.to(logits.dtype), channels > 1 and multi_label is False, counted)
 

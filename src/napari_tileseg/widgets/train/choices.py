@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_tileseg.folders import model_folder
-from napari_tileseg.models.resampling import Resampling
 from napari_tileseg.training.config import Strengths, TrainConfig
+from napari_tileseg.training.refusal import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ FOLDS: dict[str, tuple[str, ...]] = {
         *("epochs", "epoch_steps", "learning_rate", "optimizer", "schedule", "warmup", "weight_decay", "patience"),
         *("precision", "device", "seed"),
     ),
-    "Labels": ("task", "classes", "values", "unlabelled", "axes", "split", "val_share", "spacing", "spacing_unit"),
+    "Labels": ("task", "classes", "values", "regions", "unlabelled", "axes", "split", "val_share", "spacing", "spacing_unit"),
 }
 """The fields of `TrainConfig` under each fold."""
 
@@ -147,17 +147,7 @@ def _arguments(text: str) -> Any:
 
 def startable(specs: Sequence[ModelSpec]) -> list[ModelSpec]:
     """Return the models that a training can go on from."""
-    return [
-        spec
-        for spec in specs
-        if spec.architecture
-        and spec.previous is None
-        and spec.output in ("softmax", "instances")
-        and spec.resampling == Resampling()
-        and not spec.orientation
-        and spec.crop == "none"
-        and spec.normalization.kind not in ("steps", "channels")
-    ]
+    return [spec for spec in specs if not refusal(spec)]
 
 
 def default_name(start: str, *, own: bool = True) -> str:

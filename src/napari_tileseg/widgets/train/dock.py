@@ -222,7 +222,9 @@ class TrainWidget(Dock):
             return
         self.form.tell(answer.report, answer.warnings, answer.settings)
         box = outlook(answer.settings, answer.epochs) if order.epochs else unlabelled.outlook(answer.settings)
-        self._prospect = Prospect(ready=True, box=f"{box}\nThe time is known after the first steps.")
+        soon = "Trying a few steps to tell the time..." if order.epochs else "The time is known after the first steps."
+        time = f"At most about {answer.settings['expected']}." if "expected" in answer.settings else soon
+        self._prospect = Prospect(ready=True, box=f"{box}\n{time}")
         self._draw()
 
     def _refuse(self, error: TileSegError) -> None:

@@ -12,12 +12,12 @@ from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_tileseg.errors import TileSegError
-from napari_tileseg.training.events import EpochEnded, SamplesMade, StepEnded, TrainingEnded, TrainingStarted
+from napari_tileseg.training.events import EpochEnded, SamplesMade, StepEnded, TrainingEnded, TrainingExpected, TrainingStarted
 from napari_tileseg.widgets.activity import Activity
 from napari_tileseg.widgets.bridge import Bridge, supervisor
 from napari_tileseg.widgets.docks import Docks
 from napari_tileseg.widgets.session import session_of, tell_models_changed
-from napari_tileseg.widgets.states import Phase, Prospect
+from napari_tileseg.widgets.states import Phase, Prospect, duration
 from napari_tileseg.widgets.train.pairs import LayerFiles
 from napari_tileseg.widgets.train.samples import Samples, read_samples
 from napari_tileseg.widgets.train.shown import Look, Shown, read_shown
@@ -137,6 +137,7 @@ class TrainSession(QObject):
         self._token: object = None
         self._look_token: object = None
         self._looking: TrainingRun | None = None
+        self._found: TrainingStarted | None = None
         self._run: TrainingRun | None = None
         self._views: Path | None = None
         self._began = 0.0
@@ -174,7 +175,7 @@ class TrainSession(QObject):
 
     def leave_look(self) -> None:
         """Look no further."""
-        self._look_token = None
+        self._look_token, self._found = None, None
         if self._looking is not None:
             self._looking.cancel()
             self._looking = None
@@ -196,7 +197,13 @@ class TrainSession(QObject):
             return
         match message:
             case Evented(TrainingStarted() as found):
-                self._tell_looked(order, found)
+                self._found = found
+                self.looked.emit(order, found)
+            case Evented(TrainingExpected(seconds=seconds)) if self._found is not None:
+                told = self._found.settings | {"expected": duration(seconds)}
+                self._tell_looked(order, replace(self._found, settings=told))
+            case Done():
+                self._look_token, self._looking = None, None
             case Failed(_, sentence) | Died(sentence):
                 self._tell_looked(order, TileSegError(sentence))
 
