@@ -85,10 +85,50 @@ def test_labels_with_another_pixel_size_are_left_out(tmp_path: Path) -> None:
     assert plan.spec.normalization.kind == "zscore"
 
 
-def test_images_with_other_channels_are_left_out() -> None:
-    colour = np.stack([scene(9)[0]] * 3, axis=-1)
-    report = look([*lots(3), (Volume(colour, "YXC", name="colour"), scene(9)[1])])
-    assert any('"colour" is left out: it has 3 channels, most have 1.' in warning for warning in report.warnings)
+def colours(number: int, channels: int = 3, axes: str = "YXC") -> tuple[Any, Any]:
+    image, labels = scene(number)
+    return Volume(np.stack([image] * channels, axis=axes.index("C")), axes, name=f"colour {number}"), labels
+
+
+def test_images_with_other_channels_are_left_out_in_one_sentence() -> None:
+    report = look([*lots(3), colours(3, 2)])
+    assert any('"colour 3" is left out: it has 2 channels, most have 1.' in warning for warning in report.warnings)
+    report = look([*lots(8), *(colours(number, 2) for number in range(8, 15))])
+    [told] = [warning for warning in report.warnings if "left out" in warning]
+    assert (
+        told == "7 images are left out: they have 2 channels, most have 1 (colour 8, colour 9, colour 10, colour 11, colour 12 and 2 more)."
+    )
+    assert len(report.facts) == 8
+
+
+@pytest.mark.parametrize("grey_ones", [1, 4])
+def test_grey_images_among_colours_are_repeated(grey_ones: int) -> None:
+    deep = [(image.astype(np.uint16) * 100, labels) for image, labels in lots(grey_ones)]
+    data = [*deep, *(colours(number) for number in range(5, 8)), colours(8, 4)]
+    report = look(data)
+    assert len(report.facts) == len(data)
+    assert not any("left out" in warning for warning in report.warnings)
+    assert report.lines[1].startswith("Axes YX or YXC, 48 x 48, 1 or 3 or 4 channels, uint16 or uint8, ")
+    [told] = [line for line in report.lines if "grey" in line]
+    assert told.startswith(
+        f"{grey_ones} of the {len(data)} images {'is grey: its' if grey_ones == 1 else 'are grey: their'} one channel is "
+    )
+    assert f"The transparency of 1 of the {len(data)} images is not used." in report.lines
+    spec = make_plan(TrainConfig(), report, "m").spec
+    assert spec.grey == "repeat"
+    assert spec.channels == ["red", "green", "blue"]
+    assert spec.arguments["in_channels"] == 3
+    assert spec.normalization.joint
+
+
+def test_grey_images_are_not_repeated_where_channels_are_no_colours() -> None:
+    report = look([*lots(3), colours(3, 3, "CYX")])
+    assert any('"colour 3" is left out: it has 3 channels, most have 1.' in warning for warning in report.warnings)
+    assert make_plan(TrainConfig(), report, "m").spec.grey == "refuse"
+    report = look([*lots(3), colours(3), colours(4, 3, "CYX")])
+    assert any('"colour 4" is left out: it has 3 channels that are no colours' in warning for warning in report.warnings)
+    alone = look([colours(number) for number in range(3)])
+    assert make_plan(TrainConfig(), alone, "m").spec.grey == "refuse"
 
 
 def test_nothing_usable_is_an_error() -> None:

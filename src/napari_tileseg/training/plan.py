@@ -147,7 +147,7 @@ def _check_start(start: ModelSpec, config: TrainConfig) -> None:
 
 
 def _dimensions(config: TrainConfig, report: Report, start: ModelSpec | None) -> int:
-    facts = report.facts[0]
+    facts = report.typical
     deep = "Z" in facts.axes
     if start is not None:
         dims = start.spatial_ndim
@@ -199,7 +199,7 @@ def _spec(config: TrainConfig, report: Report, name: str, dims: int, start: Mode
         raise OptionsError(
             f'The network "{network}" learns from images alone. Choose one for segmentation, such as residual_unet or unet2015.'
         )
-    facts = report.facts[0]
+    facts = report.typical
     arguments = _arguments(config, report, network, dims, outputs)
     rules = tiling(network, arguments) or {"multiple_of": _multiple(arguments, dims), "padding": "reflect"}
     lost = rules.get("output_offset", (0,) * dims)
@@ -207,14 +207,15 @@ def _spec(config: TrainConfig, report: Report, name: str, dims: int, start: Mode
     window = _window(config, report, axes[1:], multiple, remainder, lost)
     if "img_size" in accepted_arguments(network) and "img_size" not in arguments:
         arguments["img_size"] = list(window)
-    names = list(facts.channel_names) if len(facts.channel_names) == facts.channels else facts.channels
-    if names == 3 and facts.dtype == "uint8":
+    names = list(facts.channel_names) if len(facts.channel_names) == report.channels else report.channels
+    if names == 3 and (facts.dtype == "uint8" or report.grey):
         names = ["red", "green", "blue"]
     spacing, unit = _spacing(config, report, axes[1:])
     return ModelSpec(
         **told
         | {key: value for key, value in rules.items() if key not in ("window", "multiple_of", "remainder", "overlap")}
-        | {"overlap": rules.get("overlap", told["overlap"])},
+        | {"overlap": rules.get("overlap", told["overlap"])}
+        | ({"grey": "repeat"} if report.grey else {}),
         architecture=network,
         arguments=arguments,
         axes=axes,
@@ -251,7 +252,7 @@ def _arguments(config: TrainConfig, report: Report, network: str, dims: int, out
     if "spatial_dims" in accepted:
         arguments.setdefault("spatial_dims", dims)
     inputs, results = ("input_channels", "num_classes") if "input_channels" in accepted else ("in_channels", "out_channels")
-    arguments |= {inputs: report.facts[0].channels, results: outputs}
+    arguments |= {inputs: report.channels, results: outputs}
     if network == "residual_unet":
         arguments.setdefault("channels", [32, 64, 96, 128] if dims == 2 else [32, 64, 96])
         arguments.setdefault("stem_channels", 16)
@@ -299,13 +300,13 @@ def _spatial(report: Report, item: Any, axes: str) -> list[int]:
 
 
 def _normalization(report: Report) -> Normalization:
-    facts = report.facts[0]
+    facts = report.typical
     low = min(fact.low for fact in report.facts)
     if facts.medical and low <= -500 and max(fact.high for fact in report.facts) > 300:
         return Normalization(kind="range", low=-1000.0, high=1000.0, clip=(-0.1, 1.5))  # Hounsfield units mean the same in every image
     if facts.medical:
         return Normalization(kind="zscore", clip=(-4.0, 6.0))
-    return Normalization(kind="percentile", lower=1.0, upper=99.8, joint=facts.channels == 3, clip=(-0.2, 1.5))
+    return Normalization(kind="percentile", lower=1.0, upper=99.8, joint=report.channels == 3, clip=(-0.2, 1.5))
 
 
 def _spacing(config: TrainConfig, report: Report, axes: str) -> tuple[tuple[float, ...] | None, str]:

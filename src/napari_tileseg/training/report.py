@@ -11,8 +11,10 @@ from napari_tileseg.errors import Cancelled, InputError, OptionsError
 from napari_tileseg.models.registry import find_spec
 from napari_tileseg.training.fingerprint import divide, look_at, number_of_values
 from napari_tileseg.training.items import find_items, keep_apart
+from napari_tileseg.training.kinds import same_kind
 from napari_tileseg.training.mask_balance import classes_in, mask_classes, mask_lines, names_of_start
 from napari_tileseg.training.masks import MaskRule, holds_masks
+from napari_tileseg.training.sentences import left_out, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["Report", "inspect"]
 
 _MOST_CLASSES = 64
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,22 @@ class Report:
     lines: tuple[str, ...]
     warnings: tuple[str, ...]
     rule: MaskRule | None = None
+
+    @property
+    def channels(self) -> int:
+        """Those that a model needs: red, green and blue where images differ."""
+        found = {facts.channels for facts in self.facts}
+        return 3 if len(found) > 1 else found.pop()
+
+    @property
+    def grey(self) -> bool:
+        """Whether some images are grey among others with colours."""
+        return 1 in {facts.channels for facts in self.facts} and self.channels > 1
+
+    @property
+    def typical(self) -> Facts:
+        """The first image that has all channels."""
+        return max(self.facts, key=lambda facts: (facts.channels == self.channels, facts.channels > 1))
 
     def of(self, item: Item) -> Facts:
         """Return the facts of an item, or of the whole that it is a region of."""
@@ -98,10 +115,12 @@ def inspect(
             raise Cancelled("Stopped before the training began.")
         on_item(number, len(found.items))
         looked.append(look_at(item, config.axes, rule))
-    warnings = [f"{_some(found.unmatched)}." for _ in found.unmatched[:1]]
-    warnings += [f'"{facts.item.name}" is left out: {facts.problem}.' for facts in looked if facts.problem]
-    grey = bool(config.start) and find_spec(config.start).grey == "repeat"
-    facts = _alike([facts for facts in looked if not facts.problem], warnings, grey=grey)
+    warnings = [f"{some(found.unmatched)}." for _ in found.unmatched[:1]]
+    problems = dict.fromkeys(facts.problem for facts in looked if facts.problem)
+    warnings += [left_out([facts.item.name for facts in looked if facts.problem == problem], problem) for problem in problems]
+    start = find_spec(config.start) if config.start else None
+    facts, changes, others = same_kind([facts for facts in looked if not facts.problem], start)
+    warnings += others
     if not facts:
         problem = next((facts for facts in looked if facts.problem), None)
         raise InputError("None of the images can be used" + (f'; "{problem.item.name}": {problem.problem}.' if problem else "."))
@@ -119,7 +138,7 @@ def inspect(
     _one_sided(report, warnings)
     if config.val_share == 0 and not val:
         warnings.append("Nothing is kept for validation, so nobody knows how good the model becomes; the last weights are taken.")
-    lines = _lines(report, config)
+    lines = [*_lines(report, config), *changes]
     return Report(report.facts, report.train, report.val, task, values, classes, tuple(lines), tuple(warnings), rule)
 
 
@@ -128,23 +147,6 @@ def _mask_rule(items: Sequence[Item], config: TrainConfig) -> MaskRule | None:
     if config.task == "overlapping" or config.regions or (config.task == "auto" and holds_masks(items, config.axes)):
         return MaskRule(regions=config.regions, unlabelled=config.unlabelled)
     return None
-
-
-def _alike(facts: list[Facts], warnings: list[str], *, grey: bool) -> list[Facts]:
-    """Leave out images with other axes or channels than most have; one channel goes with any number where grey is repeated."""
-    if not facts:
-        return facts
-    kinds = [("".join(axis for axis in fact.axes if axis in "ZYX"), 3 if grey and fact.channels == 1 else fact.channels) for fact in facts]
-    usual = max(dict.fromkeys(kinds), key=kinds.count)
-    kept = []
-    for fact, kind in zip(facts, kinds, strict=True):
-        if kind == usual:
-            kept.append(fact)
-        else:
-            what = f"its axes are {fact.axes}" if kind[0] != usual[0] else f"it has {kind[1]} channels"
-            others = f"most have {usual[0]}" if kind[0] != usual[0] else f"most have {usual[1]}"
-            warnings.append(f'"{fact.item.name}" is left out: {what}, {others}.')
-    return kept
 
 
 def _task(facts: list[Facts], config: TrainConfig) -> str:
@@ -236,9 +238,9 @@ def _leaks(report: Report, warnings: list[str]) -> None:
     for names in places.values():
         parts = {name.rsplit(" ", 1)[1] for name in names}
         if len(parts) > 1:
-            warnings.append(f"The same image is learnt and validated: {_some(names)}. Its score is worthless.")
+            warnings.append(f"The same image is learnt and validated: {some(names)}. Its score is worthless.")
         elif len(names) > 1:
-            warnings.append(f"The same image is there {len(names)} times: {_some(names)}.")
+            warnings.append(f"The same image is there {len(names)} times: {some(names)}.")
 
 
 def _one_sided(report: Report, warnings: list[str]) -> None:
@@ -256,13 +258,14 @@ def _one_sided(report: Report, warnings: list[str]) -> None:
 
 def _lines(report: Report, config: TrainConfig) -> list[str]:
     facts = report.facts
-    first = facts[0]
     shapes = [[size for axis, size in fact.sizes.items() if axis != "C"] for fact in facts]
     ends = zip(np.min(shapes, axis=0), np.max(shapes, axis=0), strict=True) if len({len(shape) for shape in shapes}) == 1 else ()
     extent = " x ".join(str(low) if low == high else f"{low}-{high}" for low, high in ends) or "of several shapes"
+    channels = " or ".join(str(count) for count in sorted({fact.channels for fact in facts}))
+    axes, types = (" or ".join(sorted(found)) for found in ({fact.axes for fact in facts}, {fact.dtype for fact in facts}))
     lines = [
         f"{len(report.train)} image{'s' * (len(report.train) != 1)} to learn from, {len(report.val)} to validate on.",
-        f"Axes {first.axes}, {extent}, {first.channels} channel{'s' * (first.channels != 1)}, {first.dtype}, "
+        f"Axes {axes}, {extent}, {channels} channel{'s' * (channels != '1')}, {types}, "
         f"intensities {min(fact.low for fact in facts):g} to {max(fact.high for fact in facts):g}.",
     ]
     sizes = [list(fact.spacing.values()) for fact in facts if fact.spacing]
@@ -288,17 +291,12 @@ def _lines(report: Report, config: TrainConfig) -> list[str]:
     ground = {0, None if report.rule else config.unlabelled}
     empty = [fact.item.name for fact in facts if not any(count for value, count in fact.values.items() if value not in ground)]
     if empty:
-        lines.append(f"Only background: {_some(empty)}.")
+        lines.append(f"Only background: {some(empty)}.")
     return lines
 
 
-def _some(names: Sequence[str]) -> str:
-    rest = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
-
-
 def _numbers(values: Sequence[int]) -> str:
-    return _some([str(value) for value in values])
+    return some([str(value) for value in values])
 
 
 def _percent(share: float) -> str:
