@@ -180,8 +180,10 @@ def _tell(event: TrainEvent) -> None:
             complain(f"Step 1 of {steps}.")
         case EpochEnded():
             scores = "".join(f", {name} {value:.3f}" for name, value in event.scores.items())
-            left = "" if event.seconds_left is None else f", at most {duration(event.seconds_left)} left"
-            typer.echo(f"Epoch {event.epoch} of {event.epochs}: loss {event.loss:.4f}{scores}{' (best)' * event.best}{left}")
+            parts = ", ".join(f"{name} {value:.4f}" for name, value in event.losses.items())
+            loss = f"loss {event.loss:.4f}" + (f" ({parts})" if parts else "")
+            left = f", at most {duration(event.seconds_left)} left" if event.seconds_left else ""
+            typer.echo(f"Epoch {event.epoch} of {event.epochs}: {loss}{scores}{' (best)' * event.best}{left}")
         case Noted(message):
             complain(message)
         case TrainingEnded():

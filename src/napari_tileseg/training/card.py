@@ -33,6 +33,9 @@ def write_card(
     """
     facts = spec.training
     found = ", ".join(f"{name} {value:.3f}" for name, value in facts.get("scores", {}).items()) or "nothing was kept for validation"
+    curves = {"loss": [row["loss"] for row in history], "score": [row["score"] for row in history if row["score"] is not None]}
+    curves |= {name: [row[name] for row in history] for name in facts.get("curves", {}) if name not in curves}
+    wide = max(map(len, curves))
     lines = [
         f"# {spec.label}",
         "",
@@ -54,9 +57,7 @@ def write_card(
         "All numbers are in `curves.csv`.",
         "",
         "```text",
-        f"loss   {_curve([row['loss'] for row in history])}",
-        f"score  {_curve([row['score'] for row in history if row['score'] is not None])}",
-        *(f"{name}  {_curve([row[name] for row in history])}" for name in facts.get("curves", {}) if name not in ("loss", "score")),
+        *(f"{name:{wide}}  {_curve(values)}" for name, values in curves.items()),
         "```",
         "",
     ]
@@ -91,6 +92,11 @@ def _curve(values: Sequence[float]) -> str:
 
 
 def _plain(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_plain(inner)}" for name, inner in value.items()) or "none"
-    return " x ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    match value:
+        case None:
+            return "none"
+        case dict():
+            return ", ".join(f"{name} {list(inner) if isinstance(inner, tuple) else inner}" for name, inner in value.items()) or "none"
+        case list() | tuple():
+            return " x ".join(map(str, value))
+    return str(value)

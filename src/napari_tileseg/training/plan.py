@@ -18,6 +18,7 @@ from napari_tileseg.models.sides import next_side, previous_side
 from napari_tileseg.models.spec import ModelSpec, Normalization
 from napari_tileseg.training.augment import Augmentation
 from napari_tileseg.training.losses import LOSSES
+from napari_tileseg.training.options import FitOptions
 from napari_tileseg.training.refusal import OBJECTS, refusal
 
 if TYPE_CHECKING:
@@ -86,6 +87,29 @@ class Plan:
         }
         plain: dict[str, Any] = json.loads(json.dumps(found))
         return plain
+
+    def fit_options(self, config: TrainConfig, device: str) -> FitOptions:
+        """Return how the network is trained on a device."""
+        precision = config.precision
+        if precision == "auto":
+            precision = "bfloat16" if device.startswith("cuda") else "float32"
+        steps = config.epochs * self.epoch_steps
+        return FitOptions(
+            steps=steps,
+            learning_rate=self.learning_rate,
+            decay=config.weight_decay,
+            warmup=config.warmup,
+            clip=config.clip,
+            average=config.average,
+            checkpoint_every=steps + 1,
+            precision=precision,
+            seed=config.seed,
+            optimizer=config.optimizer,
+            momentum=config.momentum,
+            schedule=config.schedule,
+            accumulation=config.accumulation,
+            epoch_steps=self.epoch_steps,
+        )
 
 
 def make_plan(config: TrainConfig, report: Report, name: str) -> Plan:

@@ -18,11 +18,13 @@ import torch
 from napari_tileseg.errors import Cancelled
 from napari_tileseg.estimation import estimate
 from napari_tileseg.models.predictor import pick_device
+from napari_tileseg.training.adversary import make_adversary
 from napari_tileseg.training.events import TrainingExpected
-from napari_tileseg.training.fit import BatchSplit, FitOptions, Step, fit
+from napari_tileseg.training.fit import BatchSplit, Step, fit
 from napari_tileseg.training.items import open_image
 from napari_tileseg.training.objective import Objective
 from napari_tileseg.training.prepare import prepare_items
+from napari_tileseg.training.ranks import ALONE
 from napari_tileseg.training.sampling import Sampler
 from napari_tileseg.training.start import start_network
 from napari_tileseg.training.validate import Validation
@@ -76,11 +78,12 @@ def probe(config: TrainConfig, report: Report, plan: Plan, *, cancel: Callable[[
             centred=config.foreground,
             seed=config.seed,
         )
-        precision = ("bfloat16" if device.startswith("cuda") else "float32") if config.precision == "auto" else config.precision
-        options = FitOptions(steps=_STEPS, optimizer=config.optimizer, precision=precision, accumulation=config.accumulation)
+        # Without a warm-up, since a discriminator counts after it only.
+        options = replace(plan.fit_options(config, device), steps=_STEPS, warmup=0.0, epoch_steps=None)
         objective = Objective(plan.loss, config.loss_arguments, masks=plan.spec.output == "sigmoid")
         times, parts = [0.0], 0
-        events = fit(network, objective, sampler.batch, options, report_every=1, cancel=cancel)
+        adversary = make_adversary(config, plan.spec, device, ALONE)
+        events = fit(network, objective, sampler.batch, options, report_every=1, cancel=cancel, adversary=adversary)
         with contextlib.closing(events):  # type: ignore[type-var]  # it is a generator
             for event in events:
                 if isinstance(event, BatchSplit):

@@ -22,7 +22,7 @@ from napari_tileseg.models.package import build_module, write_package
 from napari_tileseg.training.adversary import make_adversary
 from napari_tileseg.training.card import write_curves
 from napari_tileseg.training.events import EpochEnded, Noted, StepEnded, TrainingEnded, TrainingStarted
-from napari_tileseg.training.fit import BatchSplit, Epoch, Finished, FitOptions, Step, fit, learning_rate
+from napari_tileseg.training.fit import BatchSplit, Epoch, Finished, Step, fit, learning_rate
 from napari_tileseg.training.objective import Objective
 from napari_tileseg.training.plan import make_plan
 from napari_tileseg.training.prepare import memory_room, prepare_items
@@ -32,7 +32,7 @@ from napari_tileseg.training.report import inspect
 from napari_tileseg.training.result import FITTED, fit_decoder, write_result
 from napari_tileseg.training.sampling import Sampler
 from napari_tileseg.training.start import start_network
-from napari_tileseg.training.training_log import TrainingLog, picture_of
+from napari_tileseg.training.training_log import TrainingLog
 from napari_tileseg.training.validate import Validation
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.training.config import TrainConfig
     from napari_tileseg.training.events import TrainEvent
+    from napari_tileseg.training.fit import FitOptions
     from napari_tileseg.training.plan import Plan
     from napari_tileseg.training.ranks import Ranks
     from napari_tileseg.training.report import Report
@@ -275,7 +276,7 @@ class _Training:
 
     def _learn(self, network: nn.Module, sampler: Sampler, device: str) -> ModelSpec:
         config, plan = self.config, self.plan
-        options = self._options(device)
+        options = plan.fit_options(config, device)
         model = copy.deepcopy(network)
         reason, seconds = "done", 0.0
         events = fit(
@@ -292,7 +293,9 @@ class _Training:
             adversary=make_adversary(config, plan.spec, device, self.ranks),
         )
         with contextlib.closing(events):  # type: ignore[type-var]  # it is a generator
-            for event in events:
+            for number, event in enumerate(events):
+                if number == 0 and self.history:  # the checkpoint has been read by now
+                    self.tell(Noted(f"Going on after epoch {len(self.history)} of {config.epochs}."))
                 match event:
                     case Step(step, steps, loss, seconds, parts):
                         rate = learning_rate(step / steps, options)
@@ -315,28 +318,6 @@ class _Training:
                     break
         return self._finish(reason, seconds, keep=reason == "stopped")
 
-    def _options(self, device: str) -> FitOptions:
-        config, plan = self.config, self.plan
-        precision = config.precision
-        if precision == "auto":
-            precision = "bfloat16" if device.startswith("cuda") else "float32"
-        return FitOptions(
-            steps=config.epochs * plan.epoch_steps,
-            learning_rate=plan.learning_rate,
-            decay=config.weight_decay,
-            warmup=config.warmup,
-            clip=config.clip,
-            average=config.average,
-            checkpoint_every=config.epochs * plan.epoch_steps + 1,
-            precision=precision,
-            seed=config.seed,
-            optimizer=config.optimizer,
-            momentum=config.momentum,
-            schedule=config.schedule,
-            accumulation=config.accumulation,
-            epoch_steps=plan.epoch_steps,
-        )
-
     def _stop(self) -> bool:
         while self.paused() and not self.cancel():
             time.sleep(0.05)
@@ -344,7 +325,7 @@ class _Training:
 
     def _validate(self, event: Epoch, model: nn.Module, device: str, options: FitOptions) -> bool:
         """Score an epoch and keep its weights if it is the best; return False where somebody stopped that."""
-        validation = self.validation
+        validation, began = self.validation, time.monotonic()
         number = len(self.history) + 1
         scores: dict[str, float] = {}
         shown = None
@@ -362,8 +343,8 @@ class _Training:
         self.ranks.once(lambda: self._keep(event.state if best else None))
         path = self._preview(shown) if self.ranks.first else ""
         if self.log is not None and shown is not None and (best or self.log.wants(number)):
-            self.log.show(number, validation.preview, picture_of(*validation.previewed(), shown, self.plan.spec.colors))
-        left = _left(event.seconds, event.step, options.steps)
+            self.log.show(number, validation.preview, validation.picture(shown))
+        left = _left(event.seconds + time.monotonic() - began, event.step, options.steps)  # each epoch that is left is validated too
         self.tell(
             EpochEnded(
                 number,

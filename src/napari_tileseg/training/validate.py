@@ -20,6 +20,7 @@ from napari_tileseg.training.items import open_image, open_labels
 from napari_tileseg.training.masks import IGNORED, open_masks
 from napari_tileseg.training.prepare import to_classes
 from napari_tileseg.training.ranks import ALONE
+from napari_tileseg.training.training_log import picture_of
 from napari_tileseg.training.truth import whole_numbers
 from napari_tileseg.volume import Volume
 
@@ -162,10 +163,10 @@ class Validation:
         mean = _mean([value for name, value in scores.items() if name.split(" ")[0] == first])
         return None if math.isnan(mean) else mean
 
-    def previewed(self) -> tuple[Volume, NDArray[Any]]:
-        """Return the image whose labels `run` gives, and its reference."""
+    def picture(self, labels: NDArray[Any]) -> NDArray[np.uint8]:
+        """Return the image whose labels `run` gives, without labels, with its reference, and with these (Y, X, 3)."""
         image, truth = self._opened(next(item for item in self.items if item.name == self.preview))
-        return image, np.asarray(truth.data)
+        return picture_of(image, np.asarray(truth.data), labels, self.spec.colors, masks=self.rule is not None)
 
     def look_back(self) -> tuple[dict[str, Any], ...]:
         """Return what `EpochEnded.images` holds, for the run before; its labels stay until the next call."""
