@@ -171,6 +171,24 @@ def test_overlapping_classes_have_a_mask_each() -> None:
     assert values == {"dice cell": 1.0, "dice nucleus": 1.0, "hd95 cell [px]": 0.0, "hd95 nucleus [px]": 0.0}
 
 
+def test_overlapping_classes_are_compared_with_a_folder_of_truths_for_each(tmp_path: Path) -> None:
+    masks = np.zeros((2, 8, 8), np.uint8)
+    masks[0, 2:5], masks[1, 3:7] = 1, 1
+    (tmp_path / "found").mkdir()
+    for name in "ab":
+        found = Volume(masks, "CYX", metadata={"classes": ["nucleus", "cell"]})
+        write_labels(found, tmp_path / "found" / f"{name}_model.ome.tif", classes=["nucleus", "cell"])
+    for number, kind in enumerate(("nucleus", "cell")):
+        (tmp_path / "truth" / kind).mkdir(parents=True)
+        for name in "abc" if kind == "cell" else "b":  # nobody knows the nuclei of a
+            tifffile.imwrite(tmp_path / "truth" / kind / f"{name}.tif", masks[number])
+    table = evaluate(tmp_path / "found", tmp_path / "truth", metrics=("dice",))
+    assert table.mean() == {"dice nucleus": 1.0, "dice cell": 1.0}
+    assert {row.name: math.isnan(row.values["dice nucleus"]) for row in table.rows} == {"a_model": True, "b_model": False}
+    assert table.missing == ("cell/c.tif",)
+    assert not table.failed
+
+
 def test_images_are_no_labels() -> None:
     with pytest.raises(InputError, match="labels are whole numbers"):
         compare(Volume(np.full((4, 4), 0.5), "YX"), Volume(np.zeros((4, 4), np.uint8), "YX"))

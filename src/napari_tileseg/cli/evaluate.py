@@ -65,7 +65,7 @@ def evaluate(
             emit(
                 {"event": "mean", "images": len(table.rows) - len(table.failed), "values": _known(table.mean()), "path": str(output or "")}
             )
-        else:
+        elif table.columns:
             _show(table)
         for row in table.failed:
             complain(f"{row.name}: {row.problem}")

@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_tileseg.errors import InputError, OptionsError, TileSegError
+from napari_tileseg.io.files import zarr_root
 from napari_tileseg.io.registry import read_volume
 from napari_tileseg.io.tables import write_rows
+from napari_tileseg.training.class_folders import match_class_folders
+from napari_tileseg.training.items import Item
+from napari_tileseg.training.masks import IGNORED, MaskRule, open_masks
 from napari_tileseg.training.matching import list_files, match, stem
 from napari_tileseg.training.metrics import average_precision, dice, gland_scores, jaccard, panoptic_quality
 from napari_tileseg.training.surfaces import average_distance, hausdorff, surface_distances
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["CLASS_METRICS", "METRICS", "OBJECT_METRICS", "Evaluation", "Row", "compare", "evaluate"]
+__all__ = ["CLASS_METRICS", "METRICS", "OBJECT_METRICS", "Evaluation", "Row", "compare", "evaluate", "known_only"]
 
 Kind = Literal["auto", "classes", "objects"]
 
@@ -128,8 +132,8 @@ def evaluate(
     Parameters
     ----------
     predictions, truths : path, sequence or mapping
-        Folders, whose files are matched by name (see `training.matching.match`); one file each; sequences of paths, arrays or volumes of
-        equal length; or mappings from names to those.
+        Folders, whose files are matched by name (see `training.matching.match`), of overlapping classes also with a folder of truths
+        for each class; one file each; sequences of paths, arrays or volumes of equal length; or mappings from names to those.
     metrics : sequence of str, optional
         Of `METRICS`; by default those that fit the labels.
     kind : {"auto", "classes", "objects"}
@@ -163,7 +167,9 @@ def evaluate(
             break
         paths = (prediction, truth) if isinstance(prediction, Path) and isinstance(truth, Path) else None
         try:
-            values, counts = compare(_opened(prediction), _opened(truth), metrics=wanted, kind=kind, classes=classes)
+            found = _opened(prediction)
+            found, expected = known_only(found, _truth(name, truth, found))
+            values, counts = compare(found, expected, metrics=wanted, kind=kind, classes=classes)
             row = Row(name, values, counts, paths=paths)
         except TileSegError as error:
             row = Row(name, problem=str(error), paths=paths)
@@ -173,6 +179,15 @@ def evaluate(
             on_row(row, number + 1, len(items))
     names = tuple(sorted(columns, key=lambda column: _place(column, wanted or METRICS)))
     return Evaluation(names, tuple(sorted(rows, key=lambda row: _badness(row, names))), tuple(missing), tuple(extra))
+
+
+def known_only(prediction: Volume, truth: Volume) -> tuple[Volume, Volume]:
+    """Return both with what nobody has labelled (`IGNORED` in the truth) as background."""
+    expected = np.asarray(truth.data)
+    unknown = expected == IGNORED
+    if prediction.shape != truth.shape or not unknown.any():
+        return prediction, truth
+    return prediction.with_data(np.where(unknown, 0, np.asarray(prediction.data))), truth.with_data(np.where(unknown, 0, expected))
 
 
 def compare(
@@ -283,6 +298,13 @@ def _listed(predictions: Any, truths: Any) -> tuple[list[tuple[str, Any, Any]], 
         first, second = Path(predictions), Path(truths)
         if not _is_folder(first) and not _is_folder(second):
             return [(stem(first), first, second)], [], []
+        of_classes = match_class_folders(first, second) if _is_folder(first) else None
+        if of_classes is not None and of_classes[0]:
+            pairs, others = of_classes
+            known = {path for path, _ in pairs}
+            rest = [path.name for path in list_files(first) if path not in known]
+            lone = [text.removesuffix(" has no image") for text in others if text.endswith(" has no image")]
+            return [(stem(path), path, masks) for path, masks in pairs], rest, lone
         matched = match(list_files(first), list_files(second), root=first, other=second)
         if not matched.pairs:
             raise InputError(
@@ -302,8 +324,6 @@ def _listed(predictions: Any, truths: Any) -> tuple[list[tuple[str, Any, Any]], 
 
 
 def _is_folder(path: Path) -> bool:
-    from napari_tileseg.io.files import zarr_root
-
     return path.is_dir() and zarr_root(path) is None
 
 
@@ -314,6 +334,14 @@ def _opened(item: Any) -> Volume:
         return read_volume(Path(item))
     array = np.asarray(item)
     return Volume(array, "TZYX"[-array.ndim :])
+
+
+def _truth(name: str, item: Any, prediction: Volume) -> Volume:
+    """Open a truth; of a prediction with overlapping classes as masks in its order, whether they are files, channels or polygons."""
+    names = _named(prediction)
+    if isinstance(item, Mapping) or ("C" in prediction.axes and names and isinstance(item, str | Path)):
+        return open_masks(Item(name, None, item), prediction, MaskRule(classes=names if "C" in prediction.axes else ()))
+    return _opened(item)
 
 
 def _array(volume: Volume) -> NDArray[Any]:

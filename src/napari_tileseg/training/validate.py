@@ -15,7 +15,7 @@ from napari_tileseg.io.output import refused
 from napari_tileseg.job import SegmentOptions
 from napari_tileseg.models.predictor import Predictor
 from napari_tileseg.pipeline import segment
-from napari_tileseg.training.evaluate import compare
+from napari_tileseg.training.evaluate import compare, known_only
 from napari_tileseg.training.items import open_image, open_labels
 from napari_tileseg.training.masks import IGNORED, open_masks
 from napari_tileseg.training.prepare import to_classes
@@ -206,11 +206,7 @@ class Validation:
 
     def _compared(self, found: Volume, truth: Volume) -> dict[str, float]:
         instances = self.spec.output == "instances"
-        expected = np.asarray(truth.data)
-        if (expected == IGNORED).any():
-            # What nobody has labelled is background in both.
-            found = found.with_data(np.where(expected == IGNORED, 0, np.asarray(found.data)))
-            truth = truth.with_data(np.where(expected == IGNORED, 0, expected))
+        found, truth = known_only(found, truth)
         kind: Any = "objects" if instances else "classes"
         names = () if instances else self.spec.classes
         return compare(found, truth, metrics=_METRICS[self.spec.output], kind=kind, classes=names)[0]
