@@ -63,17 +63,28 @@ def train_without_labels(
         given["name"] = last
     config = UnsupervisedConfig.read(file, **given) if file is not None else UnsupervisedConfig.parse(**given)
     if dry_run:
-        settings = config.model_dump(mode="json")
-        if json_lines:
-            emit({"event": "preview", "settings": settings})
-        else:
-            for field, value in settings.items():
-                typer.echo(f"{field} = {json.dumps(value)}")
+        _preview(config, json_lines)
         return
     from napari_tileseg.training.unsupervised.train import train_unsupervised
 
     with interrupts() as cancel:
         train_unsupervised(config, resume=resume, overwrite=overwrite, on_event=_tell_json if json_lines else _tell, cancel=cancel)
+
+
+def _preview(config: UnsupervisedConfig, json_lines: bool) -> None:
+    from napari_tileseg.training.unsupervised.live import preview_live
+
+    found = preview_live(config)
+    settings = config.model_dump(mode="json")
+    if json_lines:
+        emit({"event": "preview", "report": list(found.report), "warnings": list(found.warnings), "settings": settings})
+        return
+    for line in found.report:
+        typer.echo(line)
+    for warning in found.warnings:
+        complain(f"Note: {warning}")
+    for field, value in settings.items():
+        typer.echo(f"{field} = {json.dumps(value)}")
 
 
 def _last(output: str) -> str:
@@ -94,7 +105,8 @@ def _tell(event: UnsupervisedEvent) -> None:
                 complain(f"{name} is left out: {reason}")
         case Learned():
             losses = ", ".join(f"{name} {value:.4g}" for name, value in event.losses.items())
-            typer.echo(f"{event.stage} {event.step} of {event.steps}: {losses}, about {duration(event.seconds_left)} left")
+            left = f", about {duration(event.seconds_left)} left" if event.seconds_left else ""
+            typer.echo(f"{event.stage} {event.step} of {event.steps}: {losses}{left}")
         case Finished(spec, path, seconds):
             limit = f", threshold {spec.decoder_parameters['threshold']:.4g}" if spec.output == "anomaly" else ""
             typer.echo(f'The model is in "{path}"{limit}, after {duration(seconds)}.')

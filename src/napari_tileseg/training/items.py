@@ -15,6 +15,7 @@ from napari_tileseg.image import as_volume
 from napari_tileseg.io.files import zarr_root
 from napari_tileseg.io.registry import read_volume
 from napari_tileseg.training.class_folders import match_class_folders
+from napari_tileseg.training.colours import colours_last
 from napari_tileseg.training.matching import list_files, match, stem
 from napari_tileseg.volume import Volume
 
@@ -100,7 +101,7 @@ def find_items(config: TrainConfig, data: Sequence[tuple[Any, Any]] | None = Non
 
 def open_image(item: Item, axes: str | None = None) -> Volume:
     """Open the image of an item, its box only."""
-    return cut(_opened(item.image, axes), item.box)
+    return cut(colours_last(_opened(item.image, axes)), item.box)
 
 
 def open_labels(item: Item, axes: str) -> Volume:

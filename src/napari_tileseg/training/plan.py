@@ -17,6 +17,7 @@ from napari_tileseg.models.registry import find_spec
 from napari_tileseg.models.sides import next_side, previous_side
 from napari_tileseg.models.spec import ModelSpec, Normalization
 from napari_tileseg.training.augment import Augmentation
+from napari_tileseg.training.colours import RGB
 from napari_tileseg.training.losses import LOSSES
 from napari_tileseg.training.options import FitOptions
 from napari_tileseg.training.refusal import OBJECTS, refusal
@@ -233,7 +234,7 @@ def _spec(config: TrainConfig, report: Report, name: str, dims: int, start: Mode
         arguments["img_size"] = list(window)
     names = list(facts.channel_names) if len(facts.channel_names) == report.channels else report.channels
     if names == 3 and (facts.dtype == "uint8" or report.grey):
-        names = ["red", "green", "blue"]
+        names = list(RGB)
     spacing, unit = _spacing(config, report, axes[1:])
     return ModelSpec(
         **told

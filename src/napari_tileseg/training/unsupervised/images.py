@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_tileseg.engine.axes import map_axes
 from napari_tileseg.engine.prepare import measure_frame
 from napari_tileseg.errors import InputError
 from napari_tileseg.io import read_volume
 from napari_tileseg.models.spec import ModelSpec, Normalization, NormalizationStep
+from napari_tileseg.training.colours import RGB, colours_last
 from napari_tileseg.training.matching import list_files, match, stem
 from napari_tileseg.training.unsupervised.tiles import Part, parts_of
 
@@ -36,12 +37,15 @@ class Images:
     channels : tuple of str
     normalization : Normalization
         To [-1, 1].
+    grey : int
+        How many of the images are grey among others with colours.
     """
 
     parts: list[Part]
     left_out: tuple[tuple[str, str], ...]
     channels: tuple[str, ...]
     normalization: Normalization
+    grey: int = 0
 
     @property
     def names(self) -> list[str]:
@@ -77,7 +81,8 @@ def read_images(config: UnsupervisedConfig) -> tuple[list[Path], list[Volume], t
             left_out.append((name, str(error)))
             continue
         paths.append(path)
-        volumes.append(replace(volume if config.axes is None else volume.with_axes(config.axes), name=name, levels=()))
+        volume = colours_last(volume if config.axes is None else volume.with_axes(config.axes))
+        volumes.append(replace(volume, name=name, levels=()))
     if not volumes:
         raise InputError(f"None of the images can be opened. The first one: {left_out[0][1]}")
     return paths, volumes, tuple(left_out)
@@ -119,12 +124,14 @@ def gather(
     fitting, small = fitting_images(volumes, config)
     channels = channels_of(volumes)
     colour = len(channels) > 1 and channels[0] == "red"
-    plain = ModelSpec(name=config.name, axes="CYX", channels=list(channels), classes=["normal"], window=config.tile)
+    grey = sum(volume.sizes.get("C", 1) < len(channels) for volume in volumes)
+    fields: dict[str, Any] = {"grey": "repeat"} if grey else {}
+    plain = ModelSpec(name=config.name, axes="CYX", channels=list(channels), classes=["normal"], window=config.tile, **fields)
     spec = plain.model_copy(update={"normalization": _normalization(volumes, config, plain, colour)})
     parts: list[Part] = []
     for index in fitting:
         parts += parts_of(volumes[index], spec, None if masks is None else masks[index])
-    return Images(parts, left_out + small, channels, spec.normalization)
+    return Images(parts, left_out + small, channels, spec.normalization, grey)
 
 
 def fitting_images(volumes: Sequence[Volume], config: UnsupervisedConfig) -> tuple[list[int], tuple[tuple[str, str], ...]]:
@@ -157,24 +164,28 @@ def fitting_images(volumes: Sequence[Volume], config: UnsupervisedConfig) -> tup
 
 
 def channels_of(volumes: Sequence[Volume]) -> tuple[str, ...]:
-    """Return the names of the channels that all images have.
+    """Return the names of the channels that all images have; grey ones among colours are taken for colours.
 
     Raises
     ------
     InputError
         If one has more or fewer than the first.
     """
-    first = volumes[0]
+    first = next((volume for volume in volumes if _coloured(volume)), volumes[0])
     count = first.sizes.get("C", 1)
     for volume in volumes:
-        if volume.sizes.get("C", 1) != count:
+        if volume.sizes.get("C", 1) != count and not (_coloured(first) and volume.sizes.get("C", 1) == 1):
             raise InputError(
                 f'"{volume.name}" has {_many(volume.sizes.get("C", 1))}, "{first.name}" has {_many(count)}. '
                 "Give images with equal channels only."
             )
     if len(first.channel_names) == count:
         return tuple(first.channel_names)
-    return ("red", "green", "blue") if count == 3 and first.axes.endswith("C") else tuple(f"channel {index + 1}" for index in range(count))
+    return RGB if _coloured(first) else tuple(f"channel {index + 1}" for index in range(count))
+
+
+def _coloured(volume: Volume) -> bool:
+    return volume.axes.endswith("C") and volume.sizes["C"] == 3
 
 
 def _many(count: int) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from napari_tileseg.errors import OutputError
 from napari_tileseg.io import read_volume
 from napari_tileseg.io.output import put_in_place
+from napari_tileseg.training.colours import colours_last
 from napari_tileseg.training.events import Noted, SamplesMade, StepEnded, TrainingEnded, TrainingStarted
 from napari_tileseg.training.unsupervised.events import Finished, Learned, Samples, Started
 from napari_tileseg.training.unsupervised.images import channels_of, fitting_images, read_images, read_masks
@@ -155,7 +156,7 @@ def _opened(data: Sequence[tuple[Any, Any]] | None) -> tuple[list[Volume] | None
     """Open images that were given as files, and their masks where all have some."""
     if not data:
         return None, None
-    volumes = [replace(read_volume(image), name=Path(image).name.removesuffix(".ome.tif"), levels=()) for image, _ in data]
+    volumes = [replace(colours_last(read_volume(image)), name=Path(image).name.removesuffix(".ome.tif"), levels=()) for image, _ in data]
     masks = [read_volume(mask) for _, mask in data if mask]
     return volumes, masks if len(masks) == len(volumes) else None
 
@@ -172,10 +173,12 @@ def _counted(images: int, held: int, *, paired: bool) -> str:
 
 def _sizes(volumes: Sequence[Volume], channels: Sequence[str]) -> str:
     """Say how large images are, and what their channels are."""
+    grey = sum(volume.sizes.get("C", 1) < len(channels) for volume in volumes)
+    mixed = f"; {grey} of the images {'is' if grey == 1 else 'are'} grey, which counts as colour" if grey else ""
     sizes = [(volume.sizes.get("Y", 1), volume.sizes.get("X", 1)) for volume in volumes]
     low, high = min(sizes), max(sizes)
     of = f"{low[0]} x {low[1]}" if low == high else f"{low[0]} x {low[1]} to {high[0]} x {high[1]}"
-    return f"{of} pixels, {'one channel' if len(channels) == 1 else f'{len(channels)} channels'}."
+    return f"{of} pixels, {'one channel' if len(channels) == 1 else f'{len(channels)} channels'}{mixed}."
 
 
 def _complaints(left_out: Sequence[tuple[str, str]]) -> tuple[str, ...]:

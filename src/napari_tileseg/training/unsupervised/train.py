@@ -261,6 +261,7 @@ def _spec(config: UnsupervisedConfig, images: Images, *, paired: bool) -> ModelS
         "axes": "CYX",
         "channels": list(images.channels),
         "normalization": images.normalization,
+        "grey": "repeat" if images.grey else "refuse",
         "window": config.tile,
         "overlap": config.overlap,
     }
@@ -299,4 +300,5 @@ def _card(spec: ModelSpec, config: UnsupervisedConfig, facts: dict[str, Any]) ->
         lines.append(f"- Last losses of the {stage}: {', '.join(f'{name} {value:.4g}' for name, value in losses.items())}")
     if spec.architecture != "anomaly_autoencoder" or config.network == "vae":
         lines.append("- Makes new images: `tileseg generate`")
+    lines += ["", "For research use; no medical device."]
     return "\n".join(lines) + "\n"

@@ -10,7 +10,7 @@ from qtpy.QtGui import QColor, QPainter, QPen, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from qtpy.QtGui import QPaintEvent
 
@@ -53,6 +53,7 @@ class Curves(QWidget):
         measure: str,
         title: str = "Loss",
         best: bool = True,
+        beside: Mapping[str, float] | None = None,
     ) -> None:
         """Show these points.
 
@@ -68,10 +69,13 @@ class Curves(QWidget):
             What the loss is.
         best : bool
             Whether the score has a best epoch.
+        beside : mapping of str to float, optional
+            Last values of other losses; the tooltip names them.
         """
         self.losses, self.scores, self.span, self.measure = list(losses), list(scores), epochs, measure
         self.title, self.best = title, best
         said = [f"{title} {losses[-1][1]:.3g}"] if losses else []
+        said += [f"{name.capitalize()} {value:.3g}" for name, value in (beside or {}).items()]
         if scores and not best:
             said.append(f"{measure} {scores[-1][1]:.3g}")
         elif scores:

@@ -328,7 +328,10 @@ class TrainWidget(Dock):
         self.rest.setVisible(self.results.isHidden())
         if shown.folded:
             measure, span = (state.measure, float(state.epochs)) if state.epochs else (curve.measure.capitalize(), 0.0)
-            self.curves.show_curves(curve.losses, curve.scores, epochs=span, measure=measure, title=curve.title, best=bool(state.epochs))
+            best = bool(state.epochs)
+            self.curves.show_curves(
+                curve.losses, curve.scores, epochs=span, measure=measure, title=curve.title, best=best, beside=curve.beside
+            )
             self.results.show_results(curve.images, state.measure)
 
     def _fold(self, folded: bool, title: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from napari.layers import Image, Labels
 
 from napari_tileseg.errors import AxesError, InputError
 from napari_tileseg.io.registry import write_image
+from napari_tileseg.training.colours import RGB
 from napari_tileseg.volume import Volume
 from napari_tileseg.widgets.layers import array_of, facts_of, volume_from_layer
 from napari_tileseg.widgets.train.rows import OURS, LayerRows
@@ -162,7 +163,9 @@ def _taken(image: Image, spec: ModelSpec | None, axes: str, fold: str) -> Volume
     letters = axes.replace(" ", "").upper() or facts_of(image).guess(spec)
     if "?" in letters:
         raise AxesError(f'The axes of the layer "{image.name}" are not known. Name them under {fold}, Axes, one letter per dimension.')
-    return volume_from_layer(image, letters)
+    volume = volume_from_layer(image, letters)
+    # Files have channels before space; their names say that these are colours. Transparency is not learnt.
+    return replace(volume, data=volume.data[..., :3], channel_names=RGB, levels=()) if image.rgb else volume
 
 
 def _free(name: str, examples: Sequence[Example]) -> str:

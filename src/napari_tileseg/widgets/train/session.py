@@ -78,7 +78,8 @@ class Order:
 class Curve:
     """What is painted: (epoch, value), epochs broken for losses; and the validation images of the best epoch.
 
-    Without labels: (step, value) of what learns now, and instead of scores the part of its loss that `measure` names.
+    Without labels: (step, value) of what learns now, and instead of scores the part of its loss that `measure` names. With a
+    discriminator the loss is that of the segmentation, since the sum rises where the discriminator gets better; the rest is `beside`.
     """
 
     losses: list[tuple[float, float]] = field(default_factory=list)
@@ -88,6 +89,7 @@ class Curve:
     title: str = "Loss"
     measure: str = ""
     begin: float = 0.0
+    beside: dict[str, float] = field(default_factory=dict)
 
     def learnt(self, event: StepEnded) -> None:
         """Take a step of a training without labels; what learns next has curves of its own."""
@@ -331,7 +333,10 @@ class TrainSession(QObject):
                 curve.learnt(event)
             case SamplesMade():
                 self._show_samples(event)
-            case StepEnded(step, steps, loss):
+            case StepEnded(step, steps, loss, losses=parts):
+                if "segmentation" in parts:
+                    curve.title, loss = "Segmentation", parts["segmentation"]
+                    curve.beside = {name: value for name, value in parts.items() if name != "segmentation"}
                 place = step / steps * epochs
                 while curve.losses and curve.losses[-1][0] >= place:  # it goes on from the end of an epoch
                     curve.losses.pop()
