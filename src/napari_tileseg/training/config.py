@@ -23,7 +23,7 @@ class Strengths(BaseModel):
     rotation: float = Field(1.0, ge=0, le=3, title="Rotation", description="1: any angle in planes, 15 degrees in volumes.")
     scaling: float = Field(1.0, ge=0, le=3, title="Scaling", description="1: from 0.8 to 1.25.")
     elastic: float = Field(0.0, ge=0, le=3, title="Elastic", description="1: bent by about 1.5 pixels.")
-    intensity: float = Field(1.0, ge=0, le=3, title="Contrast and brightness", description="1: contrast by a fifth.")
+    intensity: float = Field(1.0, ge=0, le=3, title="Contrast", description="And brightness; 1: contrast by a fifth.")
     gamma: float = Field(1.0, ge=0, le=3, title="Gamma", description="1: exponents from 0.74 to 1.35.")
     noise: float = Field(1.0, ge=0, le=3, title="Noise", description="1: up to a twentieth of the range.")
     blur: float = Field(1.0, ge=0, le=3, title="Blur", description="1: up to one pixel, for one crop in seven.")

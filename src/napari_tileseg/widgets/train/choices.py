@@ -196,7 +196,8 @@ def words_of(fold: str, choices: Choices, settings: Mapping[str, Any]) -> str:
             window = f", window {' x '.join(map(str, shown['window']))}" if shown["window"] else ""
             return network + window + (f", batch {shown['batch']}" if shown["batch"] else "")
         case "Loss":
-            return str(settings.get("loss") or changed.get("loss") or "auto")
+            loss = str(settings.get("loss") or changed.get("loss") or "auto")
+            return loss + (f", adversarial {told(changed['adversarial'])}" if changed.get("adversarial") else "")
         case "Augment":
             return ", ".join(f"{name.partition('.')[2]} {told(value)}" for name, value in changed.items()) or "usual"
         case "Steps":

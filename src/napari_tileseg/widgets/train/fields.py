@@ -26,6 +26,7 @@ _WORDS = {
     "3": "Volumes",
     "instances": "Objects",
     "adamw": "AdamW",
+    "bce": "Cross-entropy",
     "sgd": "SGD",
     "one_cycle": "One cycle",
     "millimeter": "mm",

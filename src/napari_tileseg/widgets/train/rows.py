@@ -41,6 +41,8 @@ class LayerRows(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("plain")
+        # Else the column is as wide as hidden rows of it are, which is nothing.
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
         self._possible: list[Choice] = []
         self._touched = False
         self.rows: list[tuple[Combo, QPushButton]] = []
