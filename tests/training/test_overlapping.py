@@ -290,6 +290,16 @@ def test_validation_leaves_out_what_nobody_knows(tmp_path: Path) -> None:
     assert any("dice band" in getattr(event, "scores", {}) for event in events)
 
 
+def test_a_discriminator_and_a_log_go_with_masks(tmp_path: Path) -> None:
+    events: list[Any] = []
+    settings = config(tmp_path / "m", epochs=2, adversarial=0.1, log=str(tmp_path / "log"), **folders(tmp_path / "data"))
+    train(settings, on_event=events.append)
+    losses = [event.losses for event in events if getattr(event, "losses", {})]
+    assert losses[-1].keys() == {"segmentation", "adversarial", "discriminator"}
+    assert losses[-1]["adversarial"] > 0
+    assert list((tmp_path / "log" / "m" / "pictures").iterdir())
+
+
 def test_what_is_shown_of_a_validation_is_one_image_of_labels(tmp_path: Path) -> None:
     events: list[Any] = []
     views = tmp_path / "views"

@@ -158,6 +158,7 @@ def test_a_stopped_training_keeps_its_best_and_goes_on_to_the_same_weights(tmp_p
     events: list[Any] = []
     train(config(tmp_path / "m", epochs=3), pairs(), on_event=events.append)
     assert [event.epoch for event in events if isinstance(event, EpochEnded)] == [2, 3]
+    assert [event.message for event in events if isinstance(event, Noted)][:1] == ["Going on after epoch 1 of 3."]
     assert equal(tmp_path / "m", tmp_path / "straight")
     assert not work_folder(tmp_path / "m").exists()
 

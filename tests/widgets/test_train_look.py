@@ -70,21 +70,6 @@ def test_fields_are_wide_before_anything_is_open(train: Callable[..., Any]) -> N
     assert here.form.source.width() == here.form.name.width()
 
 
-def test_a_bar_goes_when_the_form_fits_without_it(train: Callable[..., Any]) -> None:
-    here = train(show=True)
-    here.open_pairs(3)
-    here.until(lambda: len(here.form.pairs.rows) == 3)
-    dock = narrow(here, height=440)
-    here.form.complain("A sentence that takes another line where a bar stands beside it. " * 3)
-    here.qtbot.wait(100)
-    bar = dock.scroller.verticalScrollBar()
-    assert bar.isVisible()
-    for height in range(620, 720, 4):  # among them those at which it fits without a bar, and does not with one
-        narrow(here, height=height)
-        fits = dock.scroller.sizeHint().height() <= dock.scroller.height()
-        assert bar.isVisible() != fits, f"at {height} pixels"
-
-
 def test_keys_and_theme(train: Callable[..., Any]) -> None:
     here = train(show=True)
     here.open_pairs(3)

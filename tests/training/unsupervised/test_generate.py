@@ -177,6 +177,7 @@ def test_training_from_the_command_line(tmp_path: Path, make_volumes: Any, capsy
     assert json.loads((tmp_path / "other" / "model.json").read_text())["window"] == [20, 16]
     status, out, _ = run(*options, "--dry-run")
     assert "tile = [28, 28]" in out
+    assert out.startswith("1 image to learn from, 1 held out to set the threshold.")
     status, _, err = run(*options, "--epochs", "3")
     assert (status, err.count("\n")) == (2, 1)
     assert "steps=2000" in err

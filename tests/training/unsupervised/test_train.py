@@ -183,6 +183,10 @@ def test_colours_stacks_and_wide_numbers(train: Train, make_texture: Any) -> Non
     ]
     spec = train(colour, network="conv_autoencoder", tile=28)
     assert spec.channels == ["red", "green", "blue"]
+    assert spec.grey == "refuse"
+    events: list[Any] = []
+    spec = train([*colour, Volume(make_texture(5), "YX", name="grey")], network="conv_autoencoder", tile=28, on_event=events.append)
+    assert (spec.channels, spec.grey, events[0].images) == (["red", "green", "blue"], "repeat", 3)
     stack = Volume(np.stack([make_texture(seed) for seed in range(6)]).reshape(2, 3, 96, 96).astype(np.uint16) * 100, "TZYX", name="stack")
     spec = train([stack], normalization="range")
     assert spec.normalization.high == stack.data.max()

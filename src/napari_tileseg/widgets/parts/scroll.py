@@ -50,22 +50,13 @@ class Scroll(QScrollArea):
         if event is None:
             return
         super().resizeEvent(event)
-        self._settle()
         if event.size().width() != event.oldSize().width():
             self.updateGeometry()  # wrapped sentences need another height now
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         if event is not None and event.type() == QEvent.Type.LayoutRequest:
             self.updateGeometry()
-            self._settle()
         return False
-
-    def _settle(self) -> None:
-        """Take a bar away that is there only because it is there: it narrows the page, whose sentences then need more lines."""
-        fits = self.sizeHint().height() <= self.height()
-        policy = Qt.ScrollBarPolicy.ScrollBarAlwaysOff if fits else Qt.ScrollBarPolicy.ScrollBarAsNeeded
-        if self.verticalScrollBarPolicy() != policy:
-            self.setVerticalScrollBarPolicy(policy)
 
 
 def page(content: QWidget) -> QWidget:
