@@ -362,7 +362,9 @@ class _Training:
         self.ranks.once(lambda: self._keep(event.state if best else None))
         path = self._preview(shown) if self.ranks.first else ""
         if self.log is not None and shown is not None and (best or self.log.wants(number)):
-            self.log.show(number, validation.preview, picture_of(*validation.previewed(), shown, self.plan.spec.colors))
+            seen = validation.previewed(shown)
+            if seen is not None:
+                self.log.show(number, validation.preview, picture_of(*seen, shown, self.plan.spec.colors))
         left = _left(event.seconds, event.step, options.steps)
         self.tell(
             EpochEnded(
