@@ -317,6 +317,7 @@ def store(task: Task, computed: Computed) -> Outcome:
         "\n".join(result.warnings),
         {name: count for name, count in result.counts.items() if name in computed.spec.foreground_classes},
         instances=computed.spec.finds_objects,
+        anomaly=dict(result.anomaly),
         seconds=computed.seconds + time.monotonic() - began,
         digest=digest(staged),
         input_digest=computed.stamp,
