@@ -238,8 +238,7 @@ def write_labels(
     chosen, writer = _writer(path)
     check_axes(path, labels.axes)
     facts: dict[str, Any] = {"classes": tuple(classes), "colors": tuple(colors), "provenance": publishable(provenance)}
-    if chosen.sidecar:
-        check_sidecar(path, overwrite=overwrite)
+    replaced = check_sidecar(path, overwrite=overwrite) if chosen.sidecar else overwrite
     known = inspect.signature(writer).parameters
     wishes = {key: value for key, value in (("only", tuple(only)), ("smooth", smooth)) if value}
     if not set(wishes) <= set(known):
@@ -248,7 +247,7 @@ def write_labels(
     with _put(path, chosen, overwrite=overwrite) as temporary:
         writer(labels, temporary, **facts, **more, **wishes)
     if chosen.sidecar:
-        write_sidecar(path, **facts, overwrite=overwrite)
+        write_sidecar(path, **facts, overwrite=replaced)
     return path
 
 
