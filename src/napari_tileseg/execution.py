@@ -29,6 +29,7 @@ from napari_tileseg.engine.recipe import resolve as resolve_recipe
 from napari_tileseg.engine.scan import plan_scan
 from napari_tileseg.engine.sinks import GridSink
 from napari_tileseg.engine.spacing import spacing_note, spacing_ratios
+from napari_tileseg.engine.tally import Tally, summary
 from napari_tileseg.errors import Cancelled, ModelError
 from napari_tileseg.models.doubts import assumptions
 from napari_tileseg.models.resampling import Interpolation
@@ -80,6 +81,8 @@ class Run:
     windows: int = 0
     scores: NDArray[np.float32] | None = None
     uncertainty: NDArray[np.float32] | None = None
+    tally: Tally | None = None
+    """Sums up the map of a model of what is normal; None where there is no map, or a part of it is not known."""
     relief: Relief = field(default_factory=Relief)
     journal: Journal | None = None
     previous: Segmentation | None = None
@@ -115,6 +118,8 @@ class Run:
         self.recipe = recipe
         self._lay(*self.parts[0])
         self.settings = {**asdict(recipe), "grid": self.grid.model, "level": self.view.level}
+        # Scores that are brought back before they are decoded may come twice where a run goes on.
+        self.tally = Tally() if self.predictor.spec.output == "anomaly" and not self.restored else None
 
     @property
     def seen(self) -> Region | None:
@@ -158,6 +163,8 @@ class Run:
         self.relief = Relief.from_dict(state["relief"])
         self.verdict = _verdict(state["verdict"])
         self.damage.restore(state["damage"])
+        if self.tally is not None:  # a run that an earlier version has begun did not sum up
+            self.tally = Tally.from_dict(told) if (told := state.get("tally")) else None
 
     def _state(self) -> dict[str, Any]:
         """Return what a run that continues this one needs to know."""
@@ -169,6 +176,7 @@ class Run:
             "relief": self.relief.to_dict(),
             "verdict": asdict(self.verdict) if self.verdict else None,
             "damage": self.damage.state(),
+            "tally": self.tally.to_dict() if self.tally else None,
         }
 
     def execute(self, labels: NDArray[Any]) -> None:
@@ -232,7 +240,7 @@ class Run:
     def sink(self, part: Part, labels: Any) -> GridSink:
         """Return what puts the labels of a sample, on the image's grid, where they belong; places that were lost stay empty."""
         lost = partial(self.damage.covered, factors=self.view.factors(self.axis_map.spatial))
-        return GridSink(self.axis_map, part, labels, self.scores, self.uncertainty, lost)
+        return GridSink(self.axis_map, part, labels, self.scores, self.uncertainty, lost, self.tally)
 
     def target(self, sink: Sink) -> Sink:
         """Return what takes labels on the model's grid and gives them to a sink on the image's."""
@@ -470,6 +478,7 @@ class Run:
             classes=tuple(spec.classes),
             colors=tuple(spec.colors),
             counts=self.counts,
+            anomaly=summary(self.tally),
             scores=self.scores,
             uncertainty=self.uncertainty,
             provenance={**provenance, "adaptations": list(self.relief.notes), "unreadable": self.damage.places},

@@ -35,6 +35,9 @@ class Segmentation:
         ``#rrggbb`` of each class without the background; may be empty.
     counts : mapping of str to int
         Objects found, or pixels of each class, by class name.
+    anomaly : mapping of str to float
+        Of models of what is normal: ``"mean"`` and ``"percentile_99"`` of the map of what is segmented, by which images can be sorted; the
+        same whether or not the run was interrupted. Empty for all others, and where a part of the map is not known.
     scores : ndarray of float32 or None
         Raw network output, class first, then the axes of the input without C; only if asked for.
     uncertainty : ndarray of float32 or None
@@ -55,6 +58,7 @@ class Segmentation:
     classes: tuple[str, ...]
     colors: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    anomaly: Mapping[str, float] = field(default_factory=dict)
     scores: NDArray[np.float32] | None = None
     uncertainty: NDArray[np.float32] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)

@@ -38,6 +38,13 @@ def classes_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
+def anomaly_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a package that says how strange each pixel is."""
+    more = {"output": "anomaly", "heads": ["anomaly score"], "decoder_parameters": {"threshold": 0.5}}
+    return package(tmp_path_factory.mktemp("packages"), "strange", ["normal", "anomaly"], **more)
+
+
+@pytest.fixture(scope="session")
 def objects_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return a package that finds objects."""
     more = {"output": "instances", "decoder": "watershed", "heads": ["interior", "boundary", "distance"]}

@@ -146,7 +146,7 @@ def test_a_dry_run_says_all_and_does_nothing(batch: Run, raw: Path, tmp_path: Pa
 
 
 WRONG = [
-    (("--format", "xyz"), "'.ome.tif', '.imagej.tif'"),
+    (("--format", "xyz"), "must be auto or one of .ome.tif, "),
     (("--series", "first"), "a number from 0, or all"),
     (("--name", "{size}"), "{stem}"),
     (("--overlap", "2"), "overlap = 2.0 is not accepted"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
+import sqlite3
 import sys
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
@@ -11,11 +13,14 @@ from urllib.parse import unquote_to_bytes
 
 import pytest
 
+from napari_tileseg.batch.events import TaskEnded
 from napari_tileseg.batch.job import BatchJob
+from napari_tileseg.batch.ledger import Ledger, ledger_path
 from napari_tileseg.batch.page import duration, found
 from napari_tileseg.batch.report import ReportRow, write_report
 from napari_tileseg.batch.run import run_batch
 from napari_tileseg.io import output as output_module
+from napari_tileseg.pipeline import segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,6 +167,41 @@ def test_batch_ends_with_its_report(tmp_path: Path, images: list[Path], classes_
     again = run_batch(job)
     assert (again.before, again.failed) == (len(images), 1)
     assert len(read(tmp_path / "out" / "report.html").all("img", "src")) == len(images)
+
+
+def test_images_can_be_sorted_by_how_strange_they_are(tmp_path: Path, images: list[Path], anomaly_model: str) -> None:
+    job = BatchJob(models=(anomaly_model,), inputs=(str(tmp_path / "raw"),), output=str(tmp_path / "out"))
+    ends: dict[str, TaskEnded] = {}
+    run_batch(job, on_event=lambda event: ends.update({event.name: event}) if isinstance(event, TaskEnded) else None)
+
+    def lines() -> list[dict[str, str]]:
+        with (tmp_path / "out" / "report.csv").open(encoding="utf-8", newline="") as stream:
+            return list(csv.DictReader(stream))
+
+    first = lines()
+    for line, path in zip(first, images, strict=True):
+        alone = segment(path, anomaly_model).anomaly
+        assert ends[line["image"]].anomaly == alone
+        assert float(line["anomaly mean"]) == pytest.approx(alone["mean"], rel=1e-5)
+        assert float(line["anomaly 99th percentile"]) == pytest.approx(alone["percentile_99"], rel=1e-5)
+    page = read(tmp_path / "out" / "report.html")
+    assert "Anomaly 99th percentile" in page.text
+    assert any(f"{ends[images[0].name].anomaly['mean']:.4g}" in row for row in page.cells)
+    assert run_batch(job).before == len(images)
+    assert lines() == first  # the ledger has kept them
+
+
+def test_a_ledger_of_before_is_gone_on_with(tmp_path: Path, images: list[Path], anomaly_model: str) -> None:
+    job = BatchJob(models=(anomaly_model,), inputs=(str(tmp_path / "raw"),), output=str(tmp_path / "out"))
+    run_batch(job)
+    with contextlib.closing(sqlite3.connect(ledger_path(tmp_path / "out"))) as connection:
+        connection.execute("ALTER TABLE tasks DROP COLUMN anomaly")
+        connection.commit()
+    assert {row.state for row in Ledger.look(tmp_path / "out").values()} == {"done"}
+    images[0].write_bytes(images[1].read_bytes())
+    again = run_batch(job)
+    assert (again.before, again.failed) == (len(images) - 1, 0)
+    assert [bool(row.anomaly) for row in again.rows] == [True] + [False] * (len(images) - 1)
 
 
 @pytest.mark.parametrize("version", ["0.5", "0.4"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,8 +95,8 @@ def test_the_least_size_is_the_larger_of_card_and_option() -> None:
 def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     image = image_of(4, (120, 40))
     tool = model((16, 16), median=3, min_size=5)
-    expected = segment(image, tool, axes="YX").labels
-    out = np.zeros(expected.shape, np.uint8)
+    expected = segment(image, tool, axes="YX")
+    out = np.zeros(expected.labels.shape, np.uint8)
     asked = 0
 
     def stop() -> bool:
@@ -105,8 +107,48 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     with pytest.raises(Cancelled):
         segment(image, tool, axes="YX", out=out, journal=tmp_path / "journal", cancel=stop)
     assert out.any()
-    segment(image, tool, axes="YX", out=out, journal=tmp_path / "journal")
-    np.testing.assert_array_equal(out, expected)
+    found = segment(image, tool, axes="YX", out=out, journal=tmp_path / "journal")
+    np.testing.assert_array_equal(out, expected.labels)
+    assert found.windows < expected.windows
+    assert found.anomaly == expected.anomaly  # to the last bit
+
+
+@pytest.mark.parametrize("median", [1, 3])
+@pytest.mark.parametrize("shape", [(70, 50), (3, 40, 30)])
+def test_how_strange_an_image_is_comes_from_its_map(median: int, shape: tuple[int, ...]) -> None:
+    image, axes = image_of(7, shape), "ZYX"[-len(shape) :]
+    found = segment(image, model(median=median), axes=axes, options=SegmentOptions(scores=True))
+    assert found.scores is not None
+    assert found.anomaly["mean"] == pytest.approx(float(found.scores.mean(dtype=np.float64)), rel=1e-9)
+    assert found.anomaly["percentile_99"] == pytest.approx(float(np.percentile(found.scores, 99)), rel=1e-3)
+    assert segment(image, model(median=median), axes=axes).anomaly == found.anomaly  # nobody has to keep the map for it
+
+
+def test_of_a_region_only_the_region_counts() -> None:
+    image = np.full((40, 40), 0.5, np.float32)
+    image[:20] = 0.9
+    found = segment(image, model((16, 16)), axes="YX", region=((20, 40), (0, 40)))
+    assert found.anomaly == {"mean": 0.0, "percentile_99": 0.0}
+    assert segment(image, model((16, 16)), axes="YX").anomaly["mean"] == pytest.approx(0.08)
+
+
+def test_a_journal_of_before_leaves_it_open(tmp_path: Path) -> None:
+    image, tool, asked = image_of(4, (120, 40)), model((16, 16)), 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 30
+
+    out = np.zeros(image.shape, np.uint8)
+    with pytest.raises(Cancelled):
+        segment(image, tool, axes="YX", out=out, journal=tmp_path / "journal", cancel=stop)
+    place = tmp_path / "journal" / "journal.json"
+    body = json.loads(place.read_text())
+    assert body["state"].pop("tally")["digits"]
+    body.pop("checksum")
+    place.write_text(json.dumps({**body, "checksum": hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()}))
+    assert segment(image, tool, axes="YX", out=out, journal=tmp_path / "journal").anomaly == {}
 
 
 @pytest.mark.parametrize("options", [{"adaptive": True}, {"skip_background": True}, {"precision": "auto"}, {"tta": "flips"}])

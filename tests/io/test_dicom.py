@@ -345,6 +345,50 @@ def test_cut_off(scan: Callable[..., Path], share: float) -> None:
     assert path.name in refusal(folder)
 
 
+def test_a_file_is_opened_whatever_lies_beside_it(scan: Callable[..., Path]) -> None:
+    folder = scan(phantom(shape=(3, 60, 70)))
+    own, other = sorted(folder.iterdir())[0], sorted(scan(phantom(shape=(1, 60, 70)), "other").iterdir())[0]
+    other = other.rename(folder / "other.dcm")
+    whole = other.read_bytes()
+    other.write_bytes(whole[: len(whole) // 2])
+    assert "other.dcm" in refusal(folder)
+    assert read_volume(own).shape == (3, 60, 70)  # its header says that it belongs to another series
+    other.write_bytes(whole[:200])
+    assert "other.dcm" in refusal(own)  # it may be a slice of this one
+    for path in sorted(folder.iterdir()):
+        if path not in (own, other):
+            path.unlink()
+    assert read_volume(own).shape == (1, 60, 70)
+
+
+def test_each_of_two_files_with_the_same_slice_is_opened(scan: Callable[..., Path]) -> None:
+    folder = scan(phantom(shape=(3, 60, 70)))
+    path = sorted(folder.iterdir())[0]
+    copy = path.rename(folder / "zzz.dcm")
+    path.write_bytes(copy.read_bytes())
+    data = pydicom.dcmread(copy)
+    data.PixelData = bytes(len(data.PixelData))
+    data.save_as(copy)
+    one, other = np.asarray(read_volume(path).data), np.asarray(read_volume(copy).data)
+    assert one.shape == other.shape == (3, 60, 70)
+    assert [bool(plane.any()) for plane in other].count(False) == 1  # its own pixels
+    assert all(plane.any() for plane in one)
+
+
+def test_colour_that_two_pixels_share_takes_less_room(scan: Callable[..., Path]) -> None:
+    path = next(scan(phantom()[:1]).iterdir())
+    data = pydicom.dcmread(path)
+    data.SamplesPerPixel, data.PlanarConfiguration, data.PhotometricInterpretation = 3, 0, "YBR_FULL_422"
+    data.BitsAllocated = data.BitsStored = 8
+    data.HighBit, data.PixelRepresentation, data.Rows, data.Columns = 7, 0, 40, 60
+    data.PixelData = np.tile(np.array([90, 90, 128, 128], np.uint8), 40 * 30).tobytes()
+    data.save_as(path)
+    assert path.stat().st_size < 40 * 60 * 3
+    colours = np.asarray(read_volume(path).data)
+    assert colours.shape[-3:] == (40, 60, 3)
+    assert np.ptp(colours) == 0  # grey: no colour at all
+
+
 def test_text_and_reports(tmp_path: Path, scan: Callable[..., Path]) -> None:
     (tmp_path / "a.dcm").write_text("no image at all\n" * 50)
     assert "holds text, not a DICOM image" in refusal(tmp_path / "a.dcm")

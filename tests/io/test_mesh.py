@@ -149,13 +149,31 @@ def test_how_it_was_made_stands_beside_it(tmp_path: Path) -> None:
     beside = tmp_path / "Gehirn ü.stl.json"
     told = json.loads(beside.read_text(encoding="utf-8"))
     assert told == {"file": path.name, "classes": list(CLASSES), "colors": list(COLORS), "provenance": {"model": "m"}}
+    for refuse in (check_writable, lambda place, overwrite: write_labels(phantom(), place, overwrite=overwrite)):
+        with pytest.raises(OutputError, match="is there already"):
+            refuse(path, overwrite=False)
+    write_labels(phantom(), path, provenance={"model": "n"}, overwrite=True)
+    assert json.loads(beside.read_text(encoding="utf-8"))["provenance"] == {"model": "n"}
+
+
+def test_what_is_left_of_a_file_that_is_gone_is_in_nobodys_way(tmp_path: Path) -> None:
+    path, beside = tmp_path / "a.stl", tmp_path / "a.stl.json"
+    write_labels(phantom(), path, provenance={"model": "m"})
     path.unlink()
+    assert check_writable(path, overwrite=False) == path
+    assert beside.is_file()  # asking changes nothing
+    write_labels(phantom(), path, provenance={"model": "n"})
+    assert json.loads(beside.read_text(encoding="utf-8"))["provenance"] == {"model": "n"}
+
+
+@pytest.mark.parametrize("text", ['{"file": "b.stl", "classes": [], "colors": [], "provenance": {}}', '{"file": "a.stl"}', "mine", "[1]"])
+def test_json_that_is_not_of_the_file_is_not_replaced_unasked(text: str, tmp_path: Path) -> None:
+    path, beside = tmp_path / "a.stl", tmp_path / "a.stl.json"
+    beside.write_text(text, encoding="utf-8")
     for refuse in (check_writable, lambda place, overwrite: write_labels(phantom(), place, overwrite=overwrite)):
         with pytest.raises(OutputError, match=r"stl\.json"):
             refuse(path, overwrite=False)
-    assert json.loads(beside.read_text(encoding="utf-8")) == told
-    write_labels(phantom(), path, provenance={"model": "n"}, overwrite=True)
-    assert json.loads(beside.read_text(encoding="utf-8"))["provenance"] == {"model": "n"}
+    assert beside.read_text(encoding="utf-8") == text
 
 
 # A part of the labels, and smooth

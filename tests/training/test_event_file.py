@@ -173,18 +173,6 @@ def test_pictures_show_the_plane_with_the_most_labels(axes: str, shape: tuple[in
     assert red.sum() == 16
 
 
-def test_masks_that_overlap_are_all_outlined() -> None:
-    image, truth = np.zeros((3, 20, 30), np.uint8), np.zeros((2, 3, 20, 30), np.int8)
-    truth[0, 1, 5:10, 5:10] = 1
-    truth[1, 1, 5:15, 5:20] = 1
-    truth[:, :, 0, 0] = -1
-    drawn = picture_of(Volume(image, "ZYX"), truth, np.zeros_like(truth), ["#ff0000", "#00ff00"], masks=True)
-    assert drawn.shape == (20, 90, 3)
-    assert (drawn[9, 36:39] == (255, 0, 0)).all()  # where the inner one ends the outer one goes on
-    assert (drawn[14, 36:49] == (0, 255, 0)).all()
-    assert not drawn[:, 60:].any()
-
-
 def test_large_pictures_are_made_smaller() -> None:
     labels = np.zeros((1500, 700), np.uint8)
     assert picture_of(Volume(labels, "YX"), labels, labels).shape == (500, 3 * 234, 3)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from qtpy.QtWidgets import QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QMainWindow, QWidget
 
-from napari_tileseg.widgets import files
+from napari_tileseg.widgets import files, series
 from napari_tileseg.widgets import save as saving
 from napari_tileseg.widgets.refine.measured import image_under
 
@@ -93,6 +94,66 @@ def test_series_that_are_opened_together_are_told(tmp_path: Path, monkeypatch: p
         assert len(said) == number
     name = tmp_path.name
     assert said[0].startswith(f'"{name}" holds 2 series, each a layer of its own: {name} 1 (2: early, CT, 1 slice of 128 x 128, ')
+
+
+@pytest.fixture
+def many_series(tmp_path: Path) -> Path:
+    import pydicom
+    import pydicom.data
+    from pydicom.uid import generate_uid
+
+    template = pydicom.dcmread(pydicom.data.get_testdata_file("CT_small.dcm"))
+    for number in range(5):
+        template.SeriesInstanceUID, template.SeriesNumber, template.SeriesDescription = generate_uid(), number, f"part {number}"
+        template.SOPInstanceUID = template.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        template.save_as(tmp_path / f"{number}.dcm")
+    return tmp_path
+
+
+def opened(folder: Path) -> list[str]:
+    reader = files.get_reader(str(folder))
+    assert reader is not None
+    return [layer[1]["name"] for layer in reader(str(folder)) if layer[0] is not None]
+
+
+def test_of_many_series_some_are_chosen(qapp: Any, many_series: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(files, "show_info", said.append)
+    name = many_series.name
+    assert opened(many_series) == [f"{name} {number}" for number in range(1, 6)]  # nobody can be asked
+    assert said[-1].startswith(f'"{name}" holds 5 series, each a layer of its own: {name} 1 (0: part 0, CT, ')
+    window = QMainWindow()
+    monkeypatch.setattr(series, "_window", lambda: window)
+    wanted, seen = [1, 3], []
+
+    def answer(dialog: series.SeriesDialog) -> int:
+        assert not dialog.go.isEnabled()
+        seen.extend(dialog.list.item(row).text() for row in range(dialog.list.count()))
+        for row in wanted:
+            dialog.list.item(row).setCheckState(Qt.CheckState.Checked)
+        assert dialog.go.isEnabled() == bool(wanted)
+        return int(bool(wanted))
+
+    monkeypatch.setattr(series.SeriesDialog, "exec", answer)
+    assert opened(many_series) == [f"{name} 2", f"{name} 4"]
+    assert seen[1].startswith("2   1: part 1, CT, 1 slice of 128 x 128, ")
+    assert seen[1].endswith(" mm")
+    assert "2 of them opened, each a layer of its own" in said[-1]
+    assert len(said) == 2
+    wanted.clear()
+    assert opened(many_series) == []
+    assert len(said) == 2
+    for number in (3, 4):
+        (many_series / f"{number}.dcm").unlink()
+    assert len(opened(many_series)) == 3  # few are opened unasked
+    window.deleteLater()
+
+
+def test_all_series_with_a_click(qapp: Any) -> None:
+    dialog = series.SeriesDialog("study", ["one", "two", "three", "four"])
+    dialog.all.click()
+    assert dialog.chosen() == [0, 1, 2, 3]
+    dialog.deleteLater()
 
 
 @pytest.mark.parametrize(("part", "wishes"), [(0, ()), (1, (17,)), (2, ("liver",))])

@@ -68,6 +68,7 @@ class TaskEnded(Record):
     seconds: float = 0.0
     before: bool = False
     output: str = ""
+    anomaly: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -6,27 +6,10 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
+from napari_tileseg.io.registry import label_suffixes
 from napari_tileseg.job import Parsed, SegmentOptions
 
-__all__ = ["BatchJob", "Format"]
-
-Format = Literal[
-    "auto",
-    ".ome.tif",
-    ".imagej.tif",
-    ".ome.zarr",
-    ".0.4.ome.zarr",
-    ".nii.gz",
-    ".tif",
-    ".png",
-    ".nrrd",
-    ".seg.nrrd",
-    ".mha",
-    ".dcm",
-    ".geojson",
-    ".coco.json",
-]
-"""Suffix of the results; ``"auto"``: NIfTI for NIfTI and DICOM, NRRD for NRRD, MetaImage for MetaImage, OME-TIFF for all else."""
+__all__ = ["BatchJob"]
 
 
 class BatchJob(Parsed):
@@ -42,8 +25,10 @@ class BatchJob(Parsed):
     pattern: tuple[str, ...] = Field((), title="Files", description="Which names; every image if empty.")
     exclude: tuple[str, ...] = Field((), title="Leave out", description="Names or folders that are left out.")
     recursive: bool = Field(False, title="Subfolders too", description="Look into folders in the folder.")
-    format: Format = Field(
-        "auto", title="Format", description="That of the image in medicine (NIfTI for DICOM), OME-TIFF for all else, unless chosen."
+    format: str = Field(
+        "auto",
+        title="Format",
+        description="Suffix of the results: that of the image in medicine (NIfTI for DICOM), .ome.tif for all else, unless chosen.",
     )
     template: str = Field(
         "{stem}",
@@ -57,6 +42,14 @@ class BatchJob(Parsed):
     objects: bool = Field(False, title="Objects", description="A table of the objects of each image, and one of all.")
     overlays: bool = Field(False, title="Overlays", description="A picture of each result, and contact sheets.")
     report: bool = Field(True, title="Report", description="report.html and report.csv.")
+
+    @field_validator("format")
+    @classmethod
+    def _can_be_written(cls, suffix: str) -> str:
+        known = label_suffixes()
+        if suffix != "auto" and suffix not in known:
+            raise ValueError(f"must be auto or one of {', '.join(known)}")
+        return suffix
 
     @field_validator("series")
     @classmethod

@@ -42,6 +42,7 @@ CREATE TABLE IF NOT EXISTS tasks (
     message TEXT NOT NULL DEFAULT '',
     counts TEXT NOT NULL DEFAULT '{}',
     instances INTEGER NOT NULL DEFAULT 0,
+    anomaly TEXT NOT NULL DEFAULT '{}',
     seconds REAL NOT NULL DEFAULT 0,
     digest TEXT NOT NULL DEFAULT '',
     input_digest TEXT NOT NULL DEFAULT '',
@@ -50,6 +51,9 @@ CREATE TABLE IF NOT EXISTS tasks (
     finishes INTEGER NOT NULL DEFAULT 0
 );
 """
+
+_LATER = {"anomaly": "TEXT NOT NULL DEFAULT '{}'"}
+"""Columns that ledgers of earlier versions do not have."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Row:
         Place of the result below the output folder.
     number, name, model, size
         As in `Task`.
-    state, message, counts, instances, seconds, digest, input_digest
+    state, message, counts, instances, anomaly, seconds, digest, input_digest
         As in `Outcome`.
     output_stamp : str
         `stamps.output_stamp` of the result when it was finished.
@@ -81,6 +85,7 @@ class Row:
     message: str = ""
     counts: dict[str, int] = field(default_factory=dict)
     instances: bool = False
+    anomaly: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     digest: str = ""
     input_digest: str = ""
@@ -224,13 +229,14 @@ class Ledger:
         """Note how a task ended."""
         with self._changing() as connection:
             connection.execute(
-                "UPDATE tasks SET state = ?, message = ?, counts = ?, instances = ?, seconds = ?, digest = ?, input_digest = ?,"
-                " output_stamp = ?, finishes = finishes + ? WHERE key = ?",
+                "UPDATE tasks SET state = ?, message = ?, counts = ?, instances = ?, anomaly = ?, seconds = ?, digest = ?,"
+                " input_digest = ?, output_stamp = ?, finishes = finishes + ? WHERE key = ?",
                 (
                     outcome.state,
                     _text(outcome.message),
                     json.dumps(outcome.counts),
                     outcome.instances,
+                    json.dumps(outcome.anomaly),
                     outcome.seconds,
                     outcome.digest,
                     outcome.input_digest,
@@ -298,6 +304,8 @@ def _connect(path: Path) -> sqlite3.Connection:
             got = connection.execute(f"PRAGMA journal_mode = {mode}").fetchone()[0]
             connection.execute(f"PRAGMA synchronous = {'NORMAL' if got == 'wal' else 'FULL'}")
             connection.executescript(_TABLES)
+            for column in set(_LATER) - _columns(connection):
+                connection.execute(f"ALTER TABLE tasks ADD COLUMN {column} {_LATER[column]}")
             return connection
         except sqlite3.OperationalError as error:
             connection.close()
@@ -309,11 +317,19 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _rows(connection: sqlite3.Connection) -> dict[str, Row]:
-    found = connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM tasks ORDER BY number").fetchall()
-    rows = (dict(zip(_COLUMNS, values, strict=True)) for values in found)
-    return {
-        values["key"]: Row(**{**values, "counts": json.loads(values["counts"]), "instances": bool(values["instances"])}) for values in rows
-    }
+    columns = [name for name in _COLUMNS if name in _columns(connection)]  # one that is only looked at may be of an earlier version
+    found = connection.execute(f"SELECT {', '.join(columns)} FROM tasks ORDER BY number").fetchall()
+    rows = (dict(zip(columns, values, strict=True)) for values in found)
+    return {values["key"]: _row(values) for values in rows}
+
+
+def _row(values: dict[str, Any]) -> Row:
+    told: dict[str, Any] = {name: json.loads(values[name]) for name in ("counts", "anomaly") if name in values}
+    return Row(**{**values, **told, "instances": bool(values["instances"])})
+
+
+def _columns(connection: sqlite3.Connection) -> set[str]:
+    return {name for _, name, *_ in connection.execute("PRAGMA table_info(tasks)")}
 
 
 @contextlib.contextmanager

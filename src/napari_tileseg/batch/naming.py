@@ -81,6 +81,10 @@ def stem_of(name: str) -> tuple[str, str]:
     return name[: len(name) - len(suffix)] or name, suffix.strip(".").replace(".", "_")
 
 
+_REPORT = {"report.csv", "report_objects.csv"}
+"""What a batch writes itself: an image called "report" whose result is a table has another name."""
+
+
 @dataclass
 class Names:
     """Gives names below the output folder, none twice, whatever the system thinks of upper and lower case.
@@ -102,6 +106,7 @@ class Names:
 
     def __post_init__(self) -> None:
         check_template(self.template)
+        self._taken |= _REPORT
 
     def plain(self, stem: str, model: str, series: int | None) -> str:
         """Return the name that the template gives, without suffix.

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     from napari_tileseg.batch.report import ReportRow
 
-__all__ = ["duration", "found", "page"]
+__all__ = ["SCORES", "duration", "found", "page"]
+
+SCORES = {"mean": "anomaly mean", "percentile_99": "anomaly 99th percentile"}
+"""Columns for how strange an image is, by the names that `Segmentation.anomaly` has for them."""
 
 _STATES = {
     "failed": ("✕", "failed"),
@@ -102,6 +105,7 @@ def page(
     settings, versions : mapping of str to str
     """
     several = len({row.model for row in rows}) > 1
+    scored = [name for name in SCORES if any(name in row.anomaly for row in rows)]
     parts = [
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
@@ -111,9 +115,9 @@ def page(
         _links(links),
         _choice(rows),
         '<div class="scroll"><table id="images">',
-        _head(several),
+        _head(several, scored),
         "<tbody>",
-        *(_row(row, several) for row in rows),
+        *(_row(row, several, scored) for row in rows),
         "</tbody></table></div>",
         _fold(f"Left out ({len(left_out):,})", left_out),
         _fold("Settings", list((settings or {}).items())),
@@ -161,12 +165,13 @@ def _choice(rows: Sequence[ReportRow]) -> str:
     return f'<p><label>Show <select id="show"><option value="">all ({len(rows):,})</option>{options}</select></label></p>'
 
 
-def _head(several: bool) -> str:
+def _head(several: bool, scored: Sequence[str]) -> str:
     columns = [
         ("Image", ""),
         *([("Model", "")] if several else []),
         ("State", ""),
         ("Found", "number"),
+        *((SCORES[name].capitalize(), "number") for name in scored),
         ("Time", "number"),
         ("Size", "number"),
     ]
@@ -174,7 +179,7 @@ def _head(several: bool) -> str:
     return f'<thead><tr><th class="plain" scope="col">Result</th>{"".join(cells)}<th class="plain" scope="col">Message</th></tr></thead>'
 
 
-def _row(row: ReportRow, several: bool) -> str:
+def _row(row: ReportRow, several: bool, scored: Sequence[str]) -> str:
     sign, word = _STATES[row.state]
     rank = list(_STATES).index(row.state)
     name = f'<a href="{_address(row.output)}">{escape(row.name)}</a>' if row.output else escape(row.name)
@@ -188,11 +193,16 @@ def _row(row: ReportRow, several: bool) -> str:
         f'<td data-key="{escape(row.model)}">{escape(row.model)}</td>' if several else "",
         f'<td class="state" data-key="{rank}"><span class="sign" aria-hidden="true">{sign}</span> {word}</td>',
         f'<td class="number" data-key="{counted}">{told}</td>',
+        *(f'<td class="number" data-key="{row.anomaly.get(name, "")}">{_score(row.anomaly.get(name))}</td>' for name in scored),
         f'<td class="number" data-key="{row.seconds:.3f}">{duration(row.seconds) if row.seconds else ""}</td>',
         f'<td class="number" data-key="{row.size}">{amount(row.size)}</td>',
         f'<td class="says">{escape(row.message)}</td>',
     ]
     return f'<tr class="{word}">{"".join(cells)}</tr>'
+
+
+def _score(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
 
 
 def _fold(title: str, entries: Iterable[tuple[str, str]]) -> str:

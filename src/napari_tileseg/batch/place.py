@@ -1,4 +1,4 @@
-"""``put``: a result takes its place at once, be it a file, a store, or labels inside a store."""
+"""``put``: a result takes its place at once, be it a file, several that belong together, a store, or labels inside a store."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from napari_tileseg.batch.ledger import FOLDER
 from napari_tileseg.io.output import take_place
 from napari_tileseg.io.own_labels import enlist, is_label_place
+from napari_tileseg.io.registry import check_writable, parts_of
 
 if TYPE_CHECKING:
     from napari_tileseg.batch.task import Task
@@ -42,18 +43,31 @@ def make_way(task: Task, path: Path) -> None:
 def put(staged: Path, output: Path) -> None:
     """Move a file or folder to its place; what stood there goes when it is replaced. `make_way` first.
 
+    Of files that belong together the one that names the others comes last, so that it never stands beside those of an earlier result.
+
     Raises
     ------
     OSError
         If the system refuses; `staged` is still there then.
+    OutputError
+        If voxels would take the place of a file that is no part of an earlier result.
     """
+    moves = [(part, place) for part, place in zip(parts_of(staged), parts_of(output), strict=True) if part.exists()]
+    if len(moves) > 1:  # fewer where `put` was cut off
+        check_writable(output, overwrite=True)
+        output.unlink(missing_ok=True)
+    for part, place in reversed(moves):
+        _move(part, place)
+    announce(output)
+
+
+def _move(staged: Path, output: Path) -> None:
     try:
         take_place(staged, output)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
         _carry(staged, output)
-    announce(output)
 
 
 def announce(output: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_tileseg.batch.extras import OBJECTS, gather_extras
 from napari_tileseg.batch.naming import model_names
-from napari_tileseg.batch.page import duration, page
+from napari_tileseg.batch.page import SCORES, duration, page
 from napari_tileseg.errors import OutputError
 from napari_tileseg.io.output import put_in_place
 from napari_tileseg.io.tables import write_rows
@@ -37,7 +37,7 @@ class ReportRow:
     ----------
     name, model : str
         What people read.
-    state, message, counts, instances, seconds
+    state, message, counts, instances, seconds, anomaly
         As in `Outcome`.
     size : int
         Bytes of the image.
@@ -60,6 +60,7 @@ class ReportRow:
     picture: str = ""
     overlay: str = ""
     table: str = ""
+    anomaly: dict[str, float] = field(default_factory=dict)
 
 
 def report_rows(rows: Iterable[Row], tasks: Iterable[Task], folder: Path, models: Mapping[str, str]) -> list[ReportRow]:
@@ -77,9 +78,11 @@ def report_rows(rows: Iterable[Row], tasks: Iterable[Task], folder: Path, models
     made = []
     for row, task in zip(rows, tasks, strict=True):
         done = row.state == "done"
-        paths = [_below(path, folder) if done else "" for path in (task.output, task.thumbnail, task.overlay, task.objects)]
+        output, picture, overlay, table = (
+            _below(path, folder) if done else "" for path in (task.output, task.thumbnail, task.overlay, task.objects)
+        )
         facts = (row.state, row.message, row.counts, row.instances, row.seconds, row.size, row.attempts)
-        made.append(ReportRow(task.name, models.get(task.model, task.model), *facts, *paths))
+        made.append(ReportRow(task.name, models.get(task.model, task.model), *facts, output, picture, overlay, table, row.anomaly))
     return made
 
 
@@ -185,15 +188,17 @@ def write_report(
 
 
 def _write_csv(rows: Sequence[ReportRow], path: Path) -> None:
-    """Write a line for each image, with a column for each class that was counted."""
+    """Write a line for each image, with a column for each class that was counted, and how strange it is if any model says so."""
     kinds = dict.fromkeys((name, row.instances) for row in rows for name in row.counts)
     counted = [f"{name} {'objects' if instances else 'pixels'}" for name, instances in kinds]
-    header = ["image", "model", "state", *counted, "seconds", "bytes", "attempts", "result", "message"]
+    scored = [name for name in SCORES if any(name in row.anomaly for row in rows)]
+    header = ["image", "model", "state", *counted, *(SCORES[name] for name in scored), "seconds", "bytes", "attempts", "result", "message"]
 
     def line(row: ReportRow) -> list[Any]:
         counts = [row.counts.get(name, "") if row.instances == instances else "" for name, instances in kinds]
         output = row.output.encode("utf-8", "backslashreplace").decode("utf-8")
-        return [row.name, row.model, row.state, *counts, round(row.seconds, 3), row.size, row.attempts, output, row.message]
+        scores = [f"{row.anomaly[name]:.6g}" if name in row.anomaly else "" for name in scored]
+        return [row.name, row.model, row.state, *counts, *scores, round(row.seconds, 3), row.size, row.attempts, output, row.message]
 
     write_rows(header, (line(row) for row in rows), path)
 

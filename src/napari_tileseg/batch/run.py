@@ -303,7 +303,7 @@ class _Batch:
         self._ledger.finish(key, outcome, output_stamp=stamp)
         if outcome.state == "done" or not unfinished(task):
             forget(task)
-        self._tell_end(task, outcome.state, outcome.message, outcome.counts, instances=outcome.instances, seconds=outcome.seconds)
+        self._tell_end(task, outcome)
 
     # What is told
 
@@ -315,16 +315,14 @@ class _Batch:
         self._send(BatchStarted(names, tuple(self._listing.left_out), done, str(self._output)))
         for task in tasks:
             if task.number in self._before:
-                row = rows[self._keys[task.number]]
-                self._tell_end(task, row.state, row.message, row.counts, instances=row.instances, seconds=row.seconds, before=True)
+                self._tell_end(task, rows[self._keys[task.number]], before=True)
 
-    def _tell_end(
-        self, task: Task, state: str, message: str, counts: dict[str, int], *, instances: bool, seconds: float, before: bool = False
-    ) -> None:
-        output = task.output if state == "done" else ""
+    def _tell_end(self, task: Task, end: Outcome | Row, *, before: bool = False) -> None:
+        done = end.state == "done"
+        output, facts = task.output if done else "", (end.state, end.message, end.counts, end.instances)
         with self._telling:
-            self._countdown.end(task.number, counted=state == "done" and not before)
-            self._send(TaskEnded(task.number, task.name, state, message, counts, instances, seconds, before, output))
+            self._countdown.end(task.number, counted=done and not before)
+            self._send(TaskEnded(task.number, task.name, *facts, end.seconds, before, output, end.anomaly))
             self._send(self._progress())
 
     def _tell(self, event: BatchEvent) -> None:

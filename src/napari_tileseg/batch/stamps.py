@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from napari_tileseg.io.dicom_series import dicom_files, files_stamp, holds_dicom
 from napari_tileseg.io.files import is_zarr
+from napari_tileseg.io.registry import parts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 __all__ = ["digest", "input_stamp", "output_stamp"]
@@ -66,12 +67,18 @@ def output_stamp(path: Path) -> str:
     """
     found = path.stat()
     if not path.is_dir():
-        return _short([_touched(found)])
+        return _short([_touched(found), *(_touched(part.stat()) for part in _beside(path))])
     return _short([(name, *_touched(stat)) for name, stat in _entries(path)])
 
 
-def digest(path: Path) -> str:
-    """Return a digest of the content of a file, or of names and contents of all files in a folder.
+def digest(path: Path, beside: Iterable[Path] | None = None) -> str:
+    """Return a digest of the content of a file and of those that belong to it, or of names and contents of all files in a folder.
+
+    Parameters
+    ----------
+    path : Path
+    beside : iterable of Path, optional
+        The files that belong to it, where they do not stand beside it.
 
     Raises
     ------
@@ -80,12 +87,18 @@ def digest(path: Path) -> str:
     """
     total = hashlib.blake2b(digest_size=16)
     if not path.is_dir():
-        _add(total, path)
+        for part in (path, *(_beside(path) if beside is None else beside)):
+            _add(total, part)
         return total.hexdigest()
     for name, stat in _entries(path):
         total.update(f"{name}\0{stat.st_size}\0".encode("utf-8", "surrogateescape"))
         _add(total, path / name)
     return total.hexdigest()
+
+
+def _beside(path: Path) -> list[Path]:
+    """Return the files that belong to a result: its voxels, or how it was made."""
+    return [part for part in parts_of(path)[1:] if part.exists()]
 
 
 def _touched(stat: os.stat_result) -> tuple[int, ...]:

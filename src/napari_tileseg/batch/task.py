@@ -91,6 +91,8 @@ class Outcome:
         Objects, or pixels of each class.
     instances : bool
         Whether `counts` are objects.
+    anomaly : dict of str to float
+        As in `Segmentation`.
     seconds : float
         Wall time of reading, segmenting and writing.
     digest : str
@@ -103,6 +105,7 @@ class Outcome:
     message: str = ""
     counts: dict[str, int] = field(default_factory=dict)
     instances: bool = False
+    anomaly: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     digest: str = ""
     input_digest: str = ""

@@ -25,7 +25,9 @@ from napari_tileseg.batch.stamps import digest, input_stamp
 from napari_tileseg.batch.task import Outcome
 from napari_tileseg.batch.trouble import failed
 from napari_tileseg.errors import Cancelled, DeviceMemoryError, InputError, OutputError
+from napari_tileseg.io import registry
 from napari_tileseg.io.own_labels import is_label_place, stage_own_labels
+from napari_tileseg.io.registry import has_more_files, parts_of, suffix_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -310,13 +312,15 @@ def store(task: Task, computed: Computed) -> Outcome:
     staged = computed.staged
     if staged is None:
         staged = _stage(task, result, folder / staged_name(task))
-        _bring_to_disk(staged)
+        for part in parts_of(staged):
+            _bring_to_disk(part)
     write_extras(task, result, computed.spec)
     outcome = Outcome(
         "done",
         "\n".join(result.warnings),
         {name: count for name, count in result.counts.items() if name in computed.spec.foreground_classes},
         instances=computed.spec.finds_objects,
+        anomaly=dict(result.anomaly),
         seconds=computed.seconds + time.monotonic() - began,
         digest=digest(staged),
         input_digest=computed.stamp,
@@ -345,7 +349,7 @@ def recover(task: Task) -> Outcome | None:
     except (OSError, ValueError, TypeError):
         return None
     staged = folder / staged_name(task)
-    if staged.exists() and digest(staged) == outcome.digest:
+    if staged.exists() and _digest_halfway(staged, output) == outcome.digest:
         make_way(task, output)
         put(staged, output)
         return outcome
@@ -353,6 +357,13 @@ def recover(task: Task) -> Outcome | None:
         return None
     announce(output)
     return outcome
+
+
+def _digest_halfway(staged: Path, output: Path) -> str:
+    """Return the digest of a result of which a part may be in its place already."""
+    pairs = zip(parts_of(staged)[1:], parts_of(output)[1:], strict=True)
+    parts = [part if part.exists() else place for part, place in pairs]
+    return digest(staged, [part for part in parts if part.exists()])
 
 
 def forget(task: Task) -> None:
@@ -378,11 +389,14 @@ def _check_memory(task: Task, needed: int) -> None:
 
 
 def check_axes(task: Task, volume: Volume, spec: ModelSpec) -> None:
-    """Refuse an image whose axes are guesswork: neither the job nor the file nor the model says what they are."""
+    """Refuse an image whose axes are guesswork, or labels that their format cannot hold."""
+    from napari_tileseg.engine.axes import map_axes
     from napari_tileseg.image import refuse_guesses
 
     if task.axes is None:
         refuse_guesses(volume, Path(task.input).name, spec, how="Name the axes of the images")
+    registry.check_fits(task.output, volume)
+    registry.check_axes(task.output, map_axes(volume.axes, volume.shape, spec, channels=task.channels).result_axes)
 
 
 def _make(folder: Path) -> None:
@@ -398,9 +412,12 @@ def _bring_to_disk(path: Path) -> None:
 
 
 def staged_name(task: Task) -> str:
-    """Return the name of a result in the journal's folder; labels in a plate are a store, whatever they are called."""
-    from napari_tileseg.io import suffix_of
+    """Return the name of a result in the journal's folder; labels in a plate are a store, whatever they are called.
 
+    Files that belong together name each other: they have their names already.
+    """
+    if has_more_files(task.output):
+        return Path(task.output).name
     return f"result{suffix_of(task.output, purpose='write') or '.ome.zarr'}"
 
 

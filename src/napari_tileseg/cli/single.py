@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -85,10 +85,11 @@ def perform(job: Job, *, overwrite: bool, resume: bool, json_lines: bool) -> Non
                 emit({"event": "kept", "path": str(error.kept)}) if json_lines else complain(f"What was finished is in {error.kept}")
             raise
     if json_lines:
-        saved = {"event": "saved", "path": str(target), "counts": dict(result.counts), "seconds": result.seconds}
+        saved: dict[str, Any] = {"event": "saved", "path": str(target), "counts": dict(result.counts), "seconds": result.seconds}
+        saved |= {"anomaly": dict(result.anomaly)} if result.anomaly else {}
         saved |= {"scores": str(scores_place)} if result.scores is not None else {}
         return emit(saved | ({"uncertainty": str(unsure_place)} if result.uncertainty is not None else {}))
-    typer.echo(f"{_found(result.counts, spec)} in {result.seconds:.1f} s. Saved in {target}")
+    typer.echo(f"{_found(result.counts, spec)} in {result.seconds:.1f} s{_strange(result.anomaly)}. Saved in {target}")
 
 
 def _found(counts: Mapping[str, int], spec: ModelSpec) -> str:
@@ -98,3 +99,8 @@ def _found(counts: Mapping[str, int], spec: ModelSpec) -> str:
         return f"{count} object{'s' * (count != 1)}"
     parts = ", ".join(f"{name} {counts.get(name, 0)}" for name in spec.foreground_classes)
     return f"{parts} {'voxels' if spec.spatial_ndim == 3 else 'pixels'}"
+
+
+def _strange(anomaly: Mapping[str, float]) -> str:
+    """Say how strange the whole image is: ``"; anomaly map: mean 0.031, 99th percentile 0.17"``; nothing for other models."""
+    return f"; anomaly map: mean {anomaly['mean']:.4g}, 99th percentile {anomaly['percentile_99']:.4g}" if anomaly else ""

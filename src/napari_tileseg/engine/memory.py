@@ -85,7 +85,7 @@ def estimate(plan: TilePlan, spec: ModelSpec, *, batch: int = 1, scores: bool = 
 
 def by_strips(plan: TilePlan, spec: ModelSpec, *, scores: bool) -> bool:
     """Whether labels are made strip by strip: each pixel by itself, and no scores kept; a slab of whole rows is needed otherwise."""
-    return spec.output in ("softmax", "sigmoid", "regions", "anomaly") and not scores and len(plan.shape) > 1
+    return spec.output in ("softmax", "sigmoid", "regions") and not scores and len(plan.shape) > 1
 
 
 @dataclass(frozen=True)

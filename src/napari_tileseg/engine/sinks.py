@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from napari_tileseg.engine.axes import AxisMap
     from napari_tileseg.engine.parts import Part, Region
     from napari_tileseg.engine.protocols import Sink
+    from napari_tileseg.engine.tally import Tally
 
 __all__ = ["GridSink", "MovedSink"]
 
@@ -34,6 +35,8 @@ class GridSink:
         Of shape (*grid).
     lost : callable, optional
         Gives the boxes of a sample's region, in pixels of the image, that could not be read; no labels are written there.
+    tally : Tally, optional
+        Sums up the scores of the wanted box.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class GridSink:
         scores: NDArray[np.float32] | None,
         uncertainty: NDArray[np.float32] | None = None,
         lost: Callable[[dict[str, int], Region], Iterable[Region]] = lambda position, region: (),
+        tally: Tally | None = None,
     ) -> None:
         self._map = axis_map
         self._part = part
@@ -51,10 +55,11 @@ class GridSink:
         self._scores = scores
         self._uncertainty = uncertainty
         self._lost = lost
+        self._tally = tally
 
     def of(self, part: Part) -> GridSink:
         """Return a sink for a smaller box of the same sample."""
-        return GridSink(self._map, part, self._labels, self._scores, self._uncertainty, self._lost)
+        return GridSink(self._map, part, self._labels, self._scores, self._uncertainty, self._lost, self._tally)
 
     def write(self, region: tuple[slice, ...], labels: NDArray[Any]) -> None:
         """Put labels, shape (*region) or (K, *region), where they belong."""
@@ -69,6 +74,8 @@ class GridSink:
         """Put raw scores, shape (K, *region), where they belong."""
         if self._scores is not None:
             self._put(self._scores, region, scores, leading=1)
+        if self._tally is not None and (wanted := self._cut(region, scores, leading=1)) is not None:
+            self._tally.add(wanted[1])
 
     def write_uncertainty(self, region: tuple[slice, ...], uncertainty: NDArray[np.float32]) -> None:
         """Put uncertainty, shape (*region), where it belongs."""
@@ -87,15 +94,22 @@ class GridSink:
         moved = [(start + by, stop + by) for (start, stop), by in zip(region, self._part.start, strict=True)]
         return tuple((max(start, low), min(stop, high)) for (start, stop), (low, high) in zip(moved, self._part.wanted, strict=True))
 
-    def _put(self, target: NDArray[Any], region: tuple[slice, ...], values: NDArray[Any], leading: int) -> None:
+    def _cut(self, region: tuple[slice, ...], values: NDArray[Any], leading: int) -> tuple[Region, NDArray[Any]] | None:
+        """Return where a slab's part of the wanted box lies, and its values; None if nothing of it is wanted."""
         spans = self._clip(tuple((span.start, span.stop) for span in region))
         if any(start >= stop for start, stop in spans):
-            return
+            return None
         inside = tuple(
             slice(start - by - span.start, stop - by - span.start)
             for (start, stop), by, span in zip(spans, self._part.start, region, strict=True)
         )
-        block = values[(slice(None),) * leading + inside]
+        return spans, values[(slice(None),) * leading + inside]
+
+    def _put(self, target: NDArray[Any], region: tuple[slice, ...], values: NDArray[Any], leading: int) -> None:
+        wanted = self._cut(region, values, leading)
+        if wanted is None:
+            return
+        spans, block = wanted
         lookup: dict[str, Any] = {axis: slice(*span) for axis, span in zip(self._map.spatial, spans, strict=True)}
         lookup.update(self._part.position)
         order = [self._map.spatial.index(axis) for axis in self._map.grid_axes if axis in self._map.spatial]

@@ -258,7 +258,7 @@ class Task:
             values = values[:-1]
         elif self.options.uncertainty:
             sink.write_uncertainty(region.slices, entropy(values, self.predictor.spec).cpu().numpy())
-        if self.options.scores:
+        if self.options.scores or self.predictor.spec.output == "anomaly":  # whose map is summed up
             sink.write_scores(region.slices, values.cpu().numpy())
         yield from self.write(sink, self.decoder.add(region, values))
 

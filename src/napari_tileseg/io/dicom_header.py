@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["SEGMENTATIONS", "Frame", "frames_of", "is_dicom", "quiet"]
+__all__ = ["SEGMENTATIONS", "Frame", "frames_of", "is_dicom", "quiet", "series_of"]
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """SOP classes of segmentations: masks, and label maps."""
@@ -147,6 +147,18 @@ def frames_of(path: Path) -> list[Frame]:
         raise damaged(path, "DICOM") from error
 
 
+def series_of(path: Path) -> str:
+    """Return the identifier of the series that a file belongs to; empty where it cannot be told."""
+    import pydicom
+
+    try:
+        with quiet():
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
+        return str(header.get("SeriesInstanceUID", ""))
+    except Exception:  # whatever a damaged file makes of the reader
+        return ""
+
+
 def _frames(path: Path, header: Any) -> list[Frame]:
     kind = str(header.get("SOPClassUID", ""))
     if kind == _SLIDES:
@@ -159,7 +171,8 @@ def _frames(path: Path, header: Any) -> list[Frame]:
         int(header.Columns),
         *((3,) if samples == 3 or "PALETTE" in str(header.get("PhotometricInterpretation")) else ()),
     )
-    _check_size(path, header, count * shape[0] * shape[1] * samples * allocated // 8)
+    halved = str(header.get("PhotometricInterpretation")) == "YBR_FULL_422"  # two pixels share their colour
+    _check_size(path, header, count * shape[0] * shape[1] * (2 if halved else samples) * allocated // 8)
     if "ModalityLUTSequence" in header:
         raise InputError(f'"{path.name}" maps its values by a table, which is not accepted. Save it again with plain values.')
     stored = int(header.get("BitsStored") or allocated)

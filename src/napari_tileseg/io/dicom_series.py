@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_tileseg.errors import InputError
-from napari_tileseg.io.dicom_header import SEGMENTATIONS, Frame, frames_of, is_dicom
+from napari_tileseg.io.dicom_header import SEGMENTATIONS, Frame, frames_of, is_dicom, series_of
 from napari_tileseg.io.files import check_readable, stamp
 from napari_tileseg.io.space import check_grid
 
@@ -244,15 +244,26 @@ def series_in(path: Path) -> tuple[Series, ...]:
         If the folder or file holds no image, or a header cannot be read.
     """
     if path.is_dir():
-        return _series(path, stamp(path))
+        found, bad = _series(path, stamp(path))
+        if bad:
+            raise InputError(bad[0][1])
+        if not found:
+            raise InputError(f'"{path.name}" holds DICOM files without images. Choose another folder.')
+        return found
     check_readable(path)
     own = frames_of(path)
     if not own:
         raise InputError(f'"{path.name}" is DICOM without an image. Choose a file that holds one.')
     if own[0].of > 1 or own[0].kind in SEGMENTATIONS:
         return tuple(_grouped(own))
-    siblings = _series(path.parent, stamp(path.parent))
-    return tuple(item for item in siblings if any(frame.file.name == path.name for frame in item.frames))
+    siblings, bad = _series(path.parent, stamp(path.parent))
+    if not any(path.name == file.name for item in siblings for file in item.files):  # another file has the same slice
+        siblings, bad = _series(path.parent, stamp(path.parent), path.name)
+    mine = tuple(item for item in siblings if any(frame.file.name == path.name for frame in item.frames))
+    for series, reason in bad:  # those of other series are in nobody's way; of an unknown one they may be slices that are missing here
+        if series == own[0].series or (not series and any(len(item.frames) > 1 for item in mine)):
+            raise InputError(reason)
+    return mine
 
 
 def series_at(path: Path, number: int) -> tuple[Series, int]:
@@ -271,11 +282,15 @@ def series_at(path: Path, number: int) -> tuple[Series, int]:
 
 
 @functools.lru_cache(maxsize=8)
-def _series(folder: Path, _stamp: str) -> tuple[Series, ...]:
+def _series(folder: Path, _stamp: str, first: str = "") -> tuple[tuple[Series, ...], tuple[tuple[str, str], ...]]:
+    """Return the series of a folder; and of each file that cannot be used its series, as far as it can be told, and why.
+
+    Of a slice that was copied twice the file whose name is `first` counts.
+    """
     frames: list[Frame] = []
     seen: set[tuple[str, int]] = set()
-    bad: InputError | None = None
-    for file in dicom_files(folder):
+    bad: list[tuple[str, str]] = []
+    for file in sorted(dicom_files(folder), key=lambda file: file.name != first):
         try:
             check_readable(file)
             for frame in frames_of(file):
@@ -283,12 +298,8 @@ def _series(folder: Path, _stamp: str) -> tuple[Series, ...]:
                     seen.add((frame.uid, frame.number))
                     frames.append(frame)
         except InputError as error:
-            bad = bad or error
-    if bad is not None:
-        raise bad
-    if not frames:
-        raise InputError(f'"{folder.name}" holds DICOM files without images. Choose another folder.')
-    return tuple(_grouped(frames))
+            bad.append((series_of(file), str(error)))
+    return tuple(_grouped(frames)), tuple(bad)
 
 
 def _grouped(frames: list[Frame]) -> list[Series]:

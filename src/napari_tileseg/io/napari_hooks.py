@@ -44,24 +44,33 @@ _LETTERS = {name: letter for letter, name in AXIS_NAMES.items()} | {letter.lower
 _CHANNEL_COLORMAPS = ("cyan", "magenta", "yellow", "green", "red", "blue")
 
 
-def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[LayerData]] | None:
-    """Return a reader if every path is a file, a Zarr store or a folder of DICOM, of a known format."""
+def get_reader(
+    path: str | Sequence[str], *, choose: Callable[[Path], Sequence[int]] | None = None
+) -> Callable[[str | Sequence[str]], list[LayerData]] | None:
+    """Return a reader if every path is a file, a Zarr store or a folder of DICOM, of a known format.
+
+    Parameters
+    ----------
+    path : str or sequence of str
+    choose : callable, optional
+        Takes a folder of DICOM and returns which of its series are opened; all of them by default.
+    """
     paths = [Path(item) for item in ([path] if isinstance(path, str) else path)]
     if not paths or any(find_format(item) is None or (item.is_dir() and not (is_zarr(item) or holds_dicom(item))) for item in paths):
         return None
-    return _read
+
+    def read(path: str | Sequence[str]) -> list[LayerData]:
+        paths = [path] if isinstance(path, str) else list(path)
+        return [layer for item in paths for layer in _read_file(item, choose)]
+
+    return read
 
 
-def _read(path: str | Sequence[str]) -> list[LayerData]:
-    paths = [path] if isinstance(path, str) else list(path)
-    return [layer for item in paths for layer in _read_file(item)]
-
-
-def _read_file(path: str) -> list[LayerData]:
+def _read_file(path: str, choose: Callable[[Path], Sequence[int]] | None) -> list[LayerData]:
     """Open every image of a file, each with all its resolutions."""
     found = find_format(path)
     if found is not None and found.title == "DICOM":
-        return _read_dicom(path)
+        return _read_dicom(path, choose)
     first = read_volume(path)
     layers = []
     for series in range(int(first.metadata.get("series", 1))):
@@ -78,8 +87,8 @@ _TOGETHER = 2.0
 _opened: dict[tuple[Path, ...], float] = {}
 
 
-def _read_dicom(path: str) -> list[LayerData]:
-    """Open every series of a folder, or the one of a file; files of one series that are opened together open it once."""
+def _read_dicom(path: str, choose: Callable[[Path], Sequence[int]] | None) -> list[LayerData]:
+    """Open the series of a folder that are wanted, or the one of a file; files of one series that are opened together open it once."""
     series = series_in(Path(path))
     together = series[0].files
     if len(together) > 1 and not Path(path).is_dir() and time.monotonic() - _opened.get(together, -_TOGETHER) < _TOGETHER:
@@ -87,7 +96,7 @@ def _read_dicom(path: str) -> list[LayerData]:
         return [(None,)]  # type: ignore[list-item]  # how a reader says that there is nothing to show
     layers: list[LayerData] = []
     lost: list[InputError] = []
-    for number in range(len(series)):
+    for number in choose(Path(path)) if choose is not None and Path(path).is_dir() else range(len(series)):
         try:
             shown = pyramid_layers(read_volume(path, series=number))
         except InputError as error:
@@ -100,7 +109,7 @@ def _read_dicom(path: str) -> list[LayerData]:
     for reason in lost:
         warnings.warn(str(reason), stacklevel=2)
     _opened[together] = time.monotonic()
-    return layers
+    return layers or [(None,)]  # type: ignore[list-item]
 
 
 def pyramid_layers(volume: Volume) -> list[LayerData]:

@@ -21,7 +21,7 @@ from napari_tileseg.io.files import readable, stamp, zarr_root
 from napari_tileseg.io.output import check_place, put_in_place
 from napari_tileseg.io.own_labels import check_label_place, is_label_place, write_own_labels
 from napari_tileseg.io.pair import check_pair, companion_path, put_pair_in_place
-from napari_tileseg.io.sidecar import check_sidecar, read_sidecar, write_sidecar
+from napari_tileseg.io.sidecar import check_sidecar, read_sidecar, sidecar_path, write_sidecar
 from napari_tileseg.models.settings import publishable
 from napari_tileseg.volume import Volume
 
@@ -43,6 +43,8 @@ __all__ = [
     "find_format",
     "formats",
     "has_more_files",
+    "label_suffixes",
+    "parts_of",
     "read_volume",
     "suffix_of",
     "write_image",
@@ -236,8 +238,7 @@ def write_labels(
     chosen, writer = _writer(path)
     check_axes(path, labels.axes)
     facts: dict[str, Any] = {"classes": tuple(classes), "colors": tuple(colors), "provenance": publishable(provenance)}
-    if chosen.sidecar:
-        check_sidecar(path, overwrite=overwrite)
+    replaced = check_sidecar(path, overwrite=overwrite) if chosen.sidecar else overwrite
     known = inspect.signature(writer).parameters
     wishes = {key: value for key, value in (("only", tuple(only)), ("smooth", smooth)) if value}
     if not set(wishes) <= set(known):
@@ -246,7 +247,7 @@ def write_labels(
     with _put(path, chosen, overwrite=overwrite) as temporary:
         writer(labels, temporary, **facts, **more, **wishes)
     if chosen.sidecar:
-        write_sidecar(path, **facts, overwrite=overwrite)
+        write_sidecar(path, **facts, overwrite=replaced)
     return path
 
 
@@ -259,8 +260,26 @@ def _put(path: Path, chosen: Format, *, overwrite: bool) -> AbstractContextManag
 
 def has_more_files(path: str | PathLike[str]) -> bool:
     """Say whether labels saved under a name are several files: with a ``.json`` beside them, or with their voxels apart."""
-    chosen = find_format(path, purpose="write")
-    return chosen is not None and (chosen.sidecar or bool(chosen.companion))
+    return len(parts_of(path)) > 1
+
+
+def parts_of(path: str | PathLike[str]) -> tuple[Path, ...]:
+    """Return all files that labels saved under a name are: the one of that name first, then what stands beside it."""
+    path = Path(path)
+    chosen = None if is_label_place(path) else find_format(path, purpose="write")
+    if chosen is None:
+        return (path,)
+    voxels = (companion_path(path, chosen.companion),) if chosen.companion else ()
+    return (path, *voxels, *((sidecar_path(path),) if chosen.sidecar else ()))
+
+
+def label_suffixes() -> dict[str, str]:
+    """Return every suffix under which labels can be saved, and the title of its format; of two formats the package's own."""
+    found: dict[str, str] = {}
+    for item in formats():
+        for suffix in item.suffixes if item.writer else ():
+            found.setdefault(suffix, item.title)
+    return found
 
 
 def write_scores(

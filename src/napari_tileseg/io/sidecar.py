@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 from napari_tileseg.io.output import check_place, put_in_place
@@ -13,21 +14,27 @@ if TYPE_CHECKING:
 
 __all__ = ["check_sidecar", "read_sidecar", "sidecar_path", "write_sidecar"]
 
+_KEYS = {"file", "classes", "colors", "provenance"}
+
 
 def sidecar_path(path: Path) -> Path:
     """Return ``cells.stl.json`` for ``cells.stl``."""
     return path.with_name(f"{path.name}.json")
 
 
-def check_sidecar(path: Path, *, overwrite: bool) -> None:
-    """Raise if the JSON beside a file could not be put there.
+def check_sidecar(path: Path, *, overwrite: bool) -> bool:
+    """Raise if the JSON beside a file could not be put there; return whether one that is there may be replaced.
+
+    One of ours whose file is gone tells nothing any more, and may be, unasked.
 
     Raises
     ------
     OutputError
         One sentence.
     """
-    check_place(sidecar_path(path), overwrite=overwrite)
+    replaced = overwrite or _is_orphan(path)
+    check_place(sidecar_path(path), overwrite=replaced)
+    return replaced
 
 
 def write_sidecar(
@@ -49,9 +56,19 @@ def write_sidecar(
 
 def read_sidecar(path: Path) -> dict[str, Any]:
     """Return the provenance that stands beside a file; empty if there is none that can be read."""
+    found = _read(path).get("provenance")
+    return found if isinstance(found, dict) else {}
+
+
+def _is_orphan(path: Path) -> bool:
+    """Say whether the JSON beside a file that is not there was written by `write_sidecar` for it."""
+    return not os.path.lexists(path) and _read(path).keys() == _KEYS
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return what the JSON beside a file says of it; nothing if it cannot be read, or is about another one."""
     try:
         told = json.loads(sidecar_path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    found = told.get("provenance") if isinstance(told, dict) and told.get("file") == path.name else None
-    return found if isinstance(found, dict) else {}
+    return told if isinstance(told, dict) and told.get("file") == path.name else {}

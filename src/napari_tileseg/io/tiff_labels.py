@@ -32,6 +32,9 @@ _DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32")
 _TILE = 256
 _UNTILED_SIDE = 1024
 _CLASSIC_BYTES = 2**32 - 2**25
+_READ_BYTES = 2**28
+"""Most labels of several planes that are read at once, as a store holds them in chunks of many planes; fewer are read several times."""
+
 _IN_MEMORY_BYTES = 2**28
 """A half resolution up to this size (256 MB) is held in memory while the finest is written."""
 
@@ -133,18 +136,32 @@ def _tile(shape: tuple[int, ...]) -> tuple[int, int] | None:
 
 
 def _tiles(data: Any, dtype: np.dtype[Any], tile: tuple[int, int], *, half: NDArray[Any] | None = None) -> Iterator[NDArray[Any]]:
-    """Yield the tiles plane by plane, row by row; one row of tiles is in memory at a time.
+    """Yield the tiles plane by plane, row by row; what is on the disk is read a row of tiles at a time, or some whole planes.
 
     Every second pixel of every second row goes into `half`: neighbours are never mixed, so that coarse levels are labels too.
     """
     height, width = data.shape[-2:]
-    for plane in np.ndindex(*data.shape[:-2]):
-        for top in range(0, height, tile[0]):
-            row = np.asarray(data[(*plane, slice(top, min(top + tile[0], height)), slice(None))]).astype(dtype)
-            if half is not None:
-                half[(*plane, slice(top // 2, top // 2 + -(-len(row) // 2)))] = row[::2, ::2]
-            for left in range(0, width, tile[1]):
-                yield np.ascontiguousarray(row[:, left : left + tile[1]])
+    for first, part in _together(data):
+        for place in np.ndindex(*part.shape[:-2]):
+            plane = (first + place[0], *place[1:]) if place else ()
+            for top in range(0, height, tile[0]):
+                row = np.asarray(part[(*place, slice(top, min(top + tile[0], height)), slice(None))]).astype(dtype)
+                if half is not None:
+                    half[(*plane, slice(top // 2, top // 2 + -(-len(row) // 2)))] = row[::2, ::2]
+                for left in range(0, width, tile[1]):
+                    yield np.ascontiguousarray(row[:, left : left + tile[1]])
+        del part
+
+
+def _together(data: Any) -> Iterator[tuple[int, Any]]:
+    """Yield the entries of the first axis with the number of the first one: as many as lie together on the disk, and fit, are in memory."""
+    entry = math.prod(data.shape[1:]) * data.dtype.itemsize
+    many = min(int(getattr(data, "depth", 1)), _READ_BYTES // max(entry, 1))
+    if isinstance(data, np.ndarray) or len(data.shape) < 3 or not many or (many == 1 and len(data.shape) == 3):
+        yield 0, data
+        return
+    for first in range(0, data.shape[0], many):
+        yield first, np.asarray(data[first : first + many])
 
 
 def _metadata(labels: Volume, channels: tuple[str, ...]) -> dict[str, Any]:

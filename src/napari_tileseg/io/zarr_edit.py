@@ -51,6 +51,8 @@ class ZarrArray(LazyArray):
         self.dtype = np.dtype(array.dtype).newbyteorder("=")
         chunks = getattr(array, "chunks", None)
         self.chunks: tuple[int, ...] | None = tuple(int(chunks[index]) for index in kept) if chunks else None
+        together = getattr(array, "shards", None) or chunks
+        self._along = int(together[kept[0]]) if together else 1
         self.root = root
         self._array = array
         self._kept, self._fixed = tuple(kept), dict(fixed or {})

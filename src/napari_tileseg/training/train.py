@@ -32,7 +32,7 @@ from napari_tileseg.training.report import inspect
 from napari_tileseg.training.result import FITTED, fit_decoder, write_result
 from napari_tileseg.training.sampling import Sampler
 from napari_tileseg.training.start import start_network
-from napari_tileseg.training.training_log import TrainingLog
+from napari_tileseg.training.training_log import TrainingLog, picture_of
 from napari_tileseg.training.validate import Validation
 
 if TYPE_CHECKING:
@@ -343,7 +343,9 @@ class _Training:
         self.ranks.once(lambda: self._keep(event.state if best else None))
         path = self._preview(shown) if self.ranks.first else ""
         if self.log is not None and shown is not None and (best or self.log.wants(number)):
-            self.log.show(number, validation.preview, validation.picture(shown))
+            seen = validation.previewed(shown)
+            if seen is not None:
+                self.log.show(number, validation.preview, picture_of(*seen, shown, self.plan.spec.colors))
         left = _left(event.seconds + time.monotonic() - began, event.step, options.steps)  # each epoch that is left is validated too
         self.tell(
             EpochEnded(

@@ -90,9 +90,7 @@ def _named(group: str, values: Mapping[str, float]) -> dict[str, float]:
     return {group + name.replace(" ", "_"): value for name, value in values.items()}
 
 
-def picture_of(
-    image: Volume, truth: NDArray[Any], found: NDArray[Any], colors: Sequence[str] = (), *, masks: bool = False
-) -> NDArray[np.uint8]:
+def picture_of(image: Volume, truth: NDArray[Any], found: NDArray[Any], colors: Sequence[str] = ()) -> NDArray[np.uint8]:
     """Return an image, the image with its labels and the image with what was found, side by side (Y, X, 3).
 
     Parameters
@@ -101,31 +99,26 @@ def picture_of(
     truth, found : ndarray of int
         On the image's grid, without its channels. Of a volume or a film, the plane with the most labels is shown.
     colors : sequence of str
-        ``#rrggbb`` of classes from 1 on, or of masks; some that differ if empty.
-    masks : bool
-        Whether labels are masks that may overlap, along the first axis.
+        ``#rrggbb`` of classes from 1 on; some that differ if empty.
     """
     pixels = np.asarray(image.data)
     if "C" in image.axes:
         pixels = np.moveaxis(pixels, image.axes.index("C"), -1)
         pixels = pixels if pixels.shape[-1] == 3 and pixels.dtype == np.uint8 else pixels.mean(-1)
     truth = np.where(truth == IGNORED, 0, truth)
-    truth, found = (np.stack([mask * number for number, mask in enumerate(each, 1)]) if masks else each[None] for each in (truth, found))
-    while truth.ndim > 3:
-        place = int((truth > 0).sum(axis=(0, *range(2, truth.ndim))).argmax())
-        pixels, truth, found = pixels[place], truth[:, place], found[:, place]
-    step = max(1, -(-max(truth.shape[1:]) // _SIDE))
-    pixels, truth, found = pixels[::step, ::step], truth[:, ::step, ::step], found[:, ::step, ::step]
+    while truth.ndim > 2:
+        place = int((truth > 0).sum(axis=tuple(range(1, truth.ndim))).argmax())
+        pixels, truth, found = pixels[place], truth[place], found[place]
+    step = max(1, -(-max(truth.shape) // _SIDE))
+    pixels, truth, found = pixels[::step, ::step], truth[::step, ::step], found[::step, ::step]
     shown = displayed(pixels)
     return np.concatenate([shown, _outlined(shown, truth, colors), _outlined(shown, found, colors)], axis=1)
 
 
-def _outlined(shown: NDArray[np.uint8], layers: NDArray[Any], colors: Sequence[str]) -> NDArray[np.uint8]:
+def _outlined(shown: NDArray[np.uint8], labels: NDArray[Any], colors: Sequence[str]) -> NDArray[np.uint8]:
     palette = np.array([rgb(color) for color in colors or _PALETTE], np.uint8)
-    drawn = shown.copy()
-    for labels in layers:
-        lines = outlines(labels, width=1)
-        drawn[lines] = palette[(labels[lines] - 1).astype(np.int64) % len(palette)]
+    drawn, lines = shown.copy(), outlines(labels, width=1)
+    drawn[lines] = palette[(labels[lines] - 1).astype(np.int64) % len(palette)]
     return drawn
 
 

@@ -20,7 +20,6 @@ from napari_tileseg.training.items import open_image, open_labels
 from napari_tileseg.training.masks import IGNORED, open_masks
 from napari_tileseg.training.prepare import to_classes
 from napari_tileseg.training.ranks import ALONE
-from napari_tileseg.training.training_log import picture_of
 from napari_tileseg.training.truth import whole_numbers
 from napari_tileseg.volume import Volume
 
@@ -116,7 +115,7 @@ class Validation:
         scores : dict of str to float
             Means over all images for which they are defined.
         labels : ndarray or None
-            Those of the preview.
+            Those of the preview; where classes overlap, each pixel shows the last of its classes.
         """
         try:
             rows, shown, lines = self._own(network, device, cancel)
@@ -147,8 +146,9 @@ class Validation:
                 image, truth = self._opened(item)
                 found = segment(image, predictor, options=SegmentOptions(device=device), cancel=cancel)
                 labels = np.asarray(found.labels)
-                shown = labels.copy() if item.name == self.preview else shown
-                self._view(item, labels)
+                single = labels if self.rule is None else _flat(labels)
+                shown = single.copy() if item.name == self.preview else shown
+                self._view(item, single)
                 compared = self._compared(found.labels_volume().with_data(labels), truth)
                 rows[item.name] = {name: value for name, value in compared.items() if not math.isnan(value)}
             except (Cancelled, OutputError):
@@ -163,10 +163,14 @@ class Validation:
         mean = _mean([value for name, value in scores.items() if name.split(" ")[0] == first])
         return None if math.isnan(mean) else mean
 
-    def picture(self, labels: NDArray[Any]) -> NDArray[np.uint8]:
-        """Return the image whose labels `run` gives, without labels, with its reference, and with these (Y, X, 3)."""
-        image, truth = self._opened(next(item for item in self.items if item.name == self.preview))
-        return picture_of(image, np.asarray(truth.data), labels, self.spec.colors, masks=self.rule is not None)
+    def previewed(self, labels: NDArray[Any]) -> tuple[Volume, NDArray[Any]] | None:
+        """Return the image whose labels `run` has given, and its reference; None where the file has changed since."""
+        try:
+            image, truth = self._opened(next(item for item in self.items if item.name == self.preview))
+        except TileSegError:
+            return None
+        expected = np.asarray(truth.data) if self.rule is None else _flat(np.asarray(truth.data))
+        return (image, expected) if expected.shape == labels.shape else None
 
     def look_back(self) -> tuple[dict[str, Any], ...]:
         """Return what `EpochEnded.images` holds, for the run before; its labels stay until the next call."""
@@ -192,7 +196,7 @@ class Validation:
     def _view(self, item: Item, labels: NDArray[Any]) -> None:
         if self.views is None:
             return
-        _save(self.views / "new" / f"{self.items.index(item)}.npy", _flat(labels) if self.rule is not None else labels)
+        _save(self.views / "new" / f"{self.items.index(item)}.npy", labels)
 
     def _truth(self, number: int, item: Item) -> str:
         """Return the file of an item's labels; masks get one in which each pixel shows the last of its classes."""

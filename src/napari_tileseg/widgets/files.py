@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import napari
@@ -11,11 +10,12 @@ from napari.utils.notifications import show_info
 
 from napari_tileseg.io import napari_hooks
 from napari_tileseg.io.dicom_listing import listing
-from napari_tileseg.io.registry import find_format
 from napari_tileseg.widgets.refine.measured import image_under
+from napari_tileseg.widgets.series import ask_series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from napari_tileseg.volume import Volume
 
@@ -25,28 +25,18 @@ __all__ = ["get_reader", "write_labels_layer"]
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[LayerData]] | None:
-    """Return the reader of `napari_hooks`, which says here how many series of DICOM it has opened."""
-    reader = napari_hooks.get_reader(path)
-    if reader is None:
-        return None
-
-    def read(path: str | Sequence[str]) -> list[LayerData]:
-        layers = reader(path)
-        for item in [path] if isinstance(path, str) else path:
-            _say_series(Path(item))
-        return layers
-
-    return read
+    """Return the reader of `napari_hooks`, which asks here which of many series of DICOM are meant, and says what it opens."""
+    return napari_hooks.get_reader(path, choose=_choose_series)
 
 
-def _say_series(path: Path) -> None:
-    chosen = find_format(path)
-    if chosen is None or chosen.title != "DICOM" or not path.is_dir():
-        return
-    series = listing(path)
-    if len(series) > 1:
-        told = "; ".join(f"{path.name} {number} ({title})" for number, title in enumerate(series, 1))
-        show_info(f'"{path.name}" holds {len(series)} series, each a layer of its own: {told}.')
+def _choose_series(folder: Path) -> list[int]:
+    titles = listing(folder)
+    chosen = ask_series(folder.name, titles)
+    if len(titles) > 1 and chosen:
+        told = "; ".join(f"{folder.name} {number + 1} ({titles[number]})" for number in chosen)
+        opened = "each" if len(chosen) == len(titles) else f"{len(chosen)} of them opened, each"
+        show_info(f'"{folder.name}" holds {len(titles)} series, {opened} a layer of its own: {told}.')
+    return chosen
 
 
 def write_labels_layer(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:

@@ -6,10 +6,11 @@ import json
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
-from napari_tileseg.batch.job import BatchJob, Format
+from napari_tileseg.batch.job import BatchJob
 from napari_tileseg.errors import OptionsError, TileSegError
+from napari_tileseg.io.registry import label_suffixes
 from napari_tileseg.job import Job, SegmentOptions
 from napari_tileseg.models.registry import find_spec
 from napari_tileseg.widgets.details import list_words, option_words
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALL_LAYERS",
-    "FORMATS",
     "SELECTED_LAYERS",
     "Choices",
     "Recipe",
     "batch_command",
     "choices_of",
     "default_output",
+    "format_choices",
     "job_from",
     "load_job",
     "paths_of",
@@ -52,14 +53,29 @@ _TITLES = {
     ".png": "PNG",
     ".nrrd": "NRRD",
     ".seg.nrrd": "3D Slicer segmentation",
+    ".nhdr": "NRRD, header and voxels",
     ".mha": "MetaImage",
+    ".mhd": "MetaImage, header and voxels",
     ".dcm": "DICOM segmentation",
     ".geojson": "GeoJSON (QuPath)",
     ".coco.json": "COCO",
+    ".csv": "Table of objects",
+    ".stl": "STL mesh",
+    ".obj": "OBJ mesh",
+    ".ply": "PLY mesh",
 }
+"""How the formats are called here, in this order."""
 
-FORMATS = tuple((_TITLES[name], name) for name in get_args(Format))
-"""Text and value of each format."""
+
+def format_choices(chosen: str = "auto") -> tuple[tuple[str, str], ...]:
+    """Return text and value of each format: one suffix of each, and the one that is chosen."""
+    known = label_suffixes()
+    offered, titles = dict(_TITLES), {known[suffix] for suffix in _TITLES if suffix in known}
+    for suffix, title in known.items():  # those of other packages
+        if title not in titles or suffix == chosen:
+            titles.add(title)
+            offered.setdefault(suffix, f"{title[:1].upper()}{title[1:]} ({suffix})")
+    return tuple((text, suffix) for suffix, text in offered.items())
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QFileDialog, QSpinBox, QVBoxLayout, QWidget
 
 from napari_tileseg.batch.job import BatchJob
 from napari_tileseg.job import SegmentOptions
-from napari_tileseg.widgets.batch.choices import ALL_LAYERS, FORMATS, SELECTED_LAYERS, Choices, save_words, text_of
+from napari_tileseg.widgets.batch.choices import ALL_LAYERS, SELECTED_LAYERS, Choices, format_choices, save_words, text_of
 from napari_tileseg.widgets.parts import Browse, Combo, Edit, Elided, Fields, Fold, Links, MessageBox, PathEdit, Tick
 from napari_tileseg.widgets.parts.fields import tame
 from napari_tileseg.widgets.states import Action, Message
@@ -80,7 +80,7 @@ class BatchForm(QWidget):
         self.output = PathEdit("Save in", "Folder for the results; it mirrors the input.")
         self.browse_output = Browse("Choose the folder for the results", (("Folder...", self._ask_output),))
         self.format = Combo("Format", _tip("format"))
-        self.format.fill(FORMATS)
+        self.format.fill(format_choices())
         self.problems = {name: MessageBox(f"Problem with {name}") for name in ("images", "settings", "output")}
         self.top, self.middle, self.bottom = Fields(), Fields(), Fields()
         self.top.add("Images", self.images, self.browse_images)
@@ -209,6 +209,7 @@ class BatchForm(QWidget):
             getattr(self, name).setText(getattr(choices, name))
         for name in ("recursive", "scores", "objects", "overlays", "report"):
             getattr(self, name).setChecked(getattr(choices, name))
+        self.format.fill(format_choices(choices.format))
         self.format.choose(choices.format)
         self.level.setValue(choices.level)
         for name, tick in self.ticks.items():

@@ -14,7 +14,7 @@ from qtpy.QtCore import QTimer
 from napari_tileseg.batch.naming import stem_of
 from napari_tileseg.errors import InputError
 from napari_tileseg.io.napari_hooks import pyramid_layers
-from napari_tileseg.io.registry import read_volume
+from napari_tileseg.io.registry import find_format, read_volume
 from napari_tileseg.widgets.breaths import in_breaths
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ def read_pair(row: Row, *, image: bool = True) -> Shown:
         except InputError as error:
             problem = str(error)
     results: list[LayerData] = []
-    if row.output and row.state == "done":
+    if row.output and row.state == "done" and find_format(row.output) is None:
+        problem = problem or f'"{Path(row.output).name}" is a table or a mesh, which is not shown here. Open it in the program it is for.'
+    elif row.output and row.state == "done":
         try:
             results = [_as_labels(item, row) for item in pyramid_layers(read_volume(row.output))]
         except InputError as error:
