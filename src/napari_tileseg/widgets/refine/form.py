@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QDoubleSpinBox, QGridLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDoubleSpinBox, QGridLayout, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_tileseg.widgets.parts import Combo, Fields
 from napari_tileseg.widgets.parts.fields import tame
@@ -65,7 +65,6 @@ class RefineForm(QWidget):
         self.reach.setToolTip("How far from the spot pixels are looked at, so that the wand does not run into what is alike. 0: no limit.")
         self.reach.setRange(0, 1e12)
         self.reach.setSpecialValueText("no limit")
-        self.unit = QLabel("px")
         self._usual = 0.0
         self.split_by = Combo("Split by", "Where split objects part: by their shape, at edges of the image, where scores are low.")
         self.split_by.fill(SPLIT_BY)
@@ -91,9 +90,8 @@ class RefineForm(QWidget):
             "wand": (
                 self.bottom.add("Tolerance", self.tolerance),
                 self.tolerance,
-                self.bottom.add("Reach", self.reach, self.unit),
+                self.bottom.add("Reach", self.reach),
                 self.reach,
-                self.unit,
             ),
             "split": (self.bottom.add("Split by", self.split_by), self.split_by),
         }
@@ -181,7 +179,7 @@ class RefineForm(QWidget):
         if fresh or self.reach.value() == self._usual:
             _start_with(self.reach, value)
             self._usual = self.reach.value()
-        self.unit.setText(unit)
+        self.reach.setSuffix(f" {unit}")
 
     def follow(self, tolerance: float) -> None:
         """Show a tolerance that the mouse has set."""
