@@ -111,7 +111,7 @@ def test_the_wand_does_not_run_away_and_says_where_it_stopped(refine: Callable[.
     here.viewer.add_image(np.zeros((60, 80), np.float32), name="image", contrast_limits=(0, 100), scale=(2, 2), units="um")
     here.add(blobs(), scale=(2, 2), units="um")
     here.tool("wand")
-    assert here.form.unit.text() == "µm"
+    assert here.form.reach.suffix() == " µm"
     here.click(50, 65)
     radius = 1.5 * float(np.sqrt(np.median([100, 100, 320, 200]) * 4 / np.pi))
     assert here.form.reach.value() == round(radius), "a little more than the usual object"
@@ -137,8 +137,14 @@ def test_dragging_the_wand_changes_the_tolerance(refine: Callable[..., Any]) -> 
     here.form.reach.setValue(30)
     wide = 80 / zoom_of(here.viewer)  # doubles it
     seen: list[tuple[int, str]] = []
-    here.session.changed.connect(lambda: seen.append((len(here.session.marks.layer.data) if here.session.marks.layer else 0, here.text)))
+
+    def look() -> None:
+        layer = here.session.marks.layer
+        seen.append((len(layer.data) if layer is not None else 0, here.text))
+
+    here.session.changed.connect(look)
     here.drag([(27, 65), (27, 65 + wide), (27, 65 + 2 * wide)])
+    here.session.changed.disconnect(look)
     assert any(count > 20 and "pixels. Let go" in text for count, text in seen), "it shows what would be painted"
     assert (here.data == 5).sum() == 15 * 21, f"60 is as far as 40 from 100: {here.text}"
     assert here.form.tolerance.value() == 60 == round(here.session.deeds.tolerance)

@@ -41,8 +41,8 @@ _SHARE = 20
 _ROOM = 1.5
 """How far the wand reaches, in radii of the usual object: a click is rarely in the middle."""
 
-_LEAST = 3.0
-"""Pixels that it reaches at least."""
+_LEAST, _LEAST_UNKNOWN = 3.0, 12.0
+"""Pixels that it reaches at least, where objects are known and where not."""
 
 _CALM = 2.0
 """A look may take one part in so many of the time of a drag; of large floods few are shown."""
@@ -63,17 +63,16 @@ def usual_reach(viewer: napari.viewer.Viewer, canvas: Canvas, layer: Labels) -> 
     """
     shown = [axis - (viewer.dims.ndim - layer.ndim) for axis in viewer.dims.displayed[-2:]]
     step = min(canvas.spacing[axis] for axis in canvas.space)
-    least = _LEAST * step
     if canvas.looked and not canvas.classes and len(canvas.index):
         sizes = np.concatenate([canvas.index.table(at)[1] for at in canvas.index.positions()])
         size = float(np.median(sizes)) * canvas.pixel_size
         radius = math.sqrt(size / math.pi) if len(canvas.space) == 2 else (size * 3 / (4 * math.pi)) ** (1 / 3)
-        return max(_ROOM * radius, least)
+        return max(_ROOM * radius, _LEAST * step)
     sides = [canvas.shape[axis] * canvas.spacing[axis] for axis in shown if 0 <= axis < canvas.ndim]
     view = canvas_of(viewer)
     if view is not None:
         sides += [2 * half for half in view[1]]
-    return max(min(sides, default=0.0) / _SHARE, least)
+    return max(min(sides, default=0.0) / _SHARE, _LEAST_UNKNOWN * step)
 
 
 class Wand:
