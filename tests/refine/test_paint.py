@@ -128,7 +128,7 @@ def test_of_two_edges_the_nearer_counts_unless_it_is_far_weaker(ball: Callable[.
     inner, outer = ball((70, 70), (35, 35), 15), ball((70, 70), (35, 35), 20)
     angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     points = np.stack([35 + 16 * np.sin(angles), 35 + 16 * np.cos(angles)], axis=1)
-    for strength, wanted in ((1.3, inner), (6.0, outer)):
+    for strength, wanted in ((1.15, inner), (6.0, outer)):
         image = ndimage.gaussian_filter(inner * 100.0 + outer * 100.0 * strength, 0.5)
         by_hand = Canvas(np.zeros(inner.shape, np.uint8))
         by_hand.apply(snap_outline(by_hand, image, points, distance=5.0))

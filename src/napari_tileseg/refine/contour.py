@@ -34,8 +34,8 @@ __all__ = ["active_contour", "snap_outline", "snapped"]
 _SIGMA = 1.0
 """Pixels over which the image is smoothed before its edges are looked for."""
 
-_TRUST = 0.75
-"""Standard deviation of where the edge is believed to be, around what was drawn, as a part of the most movement."""
+_TRUST_DRAWN, _TRUST_FOUND = 0.75, 1.0
+"""Standard deviation of where the edge is believed to be, around what was drawn or found, as a part of the most movement."""
 
 
 def snap_outline(
@@ -123,7 +123,7 @@ def snapped(edges: NDArray[np.float64], outline: NDArray[np.float64], distance: 
     offsets = np.linspace(-distance, distance, 2 * half + 1)
     places = path[:, None, :] + offsets[None, :, None] * across[:, None, :]
     strength = ndimage.map_coordinates(edges, np.moveaxis(places / size, -1, 0), order=1, mode="nearest")
-    strength *= _trust(offsets, distance)
+    strength *= _trust(offsets, _TRUST_DRAWN * distance)
     strength -= 1e-3 * float(strength.max()) * np.abs(offsets) / distance  # of equal ones the nearer
     rough = _best(strength, None)
     # The path is closed: it must end where it begins. Where it is in its middle does not depend on that.
@@ -170,16 +170,16 @@ def active_contour(canvas: Canvas, image: Any, where: Where, *, distance: float 
         if not (markers == 2).any():
             continue
         edges = ndimage.gaussian_gradient_magnitude(pixels_of(image, canvas, place, box, grey=True), _SIGMA, mode="nearest")
-        edges *= _trust(np.maximum(depth, away) - 0.5 * min(steps), distance)
+        edges *= _trust(np.maximum(depth, away) - 0.5 * min(steps), _TRUST_FOUND * distance)
         inside = watershed(edges, markers) == 1
         after = np.where(inside, block.dtype.type(piece.id), np.where(mask, block.dtype.type(0), block))
         touched += draft.write(place, box, block, after) > 0
     return draft.edit("contour", f"Moved the outline of {touched} of {counted(count)}.")
 
 
-def _trust(away: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
-    """Return how much an edge counts that is so far away from what was drawn: a strong one of something else is often near."""
-    trust: NDArray[np.float64] = np.exp(-0.5 * np.square(away / (_TRUST * distance)))
+def _trust(away: NDArray[np.float64], deviation: float) -> NDArray[np.float64]:
+    """Return how much edges count that are so far away from an outline: a strong one of something else is often near."""
+    trust: NDArray[np.float64] = np.exp(-0.5 * np.square(away / deviation))
     return trust
 
 
