@@ -19,6 +19,7 @@ from napari_tileseg.errors import Cancelled
 from napari_tileseg.refine.canvas import Canvas
 from napari_tileseg.refine.objects import remove
 from napari_tileseg.refine.scope import Scope
+from napari_tileseg.widgets.refine import RefineWidget
 from napari_tileseg.widgets.refine.cleaning import CLEANINGS, would
 from napari_tileseg.widgets.refine.tools import TOOLS
 from napari_tileseg.widgets.regions import zoom_of
@@ -124,6 +125,19 @@ def test_the_wand_does_not_run_away_and_says_where_it_stopped(refine: Callable[.
     here.click(50, 65)
     assert (here.data > 4).sum() == np.count_nonzero(blobs() == 0) - 25, "without a limit all the background outside of the ring"
     assert "reach" not in here.text
+
+
+def test_a_dock_that_is_opened_again_has_the_wand_as_it_was(refine: Callable[..., Any]) -> None:
+    here = refine()
+    here.viewer.add_image(np.zeros((60, 80), np.float32), name="image", contrast_limits=(0, 100), scale=(0.5, 0.5), units="um")
+    here.add(blobs(), scale=(0.5, 0.5), units="um")
+    here.form.reach.setValue(4)
+    here.form.tolerance.setValue(33)
+    other = RefineWidget(here.viewer)
+    here.viewer.window.add_dock_widget(other, name="Refine once more")
+    assert (other.form.reach.value(), other.form.tolerance.value(), other.form.reach.suffix()) == (4, 33, " µm")
+    other.form.act_on.choose("slice")
+    assert (here.session.deeds.reach, here.session.deeds.tolerance) == (4, 33)
 
 
 def test_dragging_the_wand_changes_the_tolerance(refine: Callable[..., Any]) -> None:

@@ -75,6 +75,7 @@ class RefineWidget(Dock):
         self._on_active()
         self.session.recovery.look_once()
         self._draw()
+        self._set_reach()
 
     # -- building --------------------------------------------------------------------------------------------------
 
@@ -279,7 +280,7 @@ class RefineWidget(Dock):
         shown = view(self.session.state)
         self.form.set_able(shown.tools)
         self.form.show_tool(shown.tool)
-        self.form.follow(self.session.deeds.tolerance)
+        self.form.follow(self.session.deeds.tolerance, self.session.deeds.reach)
         self.progress.show_bar(shown.bar)
         self.message.show_message(shown.message)
         self.button.show_state(shown.button, enabled=shown.pressable, primary=shown.button != "Cancel")

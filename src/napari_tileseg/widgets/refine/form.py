@@ -181,11 +181,14 @@ class RefineForm(QWidget):
             self._usual = self.reach.value()
         self.reach.setSuffix(f" {unit}")
 
-    def follow(self, tolerance: float) -> None:
-        """Show a tolerance that the mouse has set."""
-        blocked = self.tolerance.blockSignals(True)
-        self.tolerance.setValue(tolerance)
-        self.tolerance.blockSignals(blocked)
+    def follow(self, tolerance: float, reach: float) -> None:
+        """Show what the wand has by now: the mouse may have set it, or a dock that was here before."""
+        for field, value in ((self.tolerance, tolerance), (self.reach, reach)):
+            if field.value() == round(value, field.decimals()):
+                continue  # somebody may be typing in it
+            blocked = field.blockSignals(True)
+            field.setValue(value)
+            field.blockSignals(blocked)
 
     def align(self, width: int = 0) -> None:
         """Line the fields up."""
