@@ -49,7 +49,8 @@ def test_the_wand_stays_in_its_slice(image: NDArray[np.float64], axis: int) -> N
 def test_the_wand_reaches_no_farther_than_told() -> None:
     canvas = Canvas(np.zeros((50, 50), np.uint8), spacing=(1.0, 0.5))
     canvas.apply(wand(canvas, np.zeros((50, 50)), (25, 25), 1.0, reach=4.0))
-    assert canvas.index.box(1) == (slice(21, 30), slice(17, 34))
+    y, x = np.mgrid[-25:25, -25:25]
+    np.testing.assert_array_equal(canvas.data == 1, y**2 + (x * 0.5) ** 2 <= 16)
 
 
 def test_the_wand_respects_objects_unless_told_otherwise(image: NDArray[np.float64]) -> None:
@@ -112,7 +113,7 @@ def test_a_drawn_outline_snaps_to_the_edge(ball: Callable[..., NDArray[np.bool_]
     points = np.stack([35 + radius * np.sin(angles), 60 + radius * np.cos(angles) / spacing[1]], axis=1)
     canvas = Canvas(np.zeros(disk.shape, np.uint8), spacing=spacing)
     drawn = snap_outline(canvas, image, points, distance=0)
-    edit = snap_outline(canvas, image, points, distance=5.0)
+    edit = snap_outline(canvas, image, points, distance=8.0)
     overlap = []
     for step in (drawn, edit):
         canvas.apply(step)
@@ -120,6 +121,21 @@ def test_a_drawn_outline_snaps_to_the_edge(ball: Callable[..., NDArray[np.bool_]
         overlap.append((found & disk).sum() / (found | disk).sum())
         canvas.revert(step)
     assert overlap[1] > 0.93 > overlap[0] + 0.1
+
+
+def test_of_two_edges_the_nearer_counts_unless_it_is_far_weaker(ball: Callable[..., NDArray[np.bool_]]) -> None:
+    """In tissue the edge of something else is often stronger, and near."""
+    inner, outer = ball((70, 70), (35, 35), 15), ball((70, 70), (35, 35), 20)
+    angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    points = np.stack([35 + 16 * np.sin(angles), 35 + 16 * np.cos(angles)], axis=1)
+    for strength, wanted in ((1.15, inner), (6.0, outer)):
+        image = ndimage.gaussian_filter(inner * 100.0 + outer * 100.0 * strength, 0.5)
+        by_hand = Canvas(np.zeros(inner.shape, np.uint8))
+        by_hand.apply(snap_outline(by_hand, image, points, distance=5.0))
+        moved = Canvas(ball((70, 70), (35, 35), 16).astype(np.uint8))
+        moved.apply(active_contour(moved, image, 1, distance=5.0))
+        for found in (by_hand.data > 0, moved.data > 0):
+            assert (found & wanted).sum() / (found | wanted).sum() > 0.9, strength
 
 
 def test_an_outline_in_a_volume_is_in_one_slice() -> None:
@@ -146,13 +162,13 @@ def test_an_outline_moves_to_the_edge(ball: Callable[..., NDArray[np.bool_]], sh
     labels[..., -3:] = 2
     before = labels.copy()
     canvas = Canvas(labels, spacing=spacing)
-    edit = active_contour(canvas, image, 6, distance=6.0)
+    edit = active_contour(canvas, image, 6, distance=8.0)
     canvas.apply(edit)
     found = labels == 6
-    assert (found & truth).sum() / (found | truth).sum() > 0.93
+    assert (found & truth).sum() / (found | truth).sum() > 0.92
     np.testing.assert_array_equal(labels[before == 2], 2)
     far = ndimage.distance_transform_edt(before != 6, sampling=spacing)
-    assert not (found & (far > 6.0)).any()
+    assert not (found & (far > 8.0)).any()
 
 
 def test_the_band_of_a_contour_is_a_length() -> None:

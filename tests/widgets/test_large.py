@@ -11,9 +11,11 @@ from napari.layers import Labels
 from napari_tileseg.io import read_volume, zarr_layout
 from napari_tileseg.io.zarr_store import ZarrLabels
 from napari_tileseg.pipeline import segment
+from napari_tileseg.refine.delta import Delta, Edit
 from napari_tileseg.widgets import pyramid as pyramid_module
 from napari_tileseg.widgets import regions, session
 from napari_tileseg.widgets import save as saving
+from napari_tileseg.widgets.refine import RefineWidget
 from napari_tileseg.widgets.states import Action, Phase
 
 if TYPE_CHECKING:
@@ -142,6 +144,38 @@ def test_closing_a_region_puts_it_back(desk: Callable[..., Any]) -> None:
     assert (np.asarray(done.labels.data[0]) == 1).all()
     assert (np.asarray(done.labels.data[-1]) == 1).all()
     assert Action.EDIT in done.dock.message.links.shown
+
+
+def test_what_was_done_in_a_region_goes_with_the_result_into_files(
+    desk: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = finished(desk)
+    done.viewer.reset_view()
+    refine = RefineWidget(done.viewer)
+    done.viewer.window.add_dock_widget(refine, name="Refine")
+    session = refine.session
+    session.choose(done.labels)
+    refine.act(Action.EDIT)
+    window = session.labels
+    assert window is not None and not window.multiscale
+    done.until(lambda: session.work is not None and session.work.canvas.looked)
+    part = {"region": [[0, 4], [0, 5]], "model": {"name": "other"}}
+    zero, one = np.zeros((4, 5), window.data.dtype), np.ones((4, 5), window.data.dtype)
+    window.data[:4, :5] = 0
+    session.do(Edit("again", (Delta((0, 0), zero, one),), about=part))
+    session.do(Edit("remove", (Delta((0, 0), one[:1], zero[:1]),)))
+    for name, save in (("segment", lambda: done.dock.act(Action.SAVE)), ("refine", refine.save)):
+        path = tmp_path / f"{name}.ome.zarr"
+        monkeypatch.setattr(saving, "ask_path", lambda parent, start, path=path: path)
+        save()
+        done.until(path.exists)
+        done.until(lambda: read_volume(path).metadata.get("provenance"))  # noqa: B023  # asked now
+        told = read_volume(path).metadata["provenance"]
+        assert told["edits"] == {"again": 1, "remove": 1}
+        assert told["again"] == [part]
+        found = np.asarray(read_volume(path).data)[:4, :5]
+        assert not found[0].any() and found[1:].all()
+        done.qtbot.wait(200)  # the thread that has saved lets go of the dock
 
 
 def test_a_region_that_is_too_large_is_refused(desk: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,10 @@ from napari_tileseg.errors import Cancelled
 from napari_tileseg.refine.canvas import Canvas
 from napari_tileseg.refine.objects import remove
 from napari_tileseg.refine.scope import Scope
+from napari_tileseg.widgets.refine import RefineWidget
 from napari_tileseg.widgets.refine.cleaning import CLEANINGS, would
 from napari_tileseg.widgets.refine.tools import TOOLS
+from napari_tileseg.widgets.regions import zoom_of
 from napari_tileseg.widgets.states import Action
 
 if TYPE_CHECKING:
@@ -94,15 +96,79 @@ def test_wand_and_outline_find_what_is_in_the_image(refine: Callable[..., Any]) 
     assert here.session.image is not None
     here.tool("wand")
     assert here.form.tolerance.isVisibleTo(here.dock)
-    assert here.form.tolerance.value() == 10
-    here.click(25, 65)
-    assert (here.data[20:30, 60:75] == 5).all()
+    assert here.form.tolerance.value() == 15
+    here.click(25, 67)
+    assert (here.data[20:30, 60:75] == 5).all(), here.text
     assert (here.data == 5).sum() == 150
     here.press("Control-Z")
     here.tool("outline")
     here.drag([(18, 58), (18, 76), (32, 77), (31, 58)])
     found, wanted = here.data > 4, image > 0
     assert (found & wanted).sum() / (found | wanted).sum() > 0.85, here.text
+
+
+def test_the_wand_does_not_run_away_and_says_where_it_stopped(refine: Callable[..., Any]) -> None:
+    here = refine()
+    here.viewer.add_image(np.zeros((60, 80), np.float32), name="image", contrast_limits=(0, 100), scale=(2, 2), units="um")
+    here.add(blobs(), scale=(2, 2), units="um")
+    here.tool("wand")
+    assert here.form.reach.suffix() == " µm"
+    here.click(50, 65)
+    radius = 1.5 * float(np.sqrt(np.median([100, 100, 320, 200]) * 4 / np.pi))
+    assert here.form.reach.value() == round(radius), "a little more than the usual object"
+    y, x = np.mgrid[:60, :80]
+    round_one = ((y - 50) ** 2 + (x - 65) ** 2) * 4 <= round(radius) ** 2
+    np.testing.assert_array_equal(here.data == 5, round_one & (blobs() == 0))
+    assert "beyond the reach" in here.text
+    here.press("Control-Z")
+    here.form.reach.setValue(0)
+    here.click(50, 65)
+    assert (here.data > 4).sum() == np.count_nonzero(blobs() == 0) - 25, "without a limit all the background outside of the ring"
+    assert "reach" not in here.text
+
+
+def test_a_dock_that_is_opened_again_has_the_wand_as_it_was(refine: Callable[..., Any]) -> None:
+    here = refine()
+    here.viewer.add_image(np.zeros((60, 80), np.float32), name="image", contrast_limits=(0, 100), scale=(0.5, 0.5), units="um")
+    here.add(blobs(), scale=(0.5, 0.5), units="um")
+    here.form.reach.setValue(4)
+    here.form.tolerance.setValue(33)
+    other = RefineWidget(here.viewer)
+    here.viewer.window.add_dock_widget(other, name="Refine once more")
+    assert (other.form.reach.value(), other.form.tolerance.value(), other.form.reach.suffix()) == (4, 33, " µm")
+    other.form.act_on.choose("slice")
+    assert (here.session.deeds.reach, here.session.deeds.tolerance) == (4, 33)
+
+
+def test_dragging_the_wand_changes_the_tolerance(refine: Callable[..., Any]) -> None:
+    here = refine()
+    image = np.zeros((60, 80), np.float32)
+    image[20:35, 55:76] = 60
+    image[24:31, 60:70] = 100
+    here.viewer.add_image(image, name="image")
+    here.add(blobs(), name="image_labels")
+    here.tool("wand")
+    here.form.reach.setValue(30)
+    wide = 80 / zoom_of(here.viewer)  # doubles it
+    seen: list[tuple[int, str]] = []
+
+    def look() -> None:
+        layer = here.session.marks.layer
+        seen.append((len(layer.data) if layer is not None else 0, here.text))
+
+    here.session.changed.connect(look)
+    here.drag([(27, 65), (27, 65 + wide), (27, 65 + 2 * wide)])
+    here.session.changed.disconnect(look)
+    assert any(count > 20 and "pixels. Let go" in text for count, text in seen), "it shows what would be painted"
+    assert (here.data == 5).sum() == 15 * 21, f"60 is as far as 40 from 100: {here.text}"
+    assert here.form.tolerance.value() == 60 == round(here.session.deeds.tolerance)
+    assert not len(here.session.marks.layer.data)
+    here.press("Control-Z")
+    here.drag([(27, 65), (27, 65 - 4 * wide)])
+    assert (here.data > 4).sum() == 7 * 10, here.text
+    here.press("Control-Z")
+    here.drag([(8, 8), (8, 8 + wide)])
+    assert "there already" in here.text
 
 
 def test_slices_between_painted_ones_are_filled(refine: Callable[..., Any]) -> None:

@@ -10,6 +10,7 @@ from napari.settings import get_settings
 from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QLabel, QLineEdit, QPushButton, QWidget
 from refine_desk import blobs
 
+from napari_tileseg.widgets.refine.cleaning import CLEANINGS
 from napari_tileseg.widgets.refine.states import Refine, counted, view
 from napari_tileseg.widgets.states import Action, Message
 
@@ -87,3 +88,19 @@ def test_every_state_has_its_words() -> None:
 def test_counts_of_tools_go_down_again() -> None:
     counts = counted(counted({"merge": 1}, "paint", 1), "merge", -1)
     assert counts == {"paint": 1}
+
+
+def test_no_field_loses_its_width_when_others_are_hidden(refine: Callable[..., Any]) -> None:
+    here = refine(show=True)
+    here.add(blobs())
+    fold = next(fold for fold in here.dock.folds if fold.title == "Clean up")
+    fold.open()
+    for cleaning in CLEANINGS:
+        assert fold.what.choose(cleaning.name)
+        here.qtbot.wait(20)
+        assert min(fold.what.width(), fold.where.width()) > 100, cleaning.name
+    for tool in ("", *here.form.tools):
+        here.form.show_tool(tool)
+        here.qtbot.wait(20)
+        shown = [field for field in (here.form.act_on, here.form.tolerance, here.form.reach, here.form.split_by) if field.isVisible()]
+        assert min(field.width() for field in shown) > 100, tool

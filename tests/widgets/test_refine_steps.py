@@ -253,3 +253,50 @@ def test_saved_labels_carry_what_was_done_and_need_no_journal(
     assert volume.spacing["Y"] == 0.5
     assert '"remove": 1' in str(path.read_bytes()) or "remove" in str(volume.metadata)
     assert not list((tmp_path / "edits").glob("*"))
+
+
+@pytest.mark.parametrize("shape", [(300,), (700, 900), (70, 90, 200), (2, 40, 60, 70)])
+def test_steps_in_many_blocks_are_edits_bit_for_bit(shape: tuple[int, ...]) -> None:
+    """Changes with masks, boxes and lists of pixels, over each other, in one step."""
+    random = np.random.default_rng(len(shape))
+    before = random.integers(0, 9, shape).astype(np.uint16)
+    after, item = before.copy(), []
+    for kind in ("mask", "box", "pixels", "mask", "pixels", "one"):
+        low = [int(random.integers(0, size // 2 + 1)) for size in shape]
+        box = tuple(slice(a, int(random.integers(a + 1, size + 1))) for a, size in zip(low, shape, strict=True))
+        if kind in ("pixels", "one"):
+            count = 400 if kind == "pixels" else 1
+            index = tuple(random.integers(0, size, count) for size in shape)
+            index = tuple(np.unique(np.stack(index), axis=1))
+            values = random.integers(0, 9, index[0].size).astype(np.uint16)
+            item.append((index, after[index].copy(), values))
+            after[index] = values
+        else:
+            mask = random.random(after[box].shape) < 0.3 if kind == "mask" else None
+            old = after[box][mask].copy() if mask is not None else after[box].copy()
+            item.append((box, mask, old, np.uint16(random.integers(0, 9))))
+            after[box] = np.where(mask, item[-1][3], after[box]) if mask is not None else item[-1][3]
+    for now in (before, after):  # napari tells before it writes, or after
+        edit = edit_of(item, now)
+        found = before.copy()
+        edit.apply(found)
+        np.testing.assert_array_equal(found, after)
+        edit.revert(found)
+        np.testing.assert_array_equal(found, before)
+        assert edit.pixels == np.count_nonzero(before != after), "no pixel lies in two boxes"
+
+
+def test_a_long_stroke_takes_no_more_than_the_blocks_that_it_touches() -> None:
+    layer = Labels(np.zeros((300, 300, 300), np.uint8))
+    edits: list[Edit] = []
+    layer.events.paint.connect(lambda event: edits.append(edit_of(event.value, layer.data)))
+    layer.n_edit_dimensions, layer.brush_size = 3, 9
+    with layer.block_history():
+        for at in range(10, 290, 5):
+            layer.paint((at, at, at), 3)
+    (edit,) = edits
+    held = sum(int(np.prod(delta.shape)) for delta in edit.deltas)
+    assert held < layer.data.size / 10, "a stroke from corner to corner has the whole volume as its box"
+    done = np.zeros_like(layer.data)
+    edit.apply(done)
+    np.testing.assert_array_equal(done, layer.data)

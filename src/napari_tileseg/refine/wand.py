@@ -15,6 +15,7 @@ from napari_tileseg.refine.picture import pixels_of
 from napari_tileseg.refine.recolor import check_id
 from napari_tileseg.refine.scope import Scope
 from napari_tileseg.refine.shape import check_distance, spacing_of
+from napari_tileseg.units import unit_symbol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,7 +61,7 @@ def wand(
     cut : (int, int), optional
         Axis of the labels and index along it: only that slice.
     reach : float, optional
-        Nothing farther from the pixel than that (along each axis), in the canvas's unit.
+        Nothing farther from the pixel than that, in the canvas's unit; by default as far as pixels are like it.
     over : bool
         Whether other objects are painted over; otherwise only background is.
     cancel : callable, optional
@@ -92,8 +93,8 @@ def wand(
         return seeds
 
     draft = Draft(canvas, cancel)
-    pixels = _spread(draft, image, place, seed, chosen, like, start, reach=reach, over=over)
-    return draft.edit("wand", f"Painted {pixels} pixels of object {chosen}.")
+    pixels, more = _spread(draft, image, place, seed, chosen, like, start, reach=reach, over=over)
+    return draft.edit("wand", f"Painted {pixels} pixels of object {chosen}.{_limit(canvas, reach) if more else ''}")
 
 
 def grow_region(
@@ -140,8 +141,12 @@ def grow_region(
     def start(box: Box, block: NDArray[Any]) -> NDArray[np.bool_]:
         return np.asarray(block == object_id)
 
-    pixels = _spread(draft, image, piece.place, piece.box, object_id, like, start, reach=reach, over=over)
-    return draft.edit("region", f"Object {object_id} grew by {pixels} pixels.")
+    pixels, more = _spread(draft, image, piece.place, piece.box, object_id, like, start, reach=reach, over=over)
+    return draft.edit("region", f"Object {object_id} grew by {pixels} pixels.{_limit(canvas, reach) if more else ''}")
+
+
+def _limit(canvas: Canvas, reach: float | None) -> str:
+    return f" More is like it beyond the reach of {reach:.3g} {unit_symbol(canvas.unit)}."
 
 
 def _spread(
@@ -155,8 +160,15 @@ def _spread(
     *,
     reach: float | None,
     over: bool,
-) -> int:
-    """Paint what is connected with the start; the box that is read grows until it holds all of that."""
+) -> tuple[int, bool]:
+    """Paint what is connected with the start; the box that is read grows until it holds all of that.
+
+    Returns
+    -------
+    pixels : int
+    more : bool
+        Whether it would go on beyond the reach.
+    """
     canvas = draft.canvas
     shape = [canvas.shape[axis] for axis in place.axes]
     limit = None
@@ -172,12 +184,27 @@ def _spread(
         allowed = like(pixels_of(image, canvas, place, box))
         allowed &= (block == 0) | (block == value) if not over else True
         allowed |= seeds
+        beyond = None
+        if reach is not None:
+            near = _near(box, origin, spacing_of(canvas, place), reach)
+            beyond, allowed = allowed & ~near, allowed & near
         parts, _ = ndimage.label(allowed)  # sides only: a leak through a corner is rarely meant
         found = np.isin(parts, np.unique(parts[seeds]))
         border = _leaves(found, box, shape)
         if not border or (limit is not None and all(reached >= most for reached, most in zip(wide, limit, strict=True))):
-            return draft.write(place, box, block, np.where(found, block.dtype.type(value), block))
+            more = beyond is not None and bool((ndimage.binary_dilation(found) & beyond).any())
+            return draft.write(place, box, block, np.where(found, block.dtype.type(value), block)), more or border
         margin *= 2
+
+
+def _near(box: Box, origin: Box, spacing: Sequence[float], reach: float) -> NDArray[np.bool_]:
+    """Return which pixels of a box are within a distance of another box."""
+    squares = np.zeros(())
+    for part, inner, step in zip(box, origin, spacing, strict=True):
+        at = np.arange(part.start, part.stop)
+        beside = np.maximum(np.maximum(inner.start - at, at - (inner.stop - 1)), 0) * step
+        squares = np.add.outer(squares, beside**2)
+    return np.asarray(squares <= (reach * (1 + 1e-9)) ** 2)
 
 
 def _leaves(found: NDArray[np.bool_], box: Box, shape: Sequence[int]) -> bool:

@@ -157,13 +157,21 @@ def confirm_overwrite(parent: QWidget, path: Path) -> bool:
 
 
 def by_hand(layers: Sequence[Labels]) -> dict[str, Any]:
-    """Return what was done to the layers of a result by hand, for the provenance: edits by tool; what was said of the objects of one."""
+    """Return what was done to the layers of a result by hand, for the provenance.
+
+    Returns
+    -------
+    dict
+        ``edits`` by tool and what was computed ``again``, of all layers; what was said of objects, where there is one layer. Only what
+        there is.
+    """
     told = [layer.metadata.get("tileseg") or {} for layer in layers]
     edits: Counter[str] = Counter()
     for one in told:
         edits.update(one.get("edits") or {})
+    again = [part for one in told for part in one.get("again") or ()]
     said = with_checks({name: told[0][name] for name in ("checked",) if name in told[0]}, layers[0].features) if len(layers) == 1 else {}
-    return {**({"edits": dict(sorted(edits.items()))} if edits else {}), **said}
+    return {**({"edits": dict(sorted(edits.items()))} if edits else {}), **({"again": again} if again else {}), **said}
 
 
 def save(

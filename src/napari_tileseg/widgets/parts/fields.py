@@ -108,13 +108,16 @@ class Fields(QWidget):
         self.labels.append(label)
         self.grid.addWidget(label, self._rows, 0)
         if beside:
-            row = QHBoxLayout()
+            # A layout of hidden widgets would take the width of the whole column away; a widget of them does not.
+            together = QWidget()
+            together.setObjectName("plain")
+            row = QHBoxLayout(together)
             row.setContentsMargins(0, 0, 0, 0)
             row.setSpacing(4)
             row.addWidget(field, 1)
             for widget in beside:
                 row.addWidget(widget)
-            self.grid.addLayout(row, self._rows, 1)
+            self.grid.addWidget(together, self._rows, 1)
         else:
             self.grid.addWidget(field, self._rows, 1)
         self._rows += 1

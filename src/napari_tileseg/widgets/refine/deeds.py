@@ -16,8 +16,8 @@ from napari_tileseg.refine.scope import Scope
 from napari_tileseg.refine.shape import fill_holes
 from napari_tileseg.refine.slices import interpolate
 from napari_tileseg.refine.split import split_line, split_seeds
-from napari_tileseg.refine.wand import wand
 from napari_tileseg.widgets.refine.subject import class_of, pixels_of, position_of, scores_of
+from napari_tileseg.widgets.refine.wand import Wand
 from napari_tileseg.widgets.shown import shown_at
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ class Deeds:
     ----------
     tolerance : float
         Of the wand, in the image's values.
+    reach : float
+        How far it reaches, in the unit of the labels; 0 for no limit.
     split_by : str
         Where split objects part: ``"distance"``, ``"image"`` or ``"scores"``.
     """
@@ -66,7 +68,9 @@ class Deeds:
     def __init__(self, session: RefineSession) -> None:
         self._session = session
         self._picked = _Picked([], [])
+        self._wand = Wand(session, self)
         self.tolerance = 0.0
+        self.reach = 0.0
         self.split_by: SplitBy = "distance"
         self.last: int | None = None
         """The object that was changed last."""
@@ -78,7 +82,7 @@ class Deeds:
             "split": self._seed,
             "remove": partial(self._on_objects, "Removing", remove),
             "fill": partial(self._on_objects, "Filling", fill_holes),
-            "wand": self._wand,
+            "wand": self._wand.click,
             "slices": self._slices,
         }
         deed = deeds.get(self._session.state.tool)
@@ -88,8 +92,14 @@ class Deeds:
 
     def line(self, points: NDArray[np.float64], complete: bool) -> None:
         """Follow a line; do what the tool does with it when it is complete."""
-        self._session.marks.draw([] if complete else [points], self._picked.points)  # type: ignore[arg-type]  # tuples are places too
         work, tool = self._session.work, self._session.state.tool
+        if tool == "wand" and work is not None and not self._session.busy:
+            if complete:
+                work.when_looked(lambda: self._session.guarded(lambda: self._wand.drag(work, points, complete=True)))
+            else:
+                self._wand.drag(work, points, complete=False)
+            return
+        self._session.marks.draw([] if complete else [points], self._picked.points)  # type: ignore[arg-type]  # tuples are places too
         if not complete or work is None or self._session.busy:
             return
         deeds = {"merge": self._merge_line, "split": self._split_line, "outline": self._outline}
@@ -101,7 +111,7 @@ class Deeds:
     def forget(self) -> None:
         """Forget what was clicked so far."""
         self._picked = _Picked([], [])
-        self._session.marks.draw()
+        self._wand.forget()
         self._session.pick("")
 
     # -- where -----------------------------------------------------------------------------------------------------
@@ -209,7 +219,7 @@ class Deeds:
             return
         points, by = list(picked.points), self.split_by
         self.forget()
-        image = self._pixels(by) if by != "distance" else None
+        image = self.pixels(by) if by != "distance" else None
         self._make(work, "Splitting", lambda: split_seeds(work.canvas, click.value, points, image, by), [click.value])
 
     def _split_line(self, work: Work, points: NDArray[np.float64]) -> None:
@@ -224,27 +234,10 @@ class Deeds:
 
     def _outline(self, work: Work, points: NDArray[np.float64]) -> None:
         """Make an object of what was drawn around; with Selected or a class, more of the label to paint with."""
-        image = self._pixels("image")
+        image = self.pixels("image")
         distance = _NEAR * min(work.canvas.spacing[axis] for axis in work.canvas.space)
-        value, normal = self._value(work), self._normal(work)
+        value, normal = self.value(work), self._normal(work)
         self._session.attempt(lambda: snap_outline(work.canvas, image, points.tolist(), value=value, distance=distance, normal=normal))
-
-    def _wand(self, work: Work, click: Click) -> None:
-        if click.point is None:
-            raise InputError("The wand works in a slice. Show the labels in 2D (the button with the square below the layer list).")
-        image = self._pixels("image")
-        value = self.last if click.more and self.last else self._value(work)
-        cut = self.cut(work) if self._session.act_on != "volume" else None
-        make = partial(wand, work.canvas, image, click.point, self.tolerance, value=value, cut=cut)
-
-        def done(edit: Edit) -> Edit:
-            self.last = _given(edit) or self.last
-            return edit
-
-        if len(work.canvas.space) == 2 or cut is not None:
-            self._session.attempt(lambda: done(make()))
-        else:
-            self._session.run("Growing the region", lambda cancelled: done(make(cancel=cancelled)))
 
     def _slices(self, work: Work, click: Click) -> None:
         if not click.value:
@@ -256,7 +249,7 @@ class Deeds:
         at = position_of(work.canvas, click.point or self.looked_at(work))
         self._make(work, "Filling between slices", lambda: interpolate(work.canvas, click.value, axis, at=at), [click.value])
 
-    def _value(self, work: Work) -> int | None:
+    def value(self, work: Work) -> int | None:
         """Return what a new object is called: the label to paint with where that is a class or chosen, else a free one."""
         chosen = work.canvas.classes or self._session.act_on == "selected"
         return int(work.layer.selected_label) if chosen else None
@@ -281,7 +274,7 @@ class Deeds:
     def _mark(self) -> None:
         self._session.marks.draw([], self._picked.points)  # type: ignore[arg-type]  # tuples are places too
 
-    def _pixels(self, by: str) -> Any:
+    def pixels(self, by: str) -> Any:
         """Return the array that a tool looks at beside the labels."""
         session = self._session
         assert session.labels is not None  # a tool is held on labels
@@ -295,11 +288,6 @@ class Deeds:
         if image is None:
             raise OptionsError("No image of the shape of these labels is chosen. Choose it at Image.")
         return image
-
-
-def _given(edit: Edit) -> int:
-    """Return the label that an edit gives; 0 where it gives none."""
-    return max((int(delta.after[delta.changed].max(initial=0)) for delta in edit.deltas), default=0)
 
 
 def _object(value: int) -> int:

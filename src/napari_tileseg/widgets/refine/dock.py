@@ -11,6 +11,7 @@ from napari.settings import get_settings
 from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 from napari_tileseg.errors import TileSegError
+from napari_tileseg.units import unit_symbol
 from napari_tileseg.widgets.bridge import Bridge
 from napari_tileseg.widgets.deeds import show_keys
 from napari_tileseg.widgets.keys import dock_shortcut
@@ -26,6 +27,7 @@ from napari_tileseg.widgets.refine.session import refine_session_of
 from napari_tileseg.widgets.refine.states import view
 from napari_tileseg.widgets.refine.subject import image_beside, labels_layers
 from napari_tileseg.widgets.refine.tools import KEYS, TOOLS
+from napari_tileseg.widgets.refine.wand import usual_reach, usual_tolerance
 from napari_tileseg.widgets.save import ask_mesh
 from napari_tileseg.widgets.session import real_viewer
 from napari_tileseg.widgets.states import Action, Message
@@ -73,6 +75,7 @@ class RefineWidget(Dock):
         self._on_active()
         self.session.recovery.look_once()
         self._draw()
+        self._set_reach()
 
     # -- building --------------------------------------------------------------------------------------------------
 
@@ -112,6 +115,7 @@ class RefineWidget(Dock):
         self.button.clicked.connect(self.press)
         self.session.changed.connect(self._draw)
         self.session.chosen.connect(self._on_chosen)
+        self.session.looked.connect(self._set_reach)
         self._watch.listed.connect(self._on_layers)
         self.viewer.layers.selection.events.active.connect(self._on_active)
         self.viewer.events.theme.connect(self._restyle)
@@ -165,8 +169,16 @@ class RefineWidget(Dock):
         image = self.session.image
         if image is not None:
             low, high = (float(limit) for limit in image.contrast_limits) if not image.rgb else (0.0, 255.0)
-            self.form.set_tolerance((high - low) / 10)
+            self.form.set_tolerance(usual_tolerance(low, high))
+        self._set_reach(fresh=True)
         self._on_form()
+
+    def _set_reach(self, *, fresh: bool = False) -> None:
+        """Start with a reach of the wand that suits the labels; again when their objects are known."""
+        work = self.session.work
+        if work is not None:
+            self.form.set_reach(usual_reach(self.viewer, work.canvas, work.layer), unit_symbol(work.canvas.unit), fresh=fresh)
+            self._on_form()
 
     def _fill(self) -> None:
         images = image_layers(self.viewer.layers)
@@ -175,6 +187,7 @@ class RefineWidget(Dock):
     def _on_form(self) -> None:
         self.session.set_act_on(self.form.act_on.value)
         self.session.deeds.tolerance = self.form.tolerance.value()
+        self.session.deeds.reach = self.form.reach.value()
         self.session.deeds.split_by = self.form.split_by.value
 
     # -- deeds -----------------------------------------------------------------------------------------------------
@@ -267,6 +280,7 @@ class RefineWidget(Dock):
         shown = view(self.session.state)
         self.form.set_able(shown.tools)
         self.form.show_tool(shown.tool)
+        self.form.follow(self.session.deeds.tolerance, self.session.deeds.reach)
         self.progress.show_bar(shown.bar)
         self.message.show_message(shown.message)
         self.button.show_state(shown.button, enabled=shown.pressable, primary=shown.button != "Cancel")

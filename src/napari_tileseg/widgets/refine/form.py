@@ -33,7 +33,7 @@ SPLIT_BY = (("Shape", "distance"), ("Image", "image"), ("Scores", "scores"))
 
 
 class RefineForm(QWidget):
-    """Labels, image, tools, Act on, and the one field that the tool in hand has.
+    """Labels, image, tools, Act on, and the fields that the tool in hand has.
 
     Signals
     -------
@@ -60,6 +60,12 @@ class RefineForm(QWidget):
         tame(self.tolerance, "Tolerance")
         self.tolerance.setToolTip("How much the image may differ from the spot that is clicked, in its own values.")
         self.tolerance.setRange(0, 1e12)
+        self.reach = QDoubleSpinBox()
+        tame(self.reach, "Reach")
+        self.reach.setToolTip("How far from the spot pixels are looked at, so that the wand does not run into what is alike. 0: no limit.")
+        self.reach.setRange(0, 1e12)
+        self.reach.setSpecialValueText("no limit")
+        self._usual = 0.0
         self.split_by = Combo("Split by", "Where split objects part: by their shape, at edges of the image, where scores are low.")
         self.split_by.fill(SPLIT_BY)
         self.tools: dict[str, QPushButton] = {}
@@ -81,7 +87,12 @@ class RefineForm(QWidget):
         self.top.add("Image", self.image)
         self.bottom.add("Act on", self.act_on)
         self._rows = {
-            "wand": (self.bottom.add("Tolerance", self.tolerance), self.tolerance),
+            "wand": (
+                self.bottom.add("Tolerance", self.tolerance),
+                self.tolerance,
+                self.bottom.add("Reach", self.reach),
+                self.reach,
+            ),
             "split": (self.bottom.add("Split by", self.split_by), self.split_by),
         }
         layout = QVBoxLayout(self)
@@ -94,6 +105,7 @@ class RefineForm(QWidget):
         self.act_on.currentIndexChanged.connect(self.changed)
         self.split_by.currentIndexChanged.connect(self.changed)
         self.tolerance.valueChanged.connect(self.changed)
+        self.reach.valueChanged.connect(self.changed)
         self.show_tool("")
 
     def add_button(self, text: str, tip: str) -> QPushButton:
@@ -132,7 +144,7 @@ class RefineForm(QWidget):
         self.image.fill([*none, *((layer.name, layer) for layer in images)], image)
 
     def show_tool(self, name: str) -> None:
-        """Show which tool is held, and its field."""
+        """Show which tool is held, and its fields."""
         for own, button in self.tools.items():
             button.setChecked(own == name)
         for own, row in self._rows.items():
@@ -151,11 +163,32 @@ class RefineForm(QWidget):
 
     def set_tolerance(self, value: float) -> None:
         """Start with a tolerance that suits an image."""
-        blocked = self.tolerance.blockSignals(True)
-        self.tolerance.setDecimals(0 if value >= 10 else 2 if value >= 0.1 else 5)
-        self.tolerance.setSingleStep(max(value / 10, 10.0 ** -self.tolerance.decimals()))
-        self.tolerance.setValue(value)
-        self.tolerance.blockSignals(blocked)
+        _start_with(self.tolerance, value)
+
+    def set_reach(self, value: float, unit: str, *, fresh: bool) -> None:
+        """Start with a reach that suits the labels.
+
+        Parameters
+        ----------
+        value : float
+        unit : str
+            Its symbol.
+        fresh : bool
+            Whether other labels were chosen; else what the user has set stays.
+        """
+        if fresh or self.reach.value() == self._usual:
+            _start_with(self.reach, value)
+            self._usual = self.reach.value()
+        self.reach.setSuffix(f" {unit}")
+
+    def follow(self, tolerance: float, reach: float) -> None:
+        """Show what the wand has by now: the mouse may have set it, or a dock that was here before."""
+        for field, value in ((self.tolerance, tolerance), (self.reach, reach)):
+            if field.value() == round(value, field.decimals()):
+                continue  # somebody may be typing in it
+            blocked = field.blockSignals(True)
+            field.setValue(value)
+            field.blockSignals(blocked)
 
     def align(self, width: int = 0) -> None:
         """Line the fields up."""
@@ -172,4 +205,13 @@ class RefineForm(QWidget):
     def widgets_in_order(self) -> list[Any]:
         """Return the fields from top to bottom, as Tab takes them."""
         buttons = [self._places.itemAt(place).widget() for place in range(self._places.count())]  # type: ignore[union-attr]  # all are widgets
-        return [self.labels, self.image, *buttons, self.act_on, self.tolerance, self.split_by]
+        return [self.labels, self.image, *buttons, self.act_on, self.tolerance, self.reach, self.split_by]
+
+
+def _start_with(field: QDoubleSpinBox, value: float) -> None:
+    """Give a field a value, and decimals and steps that go with it."""
+    blocked = field.blockSignals(True)
+    field.setDecimals(0 if value >= 10 else 2 if value >= 0.1 else 5)
+    field.setSingleStep(max(value / 10, 10.0 ** -field.decimals()))
+    field.setValue(value)
+    field.blockSignals(blocked)

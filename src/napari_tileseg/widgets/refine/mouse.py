@@ -57,6 +57,8 @@ class Mouse:
         self._on_line = on_line
         self._layer: Labels | None = None
         self._drags = False
+        self.more = False
+        """Whether Shift was held when the mouse was pressed."""
 
     def hold(self, layer: Labels, *, drags: bool) -> None:
         """Listen to a layer; with `drags`, dragging draws lines and does not move the view."""
@@ -93,6 +95,7 @@ class Mouse:
         pans = layer.mouse_pan
         flat = len(event.dims_displayed) == 2
         click = _click(layer, event)
+        self.more = click.more
         pressed, line, moved = np.asarray(event.pos), [_place(layer, event)], False
         yield
         while event.type == "mouse_move":

@@ -37,7 +37,13 @@ TOOLS = (
     Tool("split", "Split", "K", "Split: click two seeds in one object, or draw a line through it.", drags=True),
     Tool("remove", "Remove", "Q", "Remove: click an object."),
     Tool("fill", "Fill", "H", "Fill: click an object to fill its holes."),
-    Tool("wand", "Wand", "W", "Wand: click a spot; pixels like it around there become an object."),
+    Tool(
+        "wand",
+        "Wand",
+        "W",
+        "Wand: click a spot; pixels like it around there become an object. Drag to the right for more of them.",
+        drags=True,
+    ),
     Tool("outline", "Outline", "", "Outline: draw around an object; the line moves to the edge of the image nearby.", drags=True),
     Tool("slices", "Slices", "U", "Slices: paint an object on some slices, then click it; those between are filled in."),
 )
