@@ -97,6 +97,7 @@ IMPORT_NAMES = {
     "pyyaml": "yaml",
     "scikit-image": "skimage",
     "simpleitk": "SimpleITK",
+    "tensorboardx": "tensorboardX",
 }
 """Distributions whose module is named otherwise."""
 
