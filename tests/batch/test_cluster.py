@@ -108,6 +108,7 @@ def slow_images(write_images: Callable[..., list[Path]], folder: Path, count: in
     write_images(folder, count, size=400)
 
 
+@pytest.mark.slow
 @posix
 def test_the_files_of_a_worker_that_dies_are_given_to_another(
     job: BatchJob, tmp_path: Path, write_images: Callable[..., list[Path]], cluster: Any, told: Any
@@ -134,6 +135,7 @@ def test_the_files_of_a_worker_that_dies_are_given_to_another(
     same_outputs(job.output, alone.output)
 
 
+@pytest.mark.slow
 @posix
 def test_a_file_that_always_ends_its_worker_fails_alone(
     job: BatchJob, tmp_path: Path, images: list[Path], monkeypatch: pytest.MonkeyPatch, told: Any

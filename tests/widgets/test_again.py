@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 
 from napari_tileseg.replay import read_provenance
 from napari_tileseg.widgets.states import Action, Phase
@@ -56,6 +57,7 @@ def test_another_layer_puts_the_offer_away(desk: Callable[..., Any]) -> None:
     here.until(lambda: '"earlier" was made from' in here.text)
 
 
+@pytest.mark.slow
 def test_an_image_that_is_not_open_is_asked_for(desk: Callable[..., Any]) -> None:
     here = finished(desk)
     here.viewer.add_labels(np.array(here.labels.data), name="earlier", metadata=here.labels.metadata)
@@ -66,6 +68,7 @@ def test_an_image_that_is_not_open_is_asked_for(desk: Callable[..., Any]) -> Non
     assert 'The image "noise" of shape (112, 48) is not open. Open it, then run again.' in here.text
 
 
+@pytest.mark.slow
 def test_another_image_under_the_name_is_noticed(desk: Callable[..., Any]) -> None:
     here = finished(desk)
     here.viewer.layers["noise"].data = NOISE[::-1].copy()

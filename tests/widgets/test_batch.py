@@ -236,6 +236,7 @@ def test_a_new_batch_begins_with_the_form(ready: Callable[[], Any]) -> None:
     assert "12 of 12 were done before." in here.text
 
 
+@pytest.mark.slow
 def test_several_models_and_everything_beside(ready: Callable[[], Any], folder: Path) -> None:
     here = ready()
     here.form.ticks["small-classes"].setChecked(True)
@@ -289,6 +290,7 @@ def test_pause_and_resume(ready: Callable[[], Any]) -> None:
     assert here.text.startswith("12 done in ")
 
 
+@pytest.mark.slow
 @posix
 def test_the_process_dies_and_the_batch_goes_on(ready: Callable[[], Any]) -> None:
     here = ready()

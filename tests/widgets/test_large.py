@@ -146,6 +146,7 @@ def test_closing_a_region_puts_it_back(desk: Callable[..., Any]) -> None:
     assert Action.EDIT in done.dock.message.links.shown
 
 
+@pytest.mark.slow
 def test_what_was_done_in_a_region_goes_with_the_result_into_files(
     desk: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

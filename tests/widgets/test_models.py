@@ -483,6 +483,7 @@ def test_closing_the_dock_stops_nothing(ready: Callable[..., ModelsDesk], comman
     assert not session.work.active
 
 
+@pytest.mark.slow
 def test_closing_the_viewer_ends_what_goes_on(ready: Callable[..., ModelsDesk], commands: Commands) -> None:
     here = ready(window=True)
     commands.say("models verify", 60)

@@ -87,6 +87,7 @@ def test_a_program_that_cannot_be_started_is_a_sentence(monkeypatch: pytest.Monk
     assert command(["models", "list"])[-2:] == ["models", "list"]
 
 
+@pytest.mark.slow
 def test_a_model_of_another_kind_is_brought_trusted_and_removed(
     models: Callable[..., ModelsDesk], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,6 +95,7 @@ def test_two_programs_with_one_file_do_not_mix(refine: Callable[..., Any], tmp_p
     assert len(journals(tmp_path)) == 2
 
 
+@pytest.mark.slow
 def test_edits_of_a_file_that_has_changed_since_are_refused_and_kept(refine: Callable[..., Any], tmp_path: Path, _over: None) -> None:
     path = saved(tmp_path / "cells.ome.tif")
     here = refine()
@@ -181,6 +182,7 @@ def test_what_napari_saves_by_itself_needs_no_journal(refine: Callable[..., Any]
     assert checks(again) == {3: "accepted"}
 
 
+@pytest.mark.slow
 def test_a_layer_that_is_taken_out_and_put_in_again_has_one_journal(refine: Callable[..., Any], tmp_path: Path, _over: None) -> None:
     here = refine()
     layer = here.add(blobs(), name="cells")
@@ -336,6 +338,7 @@ def test_a_store_that_can_only_be_read_is_worked_on_as_a_copy(
     np.testing.assert_array_equal(zarr.open_group(path, mode="r")["0"][...], start)
 
 
+@pytest.mark.slow
 def test_what_is_undone_after_saving_is_kept_too(
     refine: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _over: None
 ) -> None:

@@ -213,6 +213,7 @@ def test_steps_are_kept_and_recovered(refine: Callable[..., Any], tmp_path: Path
     np.testing.assert_array_equal(other.data, blobs())
 
 
+@pytest.mark.slow
 def test_recovered_steps_are_done_on_the_labels_if_they_are_open(
     refine: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -108,6 +108,7 @@ def test_cancel_keeps_what_is_done_and_continue_finishes_it(
     np.testing.assert_array_equal(part[:16], whole[:16], err_msg="what was there was right already")
 
 
+@pytest.mark.slow
 def test_start_again_and_remove_layer(
     desk: Callable[..., Any], stand_in: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +168,7 @@ def test_a_killed_process_leaves_the_finished_part(desk: Callable[..., Any], sta
     np.testing.assert_array_equal(layer.data, reference(here))
 
 
+@pytest.mark.slow
 @posix
 def test_a_smaller_window_after_the_process_died(desk: Callable[..., Any], stand_in: Callable[..., None], tmp_path: Path) -> None:
     stand_in(pause=2, gate=tmp_path / "gate")
@@ -181,6 +183,7 @@ def test_a_smaller_window_after_the_process_died(desk: Callable[..., Any], stand
     assert here.session.order.job.options.window == (16, 16)
 
 
+@pytest.mark.slow
 def test_the_result_is_removed_during_the_run_and_brought_back(
     desk: Callable[..., Any], stand_in: Callable[..., None], tmp_path: Path
 ) -> None:
@@ -201,6 +204,7 @@ def test_the_result_is_removed_during_the_run_and_brought_back(
     np.testing.assert_array_equal(layer.data, reference(here))
 
 
+@pytest.mark.slow
 def test_the_image_is_renamed_and_removed_during_the_run(desk: Callable[..., Any], stand_in: Callable[..., None], tmp_path: Path) -> None:
     stand_in(pause=2, gate=tmp_path / "gate")
     here = opened(desk)
@@ -270,6 +274,7 @@ def test_unload_ends_the_process(desk: Callable[..., Any]) -> None:
     assert here.phase is Phase.DONE, "the next run loads it again"
 
 
+@pytest.mark.slow
 def test_two_viewers_have_their_own_runs(desk: Callable[..., Any], make_napari_viewer: Any) -> None:
     one, two = opened(desk), opened(desk, NOISE[::-1].copy(), name="upside down")
     assert one.session is not two.session

@@ -60,6 +60,7 @@ def test_it_lies_where_the_tissue_is_and_goes_when_the_run_starts(desk: Callable
     assert preview(here) is None, "the run has shown it"
 
 
+@pytest.mark.slow
 def test_it_goes_when_nobody_wants_to_skip_and_comes_back(desk: Callable[..., Any]) -> None:
     here = opened(desk, slide())
     here.until(lambda: preview(here) is not None)

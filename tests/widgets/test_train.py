@@ -83,6 +83,7 @@ def test_pause_stop_and_go_on(train: Callable[..., Any]) -> None:
     assert [point[0] for point in here.session.curve.scores] == list(range(1, len(here.session.curve.scores) + 1)), "it went on from there"
 
 
+@pytest.mark.slow
 def test_folders_and_what_does_not_go_together(train: Callable[..., Any], tmp_path: Path) -> None:
     for kind, place in (("images", 0), ("labels", 1)):
         (tmp_path / kind).mkdir()
@@ -110,6 +111,7 @@ def test_folders_and_what_does_not_go_together(train: Callable[..., Any], tmp_pa
     assert [name.partition("_")[2][1:] for name in here.layers] == ["", "_labels", "_prediction"]
 
 
+@pytest.mark.slow
 def test_sparse_labels_and_nonsense(train: Callable[..., Any]) -> None:
     here = train(show=True)
     image, labels = scene(1, 96)

@@ -70,6 +70,7 @@ def test_fields_are_wide_before_anything_is_open(train: Callable[..., Any]) -> N
     assert here.form.source.width() == here.form.name.width()
 
 
+@pytest.mark.slow
 def test_keys_and_theme(train: Callable[..., Any]) -> None:
     here = train(show=True)
     here.open_pairs(3)

@@ -90,7 +90,8 @@ def test_it_is_told_as_any_training_is(bench: Any, config: UnsupervisedConfig, t
     assert isinstance(recorder.messages[-1], Failed) and "already" in recorder.messages[-1].message
 
 
-@pytest.mark.parametrize("network", ["vae", pytest.param("gan", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["vae", "gan"])
 def test_stopped_it_keeps_a_model_and_goes_on_to_the_same_weights(
     bench: Any, config: UnsupervisedConfig, tmp_path: Path, network: str
 ) -> None:
