@@ -91,6 +91,14 @@ def test_it_learns(tmp_path: Path) -> None:
     assert spec.training["score"] > 0.8
 
 
+def test_intensities_that_nothing_normalises_are_learnt_as_they_are(tmp_path: Path) -> None:
+    raw = [(image.with_data(np.asarray(image.data).astype(np.uint16) * 16 + 300), labels) for image, labels in pairs(6)]
+    fields = {"epochs": 6, "epoch_steps": 15, "learning_rate": 1e-2, "average": 0.9, "normalization": {"kind": "none"}}
+    spec = train(config(tmp_path / "m", **fields), raw)
+    assert spec.normalization.kind == "none"
+    assert spec.training["score"] > 0.8
+
+
 @pytest.mark.parametrize(
     ("shape", "changes"),
     [

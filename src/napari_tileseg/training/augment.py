@@ -47,8 +47,8 @@ class Augmentation:
         Axes that may be mirrored.
     stain : float
         Largest relative change of the amount of each stain, for the red, green and blue of stained tissue on white ground.
-    clip : (float, float)
-        Limits of the result, as in the model's normalisation.
+    clip : (float, float), optional
+        Limits of the result, as in the model's normalisation; none if None.
     padding : {"zeros", "reflect"}
         What a crop sees beyond its image.
     """
@@ -75,7 +75,7 @@ class Augmentation:
     grey_share: float = 0.0
     permute_share: float = 0.0
     stain: float = 0.0
-    clip: tuple[float, float] = (-5.0, 5.0)
+    clip: tuple[float, float] | None = (-5.0, 5.0)
     padding: str = "zeros"
 
 
@@ -226,7 +226,7 @@ def recolor(image: Tensor, augmentation: Augmentation, generator: np.random.Gene
         image = image + torch.from_numpy(generator.standard_normal(image.shape, dtype=np.float32)) * float(sigma)
     if generator.random() < a.inversion_share:
         image = 1 - image
-    return image.clamp(*a.clip)
+    return image if a.clip is None else image.clamp(*a.clip)
 
 
 _STAINS = np.array([[0.650, 0.704, 0.286], [0.072, 0.990, 0.105], [0.268, 0.570, 0.776]])

@@ -159,7 +159,7 @@ def make_plan(config: TrainConfig, report: Report, name: str) -> Plan:
         config.epoch_steps or min(max(steps, _STEPS[0]), _STEPS[1]),
         config.loss if config.loss != "auto" else INSTANCE_LOSS if spec.output == "instances" else "ce_dice",
         rate,
-        _augmentation(config.augmentation, size, spec),
+        _augmentation(config.augmentation, size, spec, report),
     )
 
 
@@ -348,10 +348,15 @@ def _spacing(config: TrainConfig, report: Report, axes: str) -> tuple[tuple[floa
     return tuple(float(f"{size:.4g}") for size in middle), "micrometer"
 
 
-def _augmentation(strengths: Strengths, size: tuple[int, ...], spec: ModelSpec) -> Augmentation:
+def _augmentation(strengths: Strengths, size: tuple[int, ...], spec: ModelSpec, report: Report) -> Augmentation:
     s, plane = strengths, len(size) == 2
     zoom = math.exp(0.223 * s.scaling)
-    span = 1.0 if spec.normalization.kind in ("percentile", "range", "minmax") else 4.0  # of usual intensities
+    raw = spec.normalization.kind == "none"
+    if raw:
+        facts = [report.of(item) for item in report.train]
+        span = max(fact.high for fact in facts) - min(fact.low for fact in facts)
+    else:
+        span = 1.0 if spec.normalization.kind in ("percentile", "range", "minmax") else 4.0  # of usual intensities
     return Augmentation(
         size=size,
         zoom=(1 / zoom, zoom),
@@ -361,13 +366,13 @@ def _augmentation(strengths: Strengths, size: tuple[int, ...], spec: ModelSpec) 
         elastic_share=0.4 if s.elastic else 0.0,
         right_angles=s.right_angles and plane,
         flips=tuple(s.flips and (axis != "Z" or s.flips_z) for axis in spec.spatial_axes),
-        gamma=0.3 * s.gamma,
+        gamma=0.0 if raw else 0.3 * s.gamma,  # a power of numbers that may be thousands would be another image
         contrast=0.2 * s.intensity,
         brightness=0.05 * s.intensity * span,
         noise=0.05 * s.noise * span,
         blur=1.0 * s.blur,
         blur_share=0.15 if s.blur else 0.0,
         stain=0.2 * s.stain if len(spec.channels) == 3 else 0.0,
-        clip=spec.normalization.clip or (-10.0, 10.0),
+        clip=spec.normalization.clip,
         padding=spec.padding,
     )
