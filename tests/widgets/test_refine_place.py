@@ -173,7 +173,7 @@ def test_a_part_of_an_oblique_volume_again(refine: Callable[..., Any], tmp_path:
     assert part["region"][order[0]] == [12, 21]
     assert part["model"]["weights_sha256"] == told["model"]["weights_sha256"]
     assert part["options"]["overlap"] == 0.75
-    path = writer_of(here.layer, volume_of(here.layer, here.session.segment), tmp_path / "labels.nii.gz")()
+    path = writer_of(here.layer, volume_of(here.layer, here.session.segment), tmp_path / "labels.nii.gz", None, {})()
     saved = read_volume(path).metadata["provenance"]
     assert saved["again"] == [part]
     here.press("Control-Z")
