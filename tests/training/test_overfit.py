@@ -30,6 +30,13 @@ SEGMENT: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
     "residual U-Net": ("residual_unet", {"channels": (16, 24, 32), "stem_channels": 8}, (96, 96)),
     "UNet of MONAI": ("monai.UNet", {"spatial_dims": 2, "channels": (16, 32, 64), "strides": (2, 2), "num_res_units": 2}, (96, 96)),
     "SegResNet of MONAI": ("monai.SegResNet", {"spatial_dims": 2, "init_filters": 8}, (96, 96)),
+    "residual U-Net, 3D": ("residual_unet", {"spatial_dims": 3, "channels": (12, 16, 24), "stem_channels": 8}, (32, 32, 32)),
+    "UNet of MONAI, 3D": (
+        "monai.UNet",
+        {"spatial_dims": 3, "channels": (16, 32, 64), "strides": (2, 2), "num_res_units": 2},
+        (32, 32, 32),
+    ),
+    "SegResNet of MONAI, 3D": ("monai.SegResNet", {"spatial_dims": 3, "init_filters": 8}, (32, 32, 32)),
 }
 
 
