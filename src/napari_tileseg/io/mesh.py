@@ -163,7 +163,7 @@ def write_stl(
     only: Sequence[int | str] = (),
     smooth: int = 0,
 ) -> None:
-    """Write the surfaces of all labels as one binary STL, which knows neither names nor colours nor units.
+    """Write the surfaces of all labels, or of `only` some, as one binary STL, which knows neither names nor colours nor units.
 
     Raises
     ------
@@ -195,7 +195,7 @@ def write_obj(
     only: Sequence[int | str] = (),
     smooth: int = 0,
 ) -> None:
-    """Write the surface of each label as an object of its name, with its colour at the vertices.
+    """Write the surface of each label, or of `only` some, as an object of its name, with its colour at the vertices.
 
     Raises
     ------
@@ -223,7 +223,7 @@ def write_ply(
     only: Sequence[int | str] = (),
     smooth: int = 0,
 ) -> None:
-    """Write the surfaces of all labels as one binary PLY, with colours at the vertices and the label at each face.
+    """Write the surfaces of all labels, or of `only` some, as one binary PLY, with colours at the vertices and the label at each face.
 
     Raises
     ------
