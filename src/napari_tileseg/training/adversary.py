@@ -90,9 +90,7 @@ class Adversary:
             # Instance normalisation judges each crop by itself, whatever else is in the batch.
             network = PatchDiscriminator(len(size), _FILTERS, channels + classes, num_layers_d=layers, norm="INSTANCE")
         self.network: nn.Module = network.to(device)
-        self._wrapped: nn.Module = self.network
-        if ranks.size > 1:
-            self._wrapped = DistributedDataParallel(self.network, device_ids=ranks.places(self.network))
+        self._wrapped: nn.Module | None = None
         self._optimizer = torch.optim.Adam(self.network.parameters(), lr=_RATE, betas=_BETAS)
 
     def term(self, image: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
@@ -117,12 +115,18 @@ class Adversary:
     def learn(self, image: Tensor, scores: Tensor, labels: Tensor, share: float, *, more: bool = False) -> float:
         """Add the discriminator's gradients of a part of a batch, times `share`; arguments as of `term`. Returns its loss."""
         made, real = _pairs(image, scores.detach(), labels)
+        if self._wrapped is None:
+            self._wrapped = self._ranks.wrapped(self.network)
         network = self._wrapped
         with network.no_sync() if more and isinstance(network, DistributedDataParallel) else contextlib.nullcontext():
             said = _judged(network, torch.cat([real, made]))
             loss = self._loss.discriminator(said[: len(real)], said[len(real) :]) * share
             loss.backward()
         return float(loss.detach())
+
+    def begin_again(self) -> None:
+        """Be ready for another attempt, after one that was abandoned."""
+        self._wrapped = None
 
     def forget(self) -> None:
         """Drop gradients."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import io
 import math
 import os
@@ -13,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from napari_tileseg.errors import DeviceMemoryError, ModelError, RunError
 from napari_tileseg.io.output import refused
+from napari_tileseg.training.attempt import Abandoned
 from napari_tileseg.training.options import learning_rate
 from napari_tileseg.training.ranks import ALONE
 
@@ -109,7 +112,8 @@ class Trainer:
         self.device = parameters[0].device
         self.format = torch.channels_last if max(p.ndim for p in parameters) == 4 else torch.channels_last_3d
         self.network = network.to(memory_format=self.format).train()  # type: ignore[call-overload]  # torch's stubs lack it
-        self._wrapped: nn.Module | None = None if ranks.size > 1 else self.network
+        self._wrapped: nn.Module | None = None
+        self._measured = [kept for part in network.modules() if isinstance(part, _NormBase) for kept in part.buffers()]
         if not ranks.first:
             torch.manual_seed(torch.initial_seed() + ranks.rank)  # dropout differs between parts of a batch
         self.replicas = [self.network, *(_share(self.network) for _ in range(options.workers - 1))]
@@ -164,32 +168,47 @@ class Trainer:
         return mean, parts
 
     def _gradients(self, batch: Batch) -> float:
-        """Compute the loss and the gradients of a batch, in as many parts as the device has memory for."""
+        """Compute the loss and the gradients of a batch, in as many parts as every device has memory for."""
+        attempt = self.ranks.attempt
         while True:
-            self.optimizer.zero_grad(set_to_none=True)
-            if self.adversary is not None:
-                self.adversary.forget()
-                self.losses = {"segmentation": 0.0, "adversarial": 0.0, "discriminator": 0.0}
+            self._forget()
+            attempt.begin()
+            measured = [kept.clone() for kept in self._measured]
             try:
-                return self._in_parts(_split(batch, self.parts))
+                value = self._in_parts(_split(batch, self.parts))
+                attempt.meet()  # nobody takes a step that others do not take
+                return value
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not means_no_memory(error):
+                if not (isinstance(error, Abandoned) or means_no_memory(error)):
                     raise
-                if self.ranks.size > 1:  # the others wait for this part, so it cannot be learnt in halves
-                    count = -(-len(batch.image) // self.parts)
-                    raise DeviceMemoryError(
-                        f"There is no memory on {self.device} for {count} crops at once. Give a smaller batch, with more accumulation."
-                    ) from error
+                attempt.give_up()
                 if self.parts >= len(batch.image) or len(self.replicas) > 1:
                     shape = " x ".join(map(str, batch.image.shape[2:]))
+                    where = self.device if self.ranks.size == 1 else self.device.type  # the same sentence in all processes
                     raise DeviceMemoryError(
-                        f"There is no memory on {self.device} for a single crop of {shape}. Choose a smaller window, or a smaller network."
+                        f"There is no memory on {where} for a single crop of {shape}. Choose a smaller window, or a smaller network."
                     ) from error
             # Outside of the handler, which holds what the failed attempt has taken.
             self.parts = min(len(batch.image), 2 * self.parts)
-            self.optimizer.zero_grad(set_to_none=True)
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+            self._begin_again()
+            for kept, before in zip(self._measured, measured, strict=True):
+                kept.copy_(before)
+
+    def _forget(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.adversary is not None:
+            self.adversary.forget()
+            self.losses = {"segmentation": 0.0, "adversarial": 0.0, "discriminator": 0.0}
+
+    def _begin_again(self) -> None:
+        """Give back what an attempt has taken; wrapped networks may be in the middle of a backward pass, so they go too."""
+        self._forget()
+        self._wrapped = None
+        if self.adversary is not None:
+            self.adversary.begin_again()
+        gc.collect()  # else they would still listen for gradients
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _in_parts(self, parts: list[Batch]) -> float:
         count = sum(len(part.image) for part in parts)

@@ -1,0 +1,61 @@
+"""Several processes, one of which runs out of memory: all of them go on with smaller parts, to the same weights as one process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from ranks_script import SCENES, learn
+
+from napari_tileseg.training.attempt import Abandoned, Attempt
+from napari_tileseg.training.ranks import ALONE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SCRIPT = Path(__file__).with_name("ranks_script.py")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Sequence[dict[str, Any]]:
+    """What each of two processes has learnt and told in each scene."""
+    folder = tmp_path_factory.mktemp("ranks")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(SCRIPT), str(folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_all_go_on_where_one_has_no_memory(found: Sequence[dict[str, Any]], scene: str) -> None:
+    first, second = (told[scene] for told in found)
+    alone = learn(scene, ALONE, {0})
+    assert first.keys() == second.keys() == alone.keys()
+    np.testing.assert_allclose(first["losses"], second["losses"], rtol=1e-6)
+    np.testing.assert_allclose(first["losses"], alone["losses"], rtol=1e-4)
+    if scene == "for any crop":
+        assert first["error"] == second["error"] == alone["error"], "one sentence, which only one of them tells"
+        assert "for a single crop of 16 x 16" in first["error"]
+        return
+    assert first["splits"] == second["splits"] == alone["splits"]
+    assert len(first["splits"]) == (scene != "never")
+    for name, value in alone["state"].items():
+        torch.testing.assert_close(first["state"][name], second["state"][name], rtol=0, atol=0)
+        torch.testing.assert_close(first["state"][name], value, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_an_attempt_alone_asks_nobody() -> None:
+    attempt = Attempt()
+    attempt.meet()
+    attempt.give_up()
+    with pytest.raises(Abandoned):
+        attempt.meet()
+    attempt.begin()
+    attempt.meet()
