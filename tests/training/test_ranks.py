@@ -20,7 +20,7 @@ from napari_tileseg import train
 from napari_tileseg.errors import OptionsError
 from napari_tileseg.models.package import read_spec
 from napari_tileseg.training.ranks import ALONE, Ranks, joined
-from napari_tileseg.training.train import work_folder
+from napari_tileseg.training.work_folder import work_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
