@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,9 @@ def refuse(value: Tensor, limit: float) -> None:
         raise torch.OutOfMemoryError("a test")
 
 
-def network() -> nn.Sequential:
+def network(seed: int = 0) -> nn.Sequential:
     """Return one that waits for other processes before and after the place where memory runs out."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     first, second = nn.Conv2d(1, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
     return nn.Sequential(first, nn.BatchNorm2d(6), nn.ReLU(), Heavy(), second, nn.BatchNorm2d(6), nn.Conv2d(6, 2, 1))
 
@@ -87,16 +88,18 @@ def batch(number: int) -> Batch:
     return Batch(image, labels, torch.zeros(CROPS, 0, 16, 16), torch.ones(CROPS))
 
 
+def part(number: int, ranks: Ranks) -> Batch:
+    """Return what a process learns of a batch."""
+    whole = batch(number)
+    return replace(whole, **{field.name: getattr(whole, field.name)[ranks.rank :: ranks.size] for field in fields(whole)})
+
+
 def learn(scene: str, ranks: Ranks, victims: set[int]) -> dict[str, Any]:
     """Return what a process has learnt; memory runs out in the processes named."""
     where, step, limit = SCENES[scene]
     made = network()
-    heavy = next(part for part in made if isinstance(part, Heavy))
-
-    def batches(number: int) -> Batch:
-        whole = batch(number)
-        return replace(whole, **{field.name: getattr(whole, field.name)[ranks.rank :: ranks.size] for field in fields(whole)})
-
+    heavy = next(layer for layer in made if isinstance(layer, Heavy))
+    batches = partial(part, ranks=ranks)
     adversary = Adversary(0.05, "bce", channels=1, classes=2, size=(16, 16), ranks=ranks)
     told: list[Any] = []
     if ranks.rank in victims and step == 1:
@@ -115,8 +118,17 @@ def learn(scene: str, ranks: Ranks, victims: set[int]) -> dict[str, Any]:
     }
 
 
+def drop(ranks: Ranks, seed: int) -> dict[str, Any]:
+    """Return the weights of a network whose dropout draws at random, and what this process draws next."""
+    network(seed)  # as `train` does it: the seed counts for what comes after the first weights too
+    made = nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.Dropout(0.5), nn.Conv2d(6, 2, 1))
+    *_, finished = fit(made, CrossEntropyDice(), partial(part, ranks=ranks), OPTIONS, ranks=ranks)
+    return {"state": finished.state, "next": torch.rand(1).item()}
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with joined("cpu") as ranks:
-        found = {scene: learn(scene, ranks, {1}) for scene in SCENES}
+        found: dict[str, Any] = {scene: learn(scene, ranks, {1}) for scene in SCENES}
+        found["dropout"] = [drop(ranks, seed) for seed in (0, 0, 1)]
         torch.save(found, Path(sys.argv[1]) / f"{ranks.rank}.pt")

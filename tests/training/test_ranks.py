@@ -88,15 +88,18 @@ def test_what_two_began_one_brings_to_an_end(plain: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_the_death_of_one_ends_all_and_two_go_on(plain: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("victim", [0, 1])
+def test_the_death_of_one_ends_all_and_two_go_on(plain: Path, tmp_path: Path, victim: int) -> None:
     process = started(plain, tmp_path / "m", epochs=3)
     assert process.stdout is not None
     assert any(line.startswith("Epoch 1 of 3") for line in process.stdout)
     workers = [child for child in psutil.Process(process.pid).children() if "napari_tileseg.cli" in child.cmdline()]
-    workers[-1].kill()
+    dead = next(worker for worker in workers if worker.environ()["RANK"] == str(victim))
+    dead.kill()
     began = time.monotonic()
-    process.communicate(timeout=120)
+    _, complaints = process.communicate(timeout=120)
     assert process.returncode != 0
+    assert complaints.count("Another process of this training has ended") == 1
     assert time.monotonic() - began < 60
     assert not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
     again = started(plain, tmp_path / "m", epochs=3)

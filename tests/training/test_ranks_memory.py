@@ -1,4 +1,4 @@
-"""Several processes, one of which runs out of memory: all of them go on with smaller parts, to the same weights as one process."""
+"""Several processes, one of which runs out of memory: all go on with smaller parts, to the weights of one process; and their dropout."""
 
 from __future__ import annotations
 
@@ -49,6 +49,15 @@ def test_all_go_on_where_one_has_no_memory(found: Sequence[dict[str, Any]], scen
     for name, value in alone["state"].items():
         torch.testing.assert_close(first["state"][name], second["state"][name], rtol=0, atol=0)
         torch.testing.assert_close(first["state"][name], value, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_dropout_differs_between_processes_and_is_the_same_for_the_same_seed(found: Sequence[dict[str, Any]]) -> None:
+    (first, again, other), (beside, *_) = (told["dropout"] for told in found)
+    for name, value in first["state"].items():
+        torch.testing.assert_close(again["state"][name], value, rtol=0, atol=0)
+        torch.testing.assert_close(beside["state"][name], value, rtol=0, atol=0)
+    assert not all(torch.equal(other["state"][name], value) for name, value in first["state"].items())
+    assert first["next"] == again["next"] != beside["next"], "each process draws numbers of its own"
 
 
 def test_an_attempt_alone_asks_nobody() -> None:

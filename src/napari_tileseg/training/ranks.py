@@ -255,7 +255,7 @@ def joined(choice: str) -> Iterator[Ranks]:
         if not _means_lost(error):
             raise
         lost = RunError(_LOST)
-        lost.told = rank != 0
+        lost.told = not _is_news(store, lost)
         raise lost from error
     finally:
         dist.destroy_process_group()

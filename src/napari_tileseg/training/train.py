@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tileseg.errors import Cancelled, OptionsError, OutputError, RunError
+from napari_tileseg.errors import Cancelled, DeviceMemoryError, OptionsError, OutputError, RunError
 from napari_tileseg.io.output import put_in_place
 from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.package import build_module, write_package
@@ -30,6 +30,7 @@ from napari_tileseg.training.report import inspect
 from napari_tileseg.training.result import FITTED, fit_decoder, write_result
 from napari_tileseg.training.sampling import Sampler
 from napari_tileseg.training.start import start_network
+from napari_tileseg.training.trainer import means_no_memory
 from napari_tileseg.training.training_log import TrainingLog, picture_of
 from napari_tileseg.training.validate import Validation
 from napari_tileseg.training.work_folder import WorkFolder, place_of, work_folder
@@ -55,6 +56,8 @@ _FREE = {"device", "log", "memory_limit", "preview", "output", "patience"}
 _FITTED_NOTE = "What turns scores into objects was fitted to the validation images, so the scores on them are somewhat too good."
 
 _NOTHING = "No epoch has found anything that is right in the validation images, so the weights of the last one are kept."
+
+_NO_ROOM = "There is no memory for this network and what it is trained with. Choose a smaller network, or a smaller window."
 
 _HALVED = "The device has no memory for the batch; {} crops are learnt at once, and the result is nearly the same."
 
@@ -105,14 +108,18 @@ def train(
     Cancelled
         If it was stopped before anything was learnt.
     RunError, DeviceMemoryError
-        If the loss is no number any more, or a single crop is too large; the best model so far is written if there is one, and
-        ``error.kept`` says where.
+        If the loss is no number any more, or there is no memory for the network or a single crop; the best model so far is written
+        if there is one, and ``error.kept`` says where.
     """
     with joined(config.device) as ranks:
         tell = on_event if on_event is not None and ranks.first else lambda event: None
         training = _Training(config, data, tell, cancel or (lambda: False), paused or (lambda: False), views, ranks)
         try:
             return training.run(resume=resume, overwrite=overwrite)
+        except (MemoryError, RuntimeError) as error:  # outside of a batch, which would be learnt in halves
+            if not means_no_memory(error):
+                raise
+            raise DeviceMemoryError(_NO_ROOM) from error
         finally:
             training.work.release()
 

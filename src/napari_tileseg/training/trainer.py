@@ -145,10 +145,8 @@ class Trainer:
             value = self.losses["segmentation"] + self.adversary.weight * self.losses["adversarial"]
         if not math.isfinite(value):
             seen = dict.fromkeys(name for names in self.ranks.gather(batch.names) for name in names)
-            names = f" in a batch of {', '.join(seen)}" if seen else ""
-            raise RunError(
-                f"The loss became {value} at step {self.step + 1}{names}. Lower the learning rate and begin anew, or check them."
-            )
+            names, those = (f" in a batch of {', '.join(seen)}", ", or look for what is wrong with these images") if seen else ("", "")
+            raise RunError(f"The loss became {value} at step {self.step + 1}{names}. Begin anew with a lower learning rate{those}.")
         nn.utils.clip_grad_norm_([p for p in self.network.parameters() if p.grad is not None], self.options.clip)
         self.optimizer.step()
         if self.adversary is not None:
