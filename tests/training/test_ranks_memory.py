@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -12,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 from ranks_script import SCENES, learn
+from torch import nn
 
 from napari_tileseg.training.attempt import Abandoned, Attempt
 from napari_tileseg.training.ranks import ALONE
+from napari_tileseg.training.shared_normalization import watch_normalization
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,3 +71,17 @@ def test_an_attempt_alone_asks_nobody() -> None:
         attempt.meet()
     attempt.begin()
     attempt.meet()
+
+
+def test_the_normalisation_of_gpus_asks_before_each_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(Attempt, "meet", lambda self: asked.append("well"))
+    monkeypatch.setattr(nn.SyncBatchNorm, "forward", lambda self, values: (asked.append("forth"), values * self.weight[0])[1])
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.SyncBatchNorm(2), nn.ReLU(inplace=True))
+    watched = copy.deepcopy(watch_normalization(network, Attempt()))
+    found = watched(torch.ones(1, 1, 4, 4)).sum()
+    assert asked == ["well", "forth"]
+    found.backward()
+    assert asked == ["well", "forth", "well"]
+    watched.eval()(torch.ones(1, 1, 4, 4))
+    assert asked == ["well", "forth", "well", "forth"], "nothing is exchanged where nothing is learnt"

@@ -214,7 +214,8 @@ class Trainer:
         if len(self.replicas) == 1 or len(parts) == 1:
             last = len(parts) - 1
             if self._wrapped is None:
-                self._wrapped = self.ranks.wrapped(self.network, parts[0].image.to(self.device))
+                with self._autocast():  # tried with one crop, in no more memory than it is learnt in
+                    self._wrapped = self.ranks.wrapped(self.network, parts[0].image[:1].to(self.device))
             network = self._wrapped
             return sum(
                 self._backward(network, part, share, more=number < last)
@@ -228,7 +229,7 @@ class Trainer:
         """Add the gradients of a part of a batch; `more` of them come before other processes are asked for theirs."""
         image = batch.image.to(self.device).contiguous(memory_format=self.format)
         with replica.no_sync() if more and isinstance(replica, DistributedDataParallel) else contextlib.nullcontext():
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
+            with self._autocast():
                 scores = replica(image)
             # Few losses are means over crops, so each process computes that of the whole batch. Its own crops have gradients; their
             # sum over the processes is what one process would have found, and torch takes the mean of it.
@@ -243,6 +244,9 @@ class Trainer:
             labels = batch.labels.to(self.device, non_blocking=True)
             self.losses["discriminator"] += self.adversary.learn(image, scores, labels, share, more=more)
         return told
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16")
 
     def _deceive(self, image: Tensor, scores: Tensor, batch: Batch, share: float) -> Tensor:
         assert self.adversary is not None
