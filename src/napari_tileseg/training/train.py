@@ -33,7 +33,7 @@ from napari_tileseg.training.start import start_network
 from napari_tileseg.training.trainer import means_no_memory
 from napari_tileseg.training.training_log import TrainingLog, picture_of
 from napari_tileseg.training.validate import Validation
-from napari_tileseg.training.work_folder import WorkFolder, place_of, work_folder
+from napari_tileseg.training.work_folder import WorkFolder, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -147,7 +147,9 @@ def preview(
     Cancelled
     """
     output, name = place_of(config)
-    if output.exists() and not (work_folder(output) / "checkpoint.pt").is_file():
+    work = WorkFolder(output)
+    work.check(resume=True, overwrite=True)
+    if output.exists() and not work.checkpoint.is_file():
         raise OutputError(f'There is a model "{output.name}" already. Choose another name.')
     report = inspect(config, data, cancel=cancel)
     plan = make_plan(config, report, name)

@@ -12,7 +12,7 @@ from napari_tileseg.errors import OptionsError, OutputError
 from napari_tileseg.folders import model_folder
 from napari_tileseg.io.output import refused
 from napari_tileseg.locks import lock
-from napari_tileseg.models.package import SPEC_FILE
+from napari_tileseg.models.package import refuse_other_files
 
 if TYPE_CHECKING:
     from napari_tileseg.training.config import TrainConfig
@@ -77,12 +77,7 @@ class WorkFolder:
         """
         output = self.output
         unfinished = resume and self.checkpoint.is_file()
-        try:
-            foreign = output.is_dir() and any(output.iterdir()) and not (output / SPEC_FILE).is_file()
-        except OSError as error:
-            raise refused(output, error) from error
-        if foreign:
-            raise OutputError(f'"{output}" holds other files than a model. Choose another name.')
+        refuse_other_files(output)
         if output.exists() and not overwrite and not unfinished:
             raise OutputError(f'"{output}" is there already. Choose another name, or replace it (--overwrite on the command line).')
         folder = next((above for above in output.absolute().parents if above.exists()), output.absolute().parent)
