@@ -67,6 +67,7 @@ def test_two_processes_learn_as_one_and_the_first_one_speaks(plain: Path, tmp_pa
     process = started(plain, tmp_path / "two", epochs=3)
     told, complaints = process.communicate(timeout=180)
     assert process.returncode == 0, complaints
+    assert "Warning" not in complaints
     alike(plain / "one", tmp_path / "two")
     assert told.count("Epoch 1 of 3") == told.count("Model of epoch") == complaints.count("2 processes learn together") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["two"], "one model, and nothing beside it"

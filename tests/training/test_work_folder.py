@@ -80,7 +80,7 @@ def test_a_closed_folder_is_said_before_anything_is_read(tmp_path: Path, monkeyp
 def test_the_lock_goes_with_the_process(tmp_path: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path; from napari_tileseg.training.work_folder import WorkFolder\n"
-        f"WorkFolder(Path({str(tmp_path / 'm')!r})).begin({TOLD!r}, resume=True); print('begun', flush=True); time.sleep(60)"
+        f"work = WorkFolder(Path({str(tmp_path / 'm')!r})); work.begin({TOLD!r}, resume=True); print('begun', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
         assert process.stdout is not None

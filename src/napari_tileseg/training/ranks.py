@@ -30,6 +30,9 @@ __all__ = ["ALONE", "Ranks", "joined", "launched"]
 
 T = TypeVar("T")
 
+_gather: Any = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+"""As torch calls it from 2.13 on, and before."""
+
 _PATIENCE = timedelta(days=1)
 """How long processes wait for one that validates or writes; ``torchrun`` ends all of them as soon as one is gone."""
 
@@ -140,7 +143,7 @@ class Ranks:
         own = part.detach().contiguous()
         found = own.new_empty((self.size * len(own), *own.shape[1:]))
         self.attempt.meet()  # what takes memory comes before
-        dist.all_gather_into_tensor(found, own)
+        _gather(found, own)
         first = self.rank * len(own)
         return torch.cat([found[:first], part, found[first + len(own) :]])
 
@@ -162,12 +165,13 @@ class Ranks:
         """
         if self.size == 1:
             return network
-        if image is not None:
-            # Without them each backward pass would look for weights that have no gradients, and talk about it unasked.
-            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(network, _idle_weights(network, image))
+        # With idle weights each backward pass would look for them and talk about it unasked, and with buffers each forward pass; these
+        # are alike, as normalisation measures over all processes.
+        idle = [] if image is None else _idle_weights(network, image)
+        left_out = [*idle, *(name for name, _ in network.named_buffers())]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(network, left_out)
         self.attempt.meet()
-        # Buffers are alike: what normalisation measures, it measures over all processes.
-        made = DistributedDataParallel(network, device_ids=self._places(network), broadcast_buffers=False)
+        made = DistributedDataParallel(network, device_ids=self._places(network))
         made.register_comm_hook(None, lambda state, bucket: self.attempt.average(bucket))
         return made
 
