@@ -90,7 +90,7 @@ class Adversary:
             # Instance normalisation judges each crop by itself, whatever else is in the batch.
             network = PatchDiscriminator(len(size), _FILTERS, channels + classes, num_layers_d=layers, norm="INSTANCE")
         self.network: nn.Module = network.to(device)
-        self._wrapped: nn.Module | None = None
+        self._shared: nn.Module | None = None
         self._optimizer = torch.optim.Adam(self.network.parameters(), lr=_RATE, betas=_BETAS)
 
     def term(self, image: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
@@ -115,18 +115,12 @@ class Adversary:
     def learn(self, image: Tensor, scores: Tensor, labels: Tensor, share: float, *, more: bool = False) -> float:
         """Add the discriminator's gradients of a part of a batch, times `share`; arguments as of `term`. Returns its loss."""
         made, real = _pairs(image, scores.detach(), labels)
-        if self._wrapped is None:
-            self._wrapped = self._ranks.wrapped(self.network)
         network = self._wrapped
         with network.no_sync() if more and isinstance(network, DistributedDataParallel) else contextlib.nullcontext():
             said = _judged(network, torch.cat([real, made]))
             loss = self._loss.discriminator(said[: len(real)], said[len(real) :]) * share
             loss.backward()
         return float(loss.detach())
-
-    def begin_again(self) -> None:
-        """Be ready for another attempt, after one that was abandoned."""
-        self._wrapped = None
 
     def forget(self) -> None:
         """Drop gradients."""
@@ -135,6 +129,16 @@ class Adversary:
     def step(self) -> None:
         """Change the discriminator by its gradients."""
         self._optimizer.step()
+
+    def begin_again(self) -> None:
+        """Be ready for another attempt, after one that was abandoned."""
+        self._shared = None
+
+    @property
+    def _wrapped(self) -> nn.Module:
+        if self._shared is None:
+            self._shared = self._ranks.wrapped(self.network)
+        return self._shared
 
     def state(self) -> dict[str, Any]:
         """Return what is needed to go on."""

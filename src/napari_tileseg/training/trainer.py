@@ -112,8 +112,7 @@ class Trainer:
         self.device = parameters[0].device
         self.format = torch.channels_last if max(p.ndim for p in parameters) == 4 else torch.channels_last_3d
         self.network = network.to(memory_format=self.format).train()  # type: ignore[call-overload]  # torch's stubs lack it
-        self._wrapped: nn.Module | None = None
-        self._measured = [kept for part in network.modules() if isinstance(part, _NormBase) for kept in part.buffers()]
+        self._wrapped: nn.Module | None = None if ranks.size > 1 else self.network
         if not ranks.first:
             torch.manual_seed(torch.initial_seed() + ranks.rank)  # dropout differs between parts of a batch
         self.replicas = [self.network, *(_share(self.network) for _ in range(options.workers - 1))]
@@ -123,6 +122,7 @@ class Trainer:
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": options.decay},
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
+        self._measured = [kept for part in network.modules() if isinstance(part, _NormBase) for kept in part.buffers()]
         self.optimizer: torch.optim.Optimizer
         if options.optimizer == "sgd":
             self.optimizer = torch.optim.SGD(groups, lr=options.learning_rate, momentum=options.momentum, nesterov=options.momentum > 0)
