@@ -90,9 +90,7 @@ class Adversary:
             # Instance normalisation judges each crop by itself, whatever else is in the batch.
             network = PatchDiscriminator(len(size), _FILTERS, channels + classes, num_layers_d=layers, norm="INSTANCE")
         self.network: nn.Module = network.to(device)
-        self._wrapped: nn.Module = self.network
-        if ranks.size > 1:
-            self._wrapped = DistributedDataParallel(self.network, device_ids=ranks.places(self.network))
+        self._shared: nn.Module | None = None
         self._optimizer = torch.optim.Adam(self.network.parameters(), lr=_RATE, betas=_BETAS)
 
     def term(self, image: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
@@ -131,6 +129,16 @@ class Adversary:
     def step(self) -> None:
         """Change the discriminator by its gradients."""
         self._optimizer.step()
+
+    def begin_again(self) -> None:
+        """Be ready for another attempt, after one that was abandoned."""
+        self._shared = None
+
+    @property
+    def _wrapped(self) -> nn.Module:
+        if self._shared is None:
+            self._shared = self._ranks.wrapped(self.network)
+        return self._shared
 
     def state(self) -> dict[str, Any]:
         """Return what is needed to go on."""

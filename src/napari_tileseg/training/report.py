@@ -197,8 +197,9 @@ def _classes(facts: list[Facts], config: TrainConfig, task: str, warnings: list[
             f"{len(config.classes)} classes were given, but the labels hold the values {_numbers(values)}{where}. "
             "Give a name for each, the background first."
         )
-    if len(values) < 2:
-        raise InputError("There is only one value in the labels, so there is nothing to tell apart.")
+    if len(values) < 2 or (len(found) < 2 and not config.start):
+        held = f"no other value than {found[0]}" if found else "nothing"
+        raise InputError(f"The labels hold {held}, so there is nothing to tell apart. Label the background and at least one class.")
     if values != tuple(range(len(values))):
         told = ", ".join(f"{value} is class {number}" for number, value in enumerate(values))
         warnings.append(f"The numbers in the labels have holes: {told}.")
