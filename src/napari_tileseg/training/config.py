@@ -74,7 +74,11 @@ class TrainConfig(TomlConfig):
     network: str = Field("residual_unet", min_length=1, title="Network", description="A name that `build_network` takes.")
     arguments: dict[str, Any] = Field(default_factory=dict, title="Arguments", description="Of the network, besides channels and classes.")
     start: str = Field("", title="Start from", description="A model to go on from; its network, channels and pixel size are taken.")
-    freeze: Literal["none", "encoder"] = Field("none", title="Freeze", description="encoder: only the way up and the head are trained.")
+    freeze: Literal["none", "encoder", "backbone"] = Field(
+        "none",
+        title="Freeze",
+        description="encoder: the way up and the head are trained; backbone: only the head, which scores the classes.",
+    )
     loss: str = Field("auto", min_length=1, title="Loss", description="A name that `get_loss` takes; auto: ce_dice, or that of objects.")
     loss_arguments: dict[str, Any] = Field(default_factory=dict, title="Loss arguments", description="As of `get_loss`.")
     adversarial: float = Field(

@@ -132,6 +132,8 @@ def make_plan(config: TrainConfig, report: Report, name: str) -> Plan:
     start = find_spec(config.start) if config.start else None
     if start is not None:
         _check_start(start, config)
+    elif config.freeze != "none":
+        raise OptionsError("A new network has learnt nothing yet that could be frozen. Start from a model, or freeze nothing.")
     dims = _dimensions(config, report, start)
     try:
         spec = _spec(config, report, name, dims, start)

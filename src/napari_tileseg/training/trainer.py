@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from napari_tileseg.errors import DeviceMemoryError, ModelError, RunError
 from napari_tileseg.io.output import refused
+from napari_tileseg.training.freezing import set_learning
 from napari_tileseg.training.options import learning_rate
 from napari_tileseg.training.ranks import ALONE
 
@@ -108,7 +109,7 @@ class Trainer:
         parameters = [p for p in network.parameters() if p.requires_grad]
         self.device = parameters[0].device
         self.format = torch.channels_last if max(p.ndim for p in parameters) == 4 else torch.channels_last_3d
-        self.network = network.to(memory_format=self.format).train()  # type: ignore[call-overload]  # torch's stubs lack it
+        self.network = set_learning(network.to(memory_format=self.format))  # type: ignore[call-overload]  # torch's stubs lack it
         self._wrapped: nn.Module | None = None if ranks.size > 1 else self.network
         if not ranks.first:
             torch.manual_seed(torch.initial_seed() + ranks.rank)  # dropout differs between parts of a batch
