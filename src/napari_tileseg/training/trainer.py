@@ -224,15 +224,16 @@ class Trainer:
         told = float(value.detach())
         if self.adversary is not None:
             self.losses["segmentation"] += told
-            labels = batch.labels.to(self.device, non_blocking=True)
-            self.losses["discriminator"] += self.adversary.learn(image, scores, labels, share, more=more)
+            labels, maps = (tensor.to(self.device, non_blocking=True) for tensor in (batch.labels, batch.maps))
+            self.losses["discriminator"] += self.adversary.learn(image, scores, labels, share, maps=maps, more=more)
         return told
 
     def _deceive(self, image: Tensor, scores: Tensor, batch: Batch, share: float) -> Tensor:
         assert self.adversary is not None
         if self.progress < self.options.warmup:
             return scores.new_zeros(())
-        term = self.adversary.term(image, scores, batch.labels.to(self.device, non_blocking=True)) * share
+        labels, maps = (tensor.to(self.device, non_blocking=True) for tensor in (batch.labels, batch.maps))
+        term = self.adversary.term(image, scores, labels, maps) * share
         self.losses["adversarial"] += float(term.detach())
         return self.adversary.weight * term
 
