@@ -41,7 +41,7 @@ class TrainConfig(TomlConfig):
 
     kind: Literal["train"] = "train"
     images: str = Field("", title="Images", description="Folder of images, or one image.")
-    labels: str = Field("", title="Labels", description="Folder of labels with the names of the images, or one file.")
+    labels: str = Field("", title="Labels", description="Folder of labels with the names of the images, or one file; COCO lists many.")
     val_images: str = Field("", title="Validation images", description="Their own folder; a part of the images if empty.")
     val_labels: str = Field("", title="Validation labels", description="Labels of these.")
     output: str = Field("", title="Save in", description="Folder of the model; one with its name among your models if empty.")
