@@ -97,7 +97,7 @@ def test_a_second_labels_layer_is_added_in_a_row_of_its_own(train: Callable[...,
     here.viewer.add_image(inner + generator.normal(size=inner.shape), name="field")
     here.viewer.add_labels(outer, name="field_cell")
     here.viewer.add_labels(inner, name="field_nucleus")
-    here.settle()
+    here.until(lambda: here.form.pairs.rows)
     here.click(here.form.pairs.add_button)
     assert [combo.currentText() for combo, _ in here.form.pairs.rows] == ["field + nucleus", "field + cell"]
     order = here.dock.order()
