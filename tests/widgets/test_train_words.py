@@ -14,6 +14,7 @@ from napari_tileseg.errors import OptionsError
 from napari_tileseg.training.config import Strengths, TrainConfig
 from napari_tileseg.widgets.train.choices import FOLDS, Choices, config_of
 from napari_tileseg.widgets.train.fields import FieldPage
+from napari_tileseg.widgets.train.unlabelled import unlabelled_config
 from napari_tileseg.widgets.train.words import PHRASES, in_words
 
 ROOM = Path(napari_tileseg.training.__file__).parent
@@ -75,3 +76,11 @@ def test_a_value_is_refused_under_the_name_of_its_field(values: dict[str, Any], 
     with pytest.raises(OptionsError) as caught:
         config_of(Choices(name="m", values=values))
     assert in_words(str(caught.value)).startswith(begins)
+
+
+def test_so_are_those_of_images_alone() -> None:
+    with pytest.raises(OptionsError) as caught:
+        unlabelled_config(Choices(source="images", name="m", values={"percentile": "far"}))
+    assert in_words(str(caught.value)).startswith("Percentile, under Threshold: 'far' is not accepted")
+    assert in_words("name = 3 is not accepted: no.").startswith("Name: 3 is not accepted")
+    assert in_words("elsewhere = 3 is not accepted: no.").startswith("elsewhere: 3 is not accepted")

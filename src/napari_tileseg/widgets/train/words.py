@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 from napari_tileseg.training.config import Strengths, TrainConfig
+from napari_tileseg.training.unsupervised.config import UnsupervisedConfig
 from napari_tileseg.widgets.train.choices import FOLDS
+from napari_tileseg.widgets.train.unlabelled import FOLDS as PLAIN_FOLDS
 
 __all__ = ["PHRASES", "in_words"]
 
@@ -40,9 +42,11 @@ def in_words(sentence: str) -> str:
 
 def _titled(name: str) -> str:
     """Return what a field is called, and under which fold it stands."""
-    outer, _, inner = name.partition(".")
-    fields = Strengths.model_fields if outer == "augmentation" and inner else TrainConfig.model_fields
-    field = fields.get(inner if fields is Strengths.model_fields else outer)
-    fold = next((fold for fold, names in FOLDS.items() if name in names or outer in names), "")
-    title = str(field.title) if field is not None else name
-    return f"{title}, under {fold}" if fold else title
+    for config, folds in ((TrainConfig, FOLDS), (UnsupervisedConfig, PLAIN_FOLDS)):
+        fold = next((fold for fold, names in folds.items() if name in names), "")
+        outer, _, inner = name.partition(".")
+        field = Strengths.model_fields.get(inner) if inner else config.model_fields.get(outer)
+        if fold and field is not None:
+            return f"{field.title}, under {fold}"
+    field = TrainConfig.model_fields.get(name)
+    return str(field.title) if field is not None else name
