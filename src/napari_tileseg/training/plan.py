@@ -132,6 +132,8 @@ def make_plan(config: TrainConfig, report: Report, name: str) -> Plan:
     start = find_spec(config.start) if config.start else None
     if start is not None:
         _check_start(start, config)
+    elif config.freeze != "none":
+        raise OptionsError("A new network has learnt nothing yet that could be frozen. Start from a model, or freeze nothing.")
     dims = _dimensions(config, report, start)
     try:
         spec = _spec(config, report, name, dims, start)
@@ -142,8 +144,8 @@ def make_plan(config: TrainConfig, report: Report, name: str) -> Plan:
         raise OptionsError(f'There is no loss "{config.loss}". Use one of {", ".join(LOSSES)}.')
     if spec.output == "instances" and config.loss not in ("auto", INSTANCE_LOSS):
         raise OptionsError(f'The loss "{config.loss}" is for classes. Objects have their own: leave it at auto.')
-    if config.adversarial and spec.output == "instances":
-        raise OptionsError("The adversarial term judges classes, and this model finds objects. Leave it at 0, or train classes.")
+    if config.adversarial and spec.output == "instances" and spec.decoder != OBJECTS:
+        raise OptionsError(f"The adversarial term cannot judge what {spec.label} finds objects by. Leave it at 0.")
     if config.loss == "lovasz_hinge" and spec.output != "instances" and len(spec.score_names) > 2:
         raise OptionsError("The loss lovasz_hinge compares a mask with what lies around it. For three or more classes use lovasz_softmax.")
     size, lost = spec.window, spec.output_offset or (0,) * dims

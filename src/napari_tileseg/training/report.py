@@ -12,6 +12,7 @@ from napari_tileseg.models.registry import find_spec
 from napari_tileseg.training.fingerprint import divide, look_at, number_of_values
 from napari_tileseg.training.items import find_items, keep_apart
 from napari_tileseg.training.kinds import same_kind
+from napari_tileseg.training.listed import Listed
 from napari_tileseg.training.mask_balance import classes_in, mask_classes, mask_lines, names_of_start
 from napari_tileseg.training.masks import MaskRule, holds_masks
 from napari_tileseg.training.sentences import left_out, some
@@ -150,6 +151,10 @@ def _mask_rule(items: Sequence[Item], config: TrainConfig) -> MaskRule | None:
 
 
 def _task(facts: list[Facts], config: TrainConfig) -> str:
+    if any(isinstance(fact.item.labels, Listed) for fact in facts):
+        if config.task == "classes":
+            raise OptionsError("A COCO file lists objects, or classes that may overlap. Set the task to instances or overlapping.")
+        return "instances"
     if config.task != "auto":
         return config.task
     if config.values or len(config.classes) > 2 or config.unlabelled is not None:

@@ -21,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 from napari_tileseg.errors import DeviceMemoryError, ModelError, RunError
 from napari_tileseg.io.output import refused
 from napari_tileseg.training.attempt import Abandoned
+from napari_tileseg.training.freezing import set_learning
 from napari_tileseg.training.options import learning_rate
 from napari_tileseg.training.ranks import ALONE
 
@@ -111,7 +112,7 @@ class Trainer:
         parameters = [p for p in network.parameters() if p.requires_grad]
         self.device = parameters[0].device
         self.format = torch.channels_last if max(p.ndim for p in parameters) == 4 else torch.channels_last_3d
-        self.network = network.to(memory_format=self.format).train()  # type: ignore[call-overload]  # torch's stubs lack it
+        self.network = set_learning(network.to(memory_format=self.format))  # type: ignore[call-overload]  # torch's stubs lack it
         self._wrapped: nn.Module | None = None if ranks.size > 1 else self.network
         if not ranks.first:
             torch.manual_seed(torch.initial_seed() + ranks.rank)  # dropout differs between parts of a batch
@@ -241,8 +242,8 @@ class Trainer:
         told = float(value.detach())
         if self.adversary is not None:
             self.losses["segmentation"] += told
-            labels = batch.labels.to(self.device, non_blocking=True)
-            self.losses["discriminator"] += self.adversary.learn(image, scores, labels, share, more=more)
+            labels, maps = (tensor.to(self.device, non_blocking=True) for tensor in (batch.labels, batch.maps))
+            self.losses["discriminator"] += self.adversary.learn(image, scores, labels, share, maps=maps, more=more)
         return told
 
     def _autocast(self) -> torch.autocast:
@@ -252,7 +253,8 @@ class Trainer:
         assert self.adversary is not None
         if self.progress < self.options.warmup:
             return scores.new_zeros(())
-        term = self.adversary.term(image, scores, batch.labels.to(self.device, non_blocking=True)) * share
+        labels, maps = (tensor.to(self.device, non_blocking=True) for tensor in (batch.labels, batch.maps))
+        term = self.adversary.term(image, scores, labels, maps) * share
         self.losses["adversarial"] += float(term.detach())
         return self.adversary.weight * term
 

@@ -25,15 +25,16 @@ from napari_tileseg.widgets.session import real_viewer, session_of
 from napari_tileseg.widgets.states import Action, Message, Prospect
 from napari_tileseg.widgets.style import icon_color, sheet
 from napari_tileseg.widgets.train import unlabelled
-from napari_tileseg.widgets.train.choices import config_of, outlook, startable
+from napari_tileseg.widgets.train.choices import config_of, outlook, overlapping, startable
 from napari_tileseg.widgets.train.curves import Curves
 from napari_tileseg.widgets.train.form import TrainForm
-from napari_tileseg.widgets.train.pairs import examples_of, images_of
+from napari_tileseg.widgets.train.pairs import UNKNOWN, examples_of, images_of
 from napari_tileseg.widgets.train.results import ResultView
 from napari_tileseg.widgets.train.rows import same as same_layers
 from napari_tileseg.widgets.train.session import Order, train_session_of
 from napari_tileseg.widgets.train.states import press, view
 from napari_tileseg.widgets.train.unlabelled import unlabelled_config
+from napari_tileseg.widgets.train.words import in_words
 from napari_tileseg.widgets.watch import LayerWatch
 
 if TYPE_CHECKING:
@@ -180,10 +181,13 @@ class TrainWidget(Dock):
                 raise InputError(_NO_IMAGES)
             return Order(config, tuple(images_of([image for image, *_ in layers], axes)))
         spec = next((spec for spec in list_models() if spec.name == choices.start), None)
-        examples = examples_of([(image, truth) for image, truth in layers], spec, axes)
+        labelled = config_of(choices)
+        examples = examples_of([(image, truth) for image, truth in layers], spec, axes, unlabelled=labelled.unlabelled)
         if not examples:
             raise InputError(_NOTHING)
-        return Order(config, tuple(examples))
+        if any(example.overlapping for example in examples):
+            labelled = config_of(overlapping(choices, UNKNOWN))
+        return Order(labelled, tuple(examples))
 
     def _on_change(self) -> None:
         """Say at once what cannot be, and look at the data soon."""
@@ -220,7 +224,7 @@ class TrainWidget(Dock):
             told = answer if isinstance(answer, TileSegError) else InputError(f"The data could not be looked at: {answer}.")
             self._refuse(told)
             return
-        self.form.tell(answer.report, answer.warnings, answer.settings)
+        self.form.tell(answer.report, [in_words(warning) for warning in answer.warnings], answer.settings)
         box = outlook(answer.settings, answer.epochs) if order.epochs else unlabelled.outlook(answer.settings)
         soon = "Trying a few steps to tell the time..." if order.epochs else "The time is known after the first steps."
         time = f"At most about {answer.settings['expected']}." if "expected" in answer.settings else soon
@@ -230,7 +234,7 @@ class TrainWidget(Dock):
     def _refuse(self, error: TileSegError) -> None:
         self._order = None
         self.form.tell((), (), {})
-        self.form.complain(str(error))
+        self.form.complain(in_words(str(error)))
         self._prospect = Prospect(box="Waiting for a change.")
         self._draw()
 

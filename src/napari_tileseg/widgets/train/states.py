@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from napari_tileseg.training.events import EpochEnded, Noted, StepEnded, TrainingEnded, TrainingStarted
 from napari_tileseg.widgets.states import Action, Bar, Message, Phase, Prospect, duration
+from napari_tileseg.widgets.train.words import in_words
 from napari_tileseg.worker.messages import CancelledRun, Died, Done, Evented, Failed, Loaded, Loading, Queued
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def advance(training: Training, told: Told) -> Training:
         case CancelledRun():
             return replace(training, phase=Phase.CANCELLED, pausing=False)
         case Failed(_, sentence, details):
-            return replace(training, phase=Phase.FAILED, sentence=sentence, details=details, pausing=False)
+            return replace(training, phase=Phase.FAILED, sentence=in_words(sentence), details=details, pausing=False)
         case Died(sentence, _, _, details):
             return replace(training, phase=Phase.DIED, sentence=sentence, details=details, pausing=False)
     return training
