@@ -11,9 +11,8 @@ from qtpy.QtWidgets import QWidget
 from napari_tileseg.errors import InputError, TileSegError
 from napari_tileseg.models.registry import list_models
 from napari_tileseg.widgets.course import press
-from napari_tileseg.widgets.deeds import show_keys
-from napari_tileseg.widgets.details import help_text
-from napari_tileseg.widgets.dialogs import TextDialog, copy_text
+from napari_tileseg.widgets.deeds import copy_details, show_help, show_keys
+from napari_tileseg.widgets.dialogs import TextDialog
 from napari_tileseg.widgets.folding import FoldingDock
 from napari_tileseg.widgets.late import soon
 from napari_tileseg.widgets.models.deeds import bring_to_front
@@ -231,8 +230,8 @@ class TrainWidget(FoldingDock):
         deeds: dict[Action, Callable[[], object]] = {
             Action.USE: self.use,
             Action.CARD: self._show_card,
-            Action.HELP: lambda: TextDialog("How to fix", help_text(self.session.state.sentence), parent=self).show(),
-            Action.COPY: lambda: copy_text(f"{self.session.state.sentence}\n\n{self.session.state.details}".strip()),
+            Action.HELP: lambda: show_help(self.session.state.sentence, self),
+            Action.COPY: lambda: copy_details(self.session.state),
         }
         if action in deeds:
             deeds[action]()
