@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from napari.settings import get_settings
 from qtpy.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
+from napari_tileseg.widgets.course import press
 from napari_tileseg.widgets.keys import dock_shortcut
 from napari_tileseg.widgets.parts import Box, Dock, Fold, MainButton, MessageBox, ProgressBar, Scroll
 from napari_tileseg.widgets.parts.scroll import page
@@ -17,9 +18,11 @@ from napari_tileseg.widgets.style import icon_color, sheet
 from napari_tileseg.widgets.watch import LayerWatch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import napari
 
-    from napari_tileseg.widgets.course import View
+    from napari_tileseg.widgets.course import Press, View
     from napari_tileseg.widgets.followed import Followed
     from napari_tileseg.widgets.states import Action, Message
 
@@ -61,12 +64,12 @@ class FoldingDock(Dock):
 
     # -- what a subclass says --------------------------------------------------------------------------------------
 
-    def press(self) -> None:
-        """Do what the primary button says."""
+    def start(self) -> None:
+        """Start what the fields ask for."""
         raise NotImplementedError
 
-    def press_second(self) -> None:
-        """Do what the button beside it says."""
+    def renew(self) -> None:
+        """Put the last one away and set up another."""
         raise NotImplementedError
 
     def act(self, action: Action) -> None:
@@ -135,6 +138,31 @@ class FoldingDock(Dock):
         for keys in ("Ctrl+Return", "Ctrl+Enter"):
             dock_shortcut(self, keys, self.press)
         dock_shortcut(self, "?", self.show_keys)
+
+    # -- deeds -----------------------------------------------------------------------------------------------------
+
+    def press(self) -> None:
+        """Do what the primary button says."""
+        deeds: dict[Press, Callable[[], object]] = {
+            "start": self.start,
+            "cancel": self.session.cancel,
+            "pause": self.session.pause,
+            "continue": self.session.carry_on,
+            "new": self.renew,
+        }
+        deed = deeds.get(press(self._prospect, self.session.state))
+        if deed is not None:
+            self.on_show()
+            deed()
+
+    def press_second(self) -> None:
+        """Do what the button beside it says: while something goes on, what the primary one does not do."""
+        if not self.session.active:
+            self.renew()
+        elif self.session.state.while_active == "cancel":
+            self.session.pause()
+        else:
+            self.session.cancel()
 
     # -- drawing ---------------------------------------------------------------------------------------------------
 

@@ -87,6 +87,10 @@ class Followed(QObject):
 
     # -- deeds -----------------------------------------------------------------------------------------------------
 
+    def carry_on(self) -> None:
+        """Go on with one that was cancelled, or whose process died."""
+        raise NotImplementedError
+
     def pause(self) -> None:
         """Pause, or go on."""
         if self._run is not None and self.active and self.state.phase is not Phase.CANCELLING:
@@ -95,7 +99,7 @@ class Followed(QObject):
             self._become(replace(self.state, pausing=paused))
 
     def cancel(self) -> None:
-        """Ask it to stop as soon as what is computed just now is done."""
+        """Ask it to stop after the current tile or step; what is done by then is kept."""
         if not self.active or self.state.phase is Phase.CANCELLING or time.monotonic() - self._began < _CALM:
             return
         if self._run is None:  # layers are still being saved

@@ -33,7 +33,6 @@ from napari_tileseg.widgets.batch.session import batch_session_of
 from napari_tileseg.widgets.batch.states import row_message, view
 from napari_tileseg.widgets.batch.table import FileView
 from napari_tileseg.widgets.bridge import Bridge
-from napari_tileseg.widgets.course import press
 from napari_tileseg.widgets.folding import FoldingDock
 from napari_tileseg.widgets.late import Late, soon
 from napari_tileseg.widgets.parts import Combo, MessageBox
@@ -281,32 +280,12 @@ class BatchWidget(FoldingDock):
 
     # -- deeds -----------------------------------------------------------------------------------------------------
 
-    def press(self) -> None:
-        """Do what the primary button says."""
-        deeds: dict[str, Callable[[], object]] = {
-            "start": self.start,
-            "cancel": self.session.cancel,
-            "continue": self.session.carry_on,
-            "new": self.new_batch,
-        }
-        deed = deeds.get(press(self._prospect, self.session.state))
-        if deed is not None:
-            self.on_show()
-            deed()
-
-    def press_second(self) -> None:
-        """Do what the button beside it says."""
-        if self.session.active:
-            self.session.pause()
-        else:
-            self.new_batch()
-
     def start(self) -> None:
         """Start a batch with what the fields hold now."""
         if self._outlook is not None:
             self.session.start(self._outlook.order)
 
-    def new_batch(self) -> None:
+    def renew(self) -> None:
         """Put the last batch away and set up another."""
         self.session.forget()
         self._on_change()

@@ -10,7 +10,6 @@ from qtpy.QtWidgets import QWidget
 
 from napari_tileseg.errors import InputError, TileSegError
 from napari_tileseg.models.registry import list_models
-from napari_tileseg.widgets.course import press
 from napari_tileseg.widgets.deeds import copy_details, show_help, show_keys
 from napari_tileseg.widgets.dialogs import TextDialog
 from napari_tileseg.widgets.folding import FoldingDock
@@ -188,26 +187,6 @@ class TrainWidget(FoldingDock):
 
     # -- deeds -----------------------------------------------------------------------------------------------------
 
-    def press(self) -> None:
-        """Do what the primary button says."""
-        deeds: dict[str, Callable[[], object]] = {
-            "start": self.start,
-            "pause": self.session.pause,
-            "continue": self.session.carry_on,
-            "new": self.new_training,
-        }
-        deed = deeds.get(press(self._prospect, self.session.state))
-        if deed is not None:
-            self.on_show()
-            deed()
-
-    def press_second(self) -> None:
-        """Do what the button beside it says."""
-        if self.session.active:
-            self.session.stop()
-        else:
-            self.new_training()
-
     def start(self) -> None:
         """Start a training with what fields and layers hold now."""
         if self._order is None:
@@ -219,7 +198,7 @@ class TrainWidget(FoldingDock):
             return
         self.session.start(order)
 
-    def new_training(self) -> None:
+    def renew(self) -> None:
         """Put the last training away and set up another."""
         self.session.forget()
         self.form.free_name()

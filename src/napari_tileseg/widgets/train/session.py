@@ -205,10 +205,6 @@ class TrainSession(Followed):
         if self.order is not None and self.state.phase.resumable:
             self.start(self.order, again=True)
 
-    def stop(self) -> None:
-        """Stop after the current step, and keep the best model so far."""
-        self.cancel()
-
     def forget(self) -> None:
         """Put the last training away: a new one is to be set up."""
         if not self.active:
