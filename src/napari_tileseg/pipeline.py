@@ -133,14 +133,7 @@ def segment(
         unfinished = None if place is None else _open_unfinished(place, run, resume=resume)
         if unfinished is not None:
             stack.callback(unfinished.close)
-        given = out if target is None else None
-        labels = _labels_array(axis_map, image, options, given, target, unfinished)
-        heads = len(predictor.spec.score_names)
-        run.scores = _maps("scores", axis_map, options, scores_out, unfinished, heads) if options.scores else None
-        run.uncertainty = _maps("uncertainty", axis_map, options, uncertainty_out, unfinished) if options.uncertainty else None
-        if unfinished is not None:
-            unfinished.attach(labels, run.scores, run.uncertainty)
-            run.take_up(unfinished.journal)
+        labels = _arrays(run, out if target is None else None, scores_out, uncertainty_out, target, unfinished)
         try:
             with kept_memory():
                 if (first := getattr(loaded, "previous", None)) is not None:
@@ -160,18 +153,48 @@ def segment(
         if keep_journal:
             return result
         stack.pop_all()
-        result = replace(
-            result,
-            labels=unfinished.taken(result.labels),
-            scores=unfinished.taken(result.scores),
-            uncertainty=unfinished.taken(result.uncertainty),
-        )
+        result = _taken(result, unfinished)
         del labels, run  # Windows deletes no file that is mapped
-        unfinished.remove()
-        if target is not None and unfinished.journal.resumed:
-            _delete(_unfinished_name(target))
-            _delete(sidecar_path(_unfinished_name(target)))
+        _tidy(unfinished, target)
         return result
+
+
+def _arrays(
+    run: Run,
+    given: Any,
+    scores: NDArray[np.float32] | None,
+    uncertainty: NDArray[np.float32] | None,
+    target: Path | None,
+    unfinished: Unfinished | None,
+) -> Any:
+    """Return the array for the labels, after giving the run those for what else is wanted, and what an interrupted run has left."""
+    options, axis_map = run.options, run.axis_map
+    labels = _labels_array(axis_map, run.image, options, given, target, unfinished)
+    heads = len(run.predictor.spec.score_names)
+    run.scores = _maps("scores", axis_map, options, scores, unfinished, heads) if options.scores else None
+    run.uncertainty = _maps("uncertainty", axis_map, options, uncertainty, unfinished) if options.uncertainty else None
+    if unfinished is not None:
+        unfinished.attach(labels, run.scores, run.uncertainty)
+        run.take_up(unfinished.journal)
+    return labels
+
+
+def _taken(result: Segmentation, unfinished: Unfinished) -> Segmentation:
+    """Return a result that needs the folder of its journal no more."""
+    return replace(
+        result,
+        labels=unfinished.taken(result.labels),
+        scores=unfinished.taken(result.scores),
+        uncertainty=unfinished.taken(result.uncertainty),
+    )
+
+
+def _tidy(unfinished: Unfinished, target: Path | None) -> None:
+    """Delete the journal, and what an interrupted run has left beside the result."""
+    unfinished.remove()
+    if target is not None and unfinished.journal.resumed:
+        _delete(_unfinished_name(target))
+        _delete(sidecar_path(_unfinished_name(target)))
 
 
 def _signed(result: Segmentation) -> Segmentation:

@@ -10,6 +10,7 @@ from qtpy.QtCore import QTimer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from qtpy.QtCore import QObject
     from qtpy.QtWidgets import QWidget
 
 __all__ = ["Late", "soon"]
@@ -38,7 +39,7 @@ class Late:
             getattr(dock, self._method)(*self._before, answer)
 
 
-def soon(parent: QWidget, milliseconds: int, deed: Callable[[], None]) -> QTimer:
+def soon(parent: QObject, milliseconds: int, deed: Callable[[], None]) -> QTimer:
     """Return a timer that does something once, so many milliseconds after its last start."""
     timer = QTimer(parent)
     timer.setSingleShot(True)
