@@ -52,7 +52,7 @@ def start_network(config: TrainConfig, spec: ModelSpec) -> tuple[nn.Module, tupl
             notes = (f"Not taken over from {before.spec.label}: {fit}.",)
     if config.freeze == "encoder":
         freeze_encoder(network)
-    return network.requires_grad_(True) if config.freeze == "none" else network, notes
+    return network, notes
 
 
 def freeze_encoder(network: nn.Module) -> None:
