@@ -289,7 +289,8 @@ def _kept(config: TrainConfig, start: ModelSpec, report: Report, name: str) -> M
             f"{start.label} finds objects one by one, and the labels are taken for classes. Say that they are objects (instances), or "
             "start from another model."
         )
-    told = {"name": name, "title": "", "description": "", "version": "1", "classes": list(report.classes), "colors": []}
+    told: dict[str, Any] = {"name": name, "title": "", "description": "", "version": "1"}
+    told |= {"classes": list(config.classes), "colors": []} if config.classes else {}
     fresh = {"training": {}, "weights_sha256": "", "unknown": [], "loader": "", "source": "", "source_options": {}}
     changed = {"normalization": config.normalization} if config.normalization is not None else {}
     return ModelSpec.model_validate(start.model_dump() | told | fresh | changed)

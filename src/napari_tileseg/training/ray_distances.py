@@ -18,6 +18,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from napari_tileseg.engine.rays import Rays
 
 __all__ = ["ray_distances"]
@@ -54,7 +56,7 @@ def ray_distances(labels: Tensor, rays: Rays, grid: Sequence[int]) -> Tensor:
         inside = starts > 0
         steps = torch.zeros_like(starts, dtype=torch.int32)
         for taken in count(1):
-            moved = np.floor(taken * direction + 0.5).astype(int)
+            moved = _rounded(taken * direction)
             if np.abs(moved).max() > reach:
                 break
             # Where the step leads, seen from each start.
@@ -67,6 +69,12 @@ def ray_distances(labels: Tensor, rays: Rays, grid: Sequence[int]) -> Tensor:
         beyond = 0.5 / float(np.abs(direction).max())
         result[:, number] = torch.where(starts > 0, steps + beyond, torch.zeros((), device=labels.device))
     return result
+
+
+def _rounded(place: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the nearest pixel, of two the one further away: so opposite rays are as long, though sines are not quite equal."""
+    found: NDArray[np.intp] = (np.sign(place) * np.floor(np.abs(place).round(9) + 0.5)).astype(np.intp)
+    return found
 
 
 def _longest(labels: Tensor) -> int:
