@@ -19,6 +19,7 @@ from napari_tileseg.models.spec import ModelSpec, Normalization
 from napari_tileseg.training.augment import Augmentation
 from napari_tileseg.training.colours import RGB
 from napari_tileseg.training.losses import LOSSES
+from napari_tileseg.training.object_networks import NEW, new_card
 from napari_tileseg.training.object_targets import targets_of
 from napari_tileseg.training.options import FitOptions
 from napari_tileseg.training.refusal import OBJECTS, refusal
@@ -155,7 +156,7 @@ def make_plan(config: TrainConfig, report: Report, name: str) -> Plan:
         raise OptionsError("The adversarial term judges classes, and this model finds objects. Leave it at 0, or train classes.")
     if config.loss == "lovasz_hinge" and spec.output != "instances" and len(spec.score_names) > 2:
         raise OptionsError("The loss lovasz_hinge compares a mask with what lies around it. For three or more classes use lovasz_softmax.")
-    size, lost = _crop(config, report, spec, start), spec.output_offset or (0,) * dims
+    size, lost = _crop(config, report, spec), spec.output_offset or (0,) * dims
     batch = config.batch or max(1, min(_BATCH[dims], round(_BATCH[dims] * _SIDE[dims] ** dims / math.prod(size))))
     given = math.prod(length - 2 * less for length, less in zip(size, lost, strict=True))
     pixels = sum(math.prod(_spatial(report, item, "ZYX")) for item in report.train)
@@ -236,6 +237,16 @@ def _spec(config: TrainConfig, report: Report, name: str, dims: int, start: Mode
             f'The network "{network}" learns from images alone. Choose one for segmentation, such as residual_unet or unet2015.'
         )
     facts = report.typical
+    names = list(facts.channel_names) if len(facts.channel_names) == report.channels else report.channels
+    if names == 3 and (facts.dtype == "uint8" or report.grey):
+        names = list(RGB)
+    grey = {"grey": "repeat"} if report.grey else {}
+    spacing, unit = _spacing(config, report, axes[1:])
+    if network in NEW:
+        if not instances:
+            raise OptionsError(f'The network "{network}" finds objects one by one. Say that labels are objects, or choose another network.')
+        card = {"spacing": spacing, "spacing_unit": unit, **new_card(config, report, dims, spacing), "channels": names, **grey}
+        return ModelSpec.model_validate(told | card | ({"normalization": config.normalization} if config.normalization else {}))
     arguments = _arguments(config, report, network, dims, outputs)
     rules = tiling(network, arguments) or {"multiple_of": _multiple(arguments, dims), "padding": "reflect"}
     lost = rules.get("output_offset", (0,) * dims)
@@ -243,15 +254,11 @@ def _spec(config: TrainConfig, report: Report, name: str, dims: int, start: Mode
     window = _window(config, report, axes[1:], multiple, remainder, lost)
     if "img_size" in accepted_arguments(network) and "img_size" not in arguments:
         arguments["img_size"] = list(window)
-    names = list(facts.channel_names) if len(facts.channel_names) == report.channels else report.channels
-    if names == 3 and (facts.dtype == "uint8" or report.grey):
-        names = list(RGB)
-    spacing, unit = _spacing(config, report, axes[1:])
     return ModelSpec(
         **told
         | {key: value for key, value in rules.items() if key not in ("window", "multiple_of", "remainder", "overlap")}
         | {"overlap": rules.get("overlap", told["overlap"])}
-        | ({"grey": "repeat"} if report.grey else {}),
+        | grey,
         architecture=network,
         arguments=arguments,
         axes=axes,
@@ -296,9 +303,9 @@ def _kept(config: TrainConfig, start: ModelSpec, report: Report, name: str) -> M
     return ModelSpec.model_validate(start.model_dump() | told | fresh | changed)
 
 
-def _crop(config: TrainConfig, report: Report, spec: ModelSpec, start: ModelSpec | None) -> tuple[int, ...]:
+def _crop(config: TrainConfig, report: Report, spec: ModelSpec) -> tuple[int, ...]:
     """Return the size of a crop: a tile, but where tiles are large because neighbours overlap far."""
-    if start is None or spec.decoder in ("", OBJECTS) or spec.fixed_window:
+    if spec.decoder in ("", OBJECTS) or spec.fixed_window:
         return spec.window
     if config.window is None:
         size = _window(config, report, spec.spatial_axes, math.lcm(*spec.multiples), 0, (0,) * spec.spatial_ndim)
