@@ -113,6 +113,24 @@ def test_a_crop_has_the_channels_that_the_network_is_given_in_a_run(start: str, 
     assert drawn.maps.shape[1] == (1 if start == "stardist" else 2)
 
 
+def test_objects_are_seen_as_large_as_cellpose_knows_them(tmp_path: Path) -> None:
+    data = pairs()
+    for reference, expected in ((STARTS["cellpose 3"], 12.0), (STARTS["cellpose 3"].partition("?")[0], None)):
+        settings = further(tmp_path / "m", "cellpose 3").model_copy(update={"start": reference})
+        report = inspect(settings, data)
+        spec = make_plan(settings, report, "m").spec
+        diameter = expected or diameter_of(report)
+        assert diameter is not None
+        assert spec.zoom is not None
+        trained = find_spec(reference).training["diameter"]
+        assert spec.zoom[0] * diameter == pytest.approx(trained, rel=0.01)
+        assert spec.decoder_parameters["steps"] == int(200 / spec.zoom[0])
+    # A disc of 100 pixels is 11.3 pixels across.
+    disc = np.zeros((48, 48), np.uint8)
+    disc[10:20, 10:20] = 1
+    assert diameter_of(inspect(settings, [(data[0][0], disc), (data[1][0], disc)])) == pytest.approx(11.28, abs=0.01)
+
+
 def test_crops_are_small_where_tiles_are_large(tmp_path: Path) -> None:
     pytest.importorskip("h5py")
     settings = further(tmp_path / "m", "stardist", window=(32, 24))
@@ -151,7 +169,7 @@ def test_unlabelled_pixels_are_no_objects(start: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("network", NEW)
 def test_a_new_network_is_fitted_to_the_objects(network: str, tmp_path: Path) -> None:
-    settings = config(tmp_path / "m", **{**SHORT, "network": network, "arguments": NEW[network]})
+    settings = config(tmp_path / "m", **{**SHORT, "network": network, "arguments": NEW[network], "window": (48, 48)})
     spec = train(settings, pairs())
     assert (spec.architecture, spec.output) == (network, "instances")
     assert load_model(str(tmp_path / "m"), device="cpu").spec.decoder == network.partition("_")[0]

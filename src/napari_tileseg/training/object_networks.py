@@ -11,12 +11,13 @@ from napari_tileseg.models.object_cards import flow_card, star_card
 from napari_tileseg.models.sides import next_side
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.training.config import TrainConfig
     from napari_tileseg.training.report import Report
 
-__all__ = ["NEW", "diameter_of", "new_card"]
+__all__ = ["NEW", "diameter_of", "new_card", "seen_at"]
 
 _DIAMETER = 30.0
 """Pixels across an object in the view of a network that gives flows."""
@@ -60,6 +61,24 @@ def diameter_of(report: Report) -> float | None:
     return float(2 * math.sqrt(middle / math.pi) if ndim == 2 else 2 * (3 * middle / (4 * math.pi)) ** (1 / 3))
 
 
+def seen_at(start: ModelSpec, config: TrainConfig, report: Report) -> dict[str, Any]:
+    """Return the fields of the card of Cellpose's U-Net that say how large images are seen: so that objects are as it knows them.
+
+    Empty for other networks, and where the user has said the diameter.
+    """
+    known, diameter = start.training.get("diameter"), diameter_of(report)
+    said = "diameter=" in config.start or "diameter" in start.source_options
+    if start.architecture != "cellpose_unet" or known is None or diameter is None or said:
+        return {}
+    return _seen(float(known) / diameter, start.decoder_parameters)
+
+
+def _seen(zoom: float, parameters: Mapping[str, float]) -> dict[str, Any]:
+    """Return the zoom, and parameters of a decoder that walks as far in the network's view as it does without."""
+    zoom = round(min(_LARGEST_ZOOM, max(1 / _LARGEST_ZOOM, zoom)), 3)
+    return {"zoom": None if zoom == 1 else (zoom, zoom), "decoder_parameters": {**parameters, "steps": float(int(_STEPS / zoom))}}
+
+
 def _stars(config: TrainConfig, report: Report, dims: int, spacing: Sequence[float] | None) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "rays": 32 if dims == 2 else 96,
@@ -99,16 +118,14 @@ def _flows(config: TrainConfig, report: Report, dims: int, spacing: Sequence[flo
     if not isinstance(channels, list) or not channels or not all(isinstance(count, int) and count >= 1 for count in channels):
         raise OptionsError(f"channels = {channels} was given; a list of whole numbers is accepted.")
     multiple = 2 ** (len(channels) - 1)
-    zoom = round(min(_LARGEST_ZOOM, max(1 / _LARGEST_ZOOM, _DIAMETER / (diameter_of(report) or _DIAMETER))), 3)
     card = flow_card()
-    card["decoder_parameters"]["steps"] = float(int(_STEPS / zoom))
     return {
         **card,
+        **_seen(_DIAMETER / (diameter_of(report) or _DIAMETER), card["decoder_parameters"]),
         "architecture": config.network,
         "arguments": arguments,
         "grey": "refuse",
         "spacing": None,
-        "zoom": None if zoom == 1 else (zoom, zoom),
         "window": (next_side(_SIDE, multiple),) * 2,
         "multiple_of": multiple,
     }

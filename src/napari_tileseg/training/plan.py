@@ -19,7 +19,7 @@ from napari_tileseg.models.spec import ModelSpec, Normalization
 from napari_tileseg.training.augment import Augmentation
 from napari_tileseg.training.colours import RGB
 from napari_tileseg.training.losses import LOSSES
-from napari_tileseg.training.object_networks import NEW, new_card
+from napari_tileseg.training.object_networks import NEW, new_card, seen_at
 from napari_tileseg.training.object_targets import targets_of
 from napari_tileseg.training.options import FitOptions
 from napari_tileseg.training.refusal import OBJECTS, refusal
@@ -300,7 +300,7 @@ def _kept(config: TrainConfig, start: ModelSpec, report: Report, name: str) -> M
     told |= {"classes": list(config.classes), "colors": []} if config.classes else {}
     fresh = {"training": {}, "weights_sha256": "", "unknown": [], "loader": "", "source": "", "source_options": {}}
     changed = {"normalization": config.normalization} if config.normalization is not None else {}
-    return ModelSpec.model_validate(start.model_dump() | told | fresh | changed)
+    return ModelSpec.model_validate(start.model_dump() | told | fresh | seen_at(start, config, report) | changed)
 
 
 def _crop(config: TrainConfig, report: Report, spec: ModelSpec) -> tuple[int, ...]:
