@@ -161,7 +161,7 @@ def make_plan(config: TrainConfig, report: Report, name: str) -> Plan:
     given = math.prod(length - 2 * less for length, less in zip(size, lost, strict=True))
     pixels = sum(math.prod(_spatial(report, item, "ZYX")) for item in report.train)
     steps = math.ceil(pixels / (given * batch * config.accumulation))
-    rate = config.learning_rate or {"adamw": 1e-3, "sgd": 1e-2}[config.optimizer] * (0.3 if start is not None else 1)
+    rate = config.learning_rate or {"adamw": 1e-3, "sgd": 1e-2}[config.optimizer] * _slower(start)
     return Plan(
         spec,
         size,
@@ -171,6 +171,11 @@ def make_plan(config: TrainConfig, report: Report, name: str) -> Plan:
         rate,
         _augmentation(config.augmentation, size, spec, report),
     )
+
+
+def _slower(start: ModelSpec | None) -> float:
+    """Return by how much a network is trained more slowly than a new one; a transformer forgets what it knows at usual rates."""
+    return 1.0 if start is None else 0.05 if start.architecture == "cellpose_sam" else 0.3
 
 
 def _check_start(start: ModelSpec, config: TrainConfig) -> None:
