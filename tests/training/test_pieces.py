@@ -19,7 +19,7 @@ from napari_tileseg.training.config import TrainConfig
 from napari_tileseg.training.data import Example
 from napari_tileseg.training.fit import Finished, FitOptions, fit, learning_rate
 from napari_tileseg.training.objective import Objective, crop_to
-from napari_tileseg.training.plan import INSTANCE_LOSS, make_plan
+from napari_tileseg.training.plan import make_plan
 from napari_tileseg.training.prepare import IGNORED, prepare_items, to_classes
 from napari_tileseg.training.report import inspect
 from napari_tileseg.training.sampling import Batch, Sampler
@@ -128,7 +128,7 @@ def test_objects_of_all_sizes_are_drawn_and_numbers_are_small(tmp_path: Path) ->
 # What counts
 
 
-@pytest.mark.parametrize("name", ["ce_dice", "focal", "lovasz_softmax", "tversky", INSTANCE_LOSS])
+@pytest.mark.parametrize("name", ["ce_dice", "focal", "lovasz_softmax", "tversky", "instances"])
 def test_what_is_unknown_has_no_gradient(name: str) -> None:
     generator = torch.Generator().manual_seed(1)
     labels = torch.randint(0, 3, (2, 16, 16), generator=generator)

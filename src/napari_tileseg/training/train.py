@@ -230,7 +230,7 @@ class _Training:
         sampler = Sampler(
             examples,
             self.plan.augmentation,
-            channels=len(self.plan.spec.channels),
+            channels=self.plan.channels,
             batch=self.plan.batch * config.accumulation,
             centred=config.foreground,
             seed=config.seed,
@@ -271,7 +271,7 @@ class _Training:
         reason, seconds = "done", 0.0
         events = fit(
             network,
-            Objective(plan.loss, config.loss_arguments, masks=plan.spec.output == "sigmoid"),
+            Objective(plan.loss, plan.loss_arguments(config), masks=plan.spec.output == "sigmoid"),
             sampler.batch,
             options,
             checkpoint=self.work.checkpoint,
@@ -409,7 +409,7 @@ class _Training:
     def _fit_decoder(self, state: dict[str, Tensor]) -> None:
         """Fit the decoder of a model of objects to the validation images, and keep that where they are scored better with it."""
         spec, config, validation = self.plan.spec, self.config, self.validation
-        if spec.output != "instances" or spec.output_offset is not None or not validation.items:
+        if spec.output != "instances" or spec.output_offset is not None or spec.fixed_window or not validation.items:
             return
         examples = prepare_items(
             validation.items[:FITTED],

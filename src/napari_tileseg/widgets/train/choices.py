@@ -51,6 +51,7 @@ NETWORKS = (
     *("residual_unet", "unet2015_same", "unet2015", "plain_conv_unet", "residual_conv_unet", "residual_encoder_unet"),
     *("vnet2d", "vnet2d_paper", "vnet_paper", "brau_net_pp"),
     *("monai.UNet", "monai.BasicUNet", "monai.SegResNet", "monai.DynUNet", "monai.AttentionUnet", "monai.VNet"),
+    *("stardist_unet", "cellpose_unet"),
 )
 """Networks that are offered; a command takes others too."""
 
