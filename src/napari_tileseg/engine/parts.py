@@ -83,27 +83,23 @@ def plan_parts(
     scales = [ratios[axis] if ratios else 1.0 for axis in axis_map.spatial]
     margin = [math.ceil(size / 2 / scale) for size, scale in zip(window, scales, strict=True)]
 
-    def part_of(position: dict[str, int], boxes: Sequence[Region]) -> Part:
-        around = [
-            (max(0, low - room), min(size, high + room))
-            for (low, high), room, size in zip(frame(boxes), margin, axis_map.spatial_shape, strict=True)
-        ]
-        return Part(position, tuple(low for low, _ in around), tuple(high for _, high in around), tuple(boxes))
+    def around(boxes: Iterable[Region]) -> Region:
+        ends = zip(frame(boxes), margin, axis_map.spatial_shape, strict=True)
+        return tuple((max(0, low - room), min(size, high + room)) for (low, high), room, size in ends)
 
-    def together(one: Sequence[Region], other: Sequence[Region]) -> bool:
-        if any(_touch(box, to) for box in one for to in other):
-            return True
-        first, second = part_of({}, one), part_of({}, other)
-        if not _touch(tuple(zip(first.start, first.stop, strict=True)), tuple(zip(second.start, second.stop, strict=True))):
-            return False
-        return tiles(part_of({}, [*one, *other])) <= tiles(first) + tiles(second)
+    def part_of(position: dict[str, int], boxes: Sequence[Region]) -> Part:
+        box = around(boxes)
+        return Part(position, tuple(low for low, _ in box), tuple(high for _, high in box), tuple(boxes))
+
+    def cheaper(one: Sequence[Region], other: Sequence[Region]) -> bool:
+        return tiles(part_of({}, [*one, *other])) <= tiles(part_of({}, one)) + tiles(part_of({}, other))
 
     known: dict[Regions, list[Regions]] = {}  # the same for most planes and frames
     for position in axis_map.samples():
         here = [spans for spans in every if all(spans[axis][0] <= index < spans[axis][1] for axis, index in position.items())]
         boxes = tuple(tuple(spans[axis] for axis in axis_map.spatial) for spans in here)
         if boxes not in known:
-            known[boxes] = [apart(group) for group in _grouped(boxes, together)]
+            known[boxes] = [apart(group) for group in _grouped(boxes, around, cheaper)]
         for group in known[boxes]:
             yield part_of(position, group)
 
@@ -142,16 +138,27 @@ def _touch(one: Region, other: Region) -> bool:
     return all(start <= high and low <= stop for (start, stop), (low, high) in zip(one, other, strict=True))
 
 
-def _grouped(boxes: Regions, together: Callable[[Sequence[Region], Sequence[Region]], bool]) -> list[list[Region]]:
-    """Put boxes that belong together into groups; what joins two groups joins all of both."""
-    groups: list[list[Region]] = []
-    for box in boxes:
-        group = [box]
-        while (other := next((other for other in groups if together(other, group)), None)) is not None:
-            groups.remove(other)
-            group = other + group
-        groups.append(group)
-    return groups
+def _grouped(
+    boxes: Regions, around: Callable[[Iterable[Region]], Region], cheaper: Callable[[Sequence[Region], Sequence[Region]], bool]
+) -> list[list[Region]]:
+    """Put boxes that belong together into groups, in their order; what joins two groups joins all of both."""
+    groups: dict[tuple[int, ...], Region] = {}  # places of the boxes, and what is seen around them
+
+    def of(places: tuple[int, ...]) -> list[Region]:
+        return [boxes[place] for place in places]
+
+    def belong(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+        return any(_touch(boxes[here], boxes[there]) for here in one for there in other) or cheaper(of(one), of(other))
+
+    for place, box in enumerate(boxes):
+        group: tuple[int, ...] = (place,)
+        view = around([box])
+        while (other := next((other for other, seen in groups.items() if _touch(seen, view) and belong(other, group)), None)) is not None:
+            del groups[other]
+            group = tuple(sorted(other + group))
+            view = around(of(group))
+        groups[group] = view
+    return [of(group) for group in sorted(groups)]
 
 
 def _spans(axis_map: AxisMap, region: Region) -> dict[str, tuple[int, int]]:
