@@ -169,7 +169,7 @@ def test_regions_that_are_far_apart_are_those_of_runs_of_their_own(
 
 def pixels(ratio: float | None) -> int:
     """Return how many pixels of the image a window of 8 takes, and some for rounding."""
-    return 8 if ratio is None else int(8 / ratio) + 3
+    return 8 if ratio is None else int(8 * ratio) + 3
 
 
 def test_objects_of_regions_are_numbered_through_and_whole_where_regions_overlap() -> None:
@@ -185,6 +185,7 @@ def test_objects_of_regions_are_numbered_through_and_whole_where_regions_overlap
         np.testing.assert_array_equal(result.labels[place(region)] > 0, alone[place(region)] > 0)
         assert result.labels[centre] > 0
     assert result.labels[9, 9] != result.labels[44, 74]
+    assert result.counts == {"cell": 2}, "what is seen of others around them does not count"
     wide = segment(image, predictor, axes="YX", region=[((15, 30), (15, 45)), ((18, 28), (40, 75))])
     assert wide.labels[22, 22] == wide.labels[22, 42] == wide.labels[22, 68] > 0
 

@@ -34,7 +34,7 @@ from napari_tileseg.models.doubts import assumptions
 from napari_tileseg.models.resampling import Interpolation
 from napari_tileseg.models.spec import Normalization
 from napari_tileseg.provenance import describe
-from napari_tileseg.results import count
+from napari_tileseg.results import count, count_objects
 from napari_tileseg.segmentation import Segmentation
 from napari_tileseg.volume import Volume
 
@@ -185,7 +185,7 @@ class Run:
             worked = self.seconds - getattr(self.predictor, "waited", 0.0)  # for others that use the model too
             remember_run(self.predictor, self.options, self.verdict, worked / clock.total)
         self.count(labels)
-        objects = self.objects if self.axis_map.finds_objects else None
+        objects = sum(self.counts.values()) if self.axis_map.finds_objects else None
         self.tell(Finished(objects=objects, seconds=self.seconds, voxels=self.counts, windows=self.windows))
 
     def _run_parts(self, labels: NDArray[Any], clock: Clock) -> None:
@@ -447,7 +447,7 @@ class Run:
         """Count objects, or the pixels of each class."""
         names = self.predictor.spec.classes
         if self.axis_map.finds_objects:
-            self.counts = {names[-1]: self.objects}
+            self.counts = {names[-1]: count_objects(labels, self.objects) if self.regions else self.objects}
         else:
             self.counts = dict(zip(names, count(labels, len(names), masks=self.axis_map.output == "sigmoid"), strict=True))
 

@@ -188,8 +188,8 @@ def test_several_rectangles_are_several_regions() -> None:
     regions = rectangles(shapes, image, axis_map)
     assert regions == (((2, 6), (5, 10)), ((32, 36), (35, 40))), "one lies outside of the image"
     assert framed(Shapes([corners, corners + 30], shape_type="rectangle"), image, axis_map) == ((2, 36), (5, 40))
-    assert words(regions, axis_map) == "2, 2 % of the image"
-    assert words((regions[0], regions[0]), axis_map) == "2, less than 1 % of the image", "what they share counts once"
+    assert words(regions, axis_map) == "2, 2 % of image"
+    assert words((regions[0], regions[0]), axis_map) == "2, < 1 % of image", "what they share counts once"
     assert words(regions[:1], axis_map) == "4 × 5"
 
 

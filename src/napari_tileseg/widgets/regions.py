@@ -209,13 +209,13 @@ def seen(layer: Image | Labels, displayed: Sequence[int], canvas: Canvas) -> NDA
 
 
 def words(regions: Regions, axis_map: AxisMap) -> str:
-    """Say how large a region is, or how many there are and how much of the image: ``"300 × 200"``, ``"2, 12 % of the image"``."""
+    """Say how large a region is, or how many there are and how much of the image: ``"300 × 200"``, ``"2, 12 % of image"``."""
     if len(regions) == 1:
         sizes = [f"{stop - start}" for (start, stop), axis in zip(regions[0], axis_map.grid_axes, strict=True) if axis in axis_map.spatial]
         return " × ".join(sizes)
     pixels = sum(math.prod(stop - start for start, stop in box) for box in apart(regions))
     share = 100 * pixels / math.prod(axis_map.grid_shape)
-    return f"{len(regions)}, {f'{share:.0f}' if share >= 1 else 'less than 1'} % of the image"
+    return f"{len(regions)}, {f'{share:.0f}' if share >= 1 else '< 1'} % of image"
 
 
 def _letters(layer: Image | Labels, axis_map: AxisMap) -> str:
