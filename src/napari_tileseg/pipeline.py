@@ -227,7 +227,7 @@ def _first_stage(
         predictor,
         options=run.options.model_copy(update=unused),
         channels=channels,
-        region=run.seen,
+        region=run.seen or None,
         journal=place / FIRST_STAGE if place is not None else None,
         resume=resume,
         keep_journal=True,
