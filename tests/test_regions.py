@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from napari_tileseg.engine import scan
+from napari_tileseg.engine import scan, tissue
 from napari_tileseg.engine.events import Event, Finished, Planned, Progress, SlabDone
 from napari_tileseg.engine.parts import frame
 from napari_tileseg.errors import Cancelled, OptionsError, OutputError
@@ -250,6 +250,19 @@ def test_cancelled_in_the_second_the_first_stays_and_the_run_goes_on(tmp_path: P
     np.testing.assert_array_equal(result.labels, np.where(covered(image.shape, regions), expected, 0))
     assert all(event.region[0][0] >= 20 for event in events if isinstance(event, SlabDone)), "the first is not computed again"
     assert isinstance(events[-1], Finished)
+
+
+def test_background_is_looked_for_once_for_all_regions_of_a_plane(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[Any] = []
+    look = tissue.tissue_mask
+    monkeypatch.setattr(tissue, "tissue_mask", lambda *given, **more: looked.append(given[2]) or look(*given, **more))
+    image = np.zeros((2, 80, 90), np.float32)
+    image[:, 5:15, 5:15] = 1
+    regions = (((0, 2), (0, 20), (0, 20)), ((0, 2), (60, 80), (60, 90)))
+    result = segment(image, model(module=Pixel()), axes="TYX", region=regions, options=SegmentOptions(skip_background=True))
+    assert looked == [{"T": 0}, {"T": 1}]
+    np.testing.assert_array_equal(result.labels, image)
+    assert result.windows < segment(image, model(module=Pixel()), axes="TYX", region=regions).windows
 
 
 def test_a_result_says_its_regions_and_can_be_repeated() -> None:

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from napari_tileseg.engine.protocols import Predictor, Sink, Source
     from napari_tileseg.engine.recipe import Recipe
     from napari_tileseg.engine.tiles import Tile
+    from napari_tileseg.engine.tissue import Tissue
     from napari_tileseg.job import Regions, SegmentOptions
 
 __all__ = ["Run"]
@@ -91,6 +92,7 @@ class Run:
     def __post_init__(self) -> None:
         self._insides: dict[int | None, Inside] = {}
         self._limits: dict[int | None, Limits] = {}
+        self._tissues: dict[tuple[tuple[str, int], ...], Tissue] = {}
         self.damage: Damage  # what `prepare` decides
         self.view: View
         self.recipe: Recipe
@@ -372,7 +374,10 @@ class Run:
         from napari_tileseg.engine.tissue import holding, tissue_mask
 
         _, level = self.view.measured  # a coarse one where the image is huge
-        tissue = tissue_mask(level, self._mapped(level), part.position, check=self._raise_if_cancelled)
+        sample = tuple(part.position.items())
+        if sample not in self._tissues:  # the parts of a sample come one after the other
+            self._tissues = {sample: tissue_mask(level, self._mapped(level), part.position, check=self._raise_if_cancelled)}
+        tissue = self._tissues[sample]
         return holding(tissue, level, self.image, self.axis_map.spatial, self.layout.grid, part)
 
     def _announce(self, tiles: int) -> None:
