@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.training.config import TrainConfig
     from napari_tileseg.training.fingerprint import Facts
     from napari_tileseg.training.items import Item
@@ -108,7 +109,8 @@ def inspect(
     Cancelled
     """
     found = find_items(config, data)
-    rule = _mask_rule(found.items, config)
+    start = find_spec(config.start) if config.start else None
+    rule = _mask_rule(found.items, config, start)
     looked = []
     for number, item in enumerate(found.items):
         if cancel():
@@ -118,7 +120,6 @@ def inspect(
     warnings = [f"{some(found.unmatched)}." for _ in found.unmatched[:1]]
     problems = dict.fromkeys(facts.problem for facts in looked if facts.problem)
     warnings += [left_out([facts.item.name for facts in looked if facts.problem == problem], problem) for problem in problems]
-    start = find_spec(config.start) if config.start else None
     facts, changes, others = same_kind([facts for facts in looked if not facts.problem], start)
     warnings += others
     if not facts:
@@ -142,8 +143,10 @@ def inspect(
     return Report(report.facts, report.train, report.val, task, values, classes, tuple(lines), tuple(warnings), rule)
 
 
-def _mask_rule(items: Sequence[Item], config: TrainConfig) -> MaskRule | None:
+def _mask_rule(items: Sequence[Item], config: TrainConfig, start: ModelSpec | None) -> MaskRule | None:
     """Return how labels become masks; None where classes exclude each other."""
+    if start is not None and start.region_labels and config.task in ("auto", "overlapping") and not (config.regions or config.classes):
+        return MaskRule(regions=dict(zip(start.heads, start.region_labels, strict=True)), unlabelled=config.unlabelled)
     if config.task == "overlapping" or config.regions or (config.task == "auto" and holds_masks(items, config.axes)):
         return MaskRule(regions=config.regions, unlabelled=config.unlabelled)
     return None

@@ -15,6 +15,8 @@ from napari_tileseg.models.predictor import load_model
 from napari_tileseg.training.head import keep_shared
 
 if TYPE_CHECKING:
+    from napari_tileseg.models.ensemble import Ensemble
+    from napari_tileseg.models.predictor import Predictor
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.training.config import TrainConfig
 
@@ -41,18 +43,31 @@ def start_network(config: TrainConfig, spec: ModelSpec) -> tuple[nn.Module, tupl
     notes: tuple[str, ...] = ()
     if config.start:
         before = load_model(config.start, device="cpu")
-        if before.module is None:
-            raise ModelError(f"{before.spec.label} is no network whose weights can be trained further. Start from another model.")
-        state = before.module.state_dict()
+        module, remark = _one(before)
+        state = module.state_dict()
         fit = load_matching(network, state)
         kept = keep_shared(network, state, before.spec, spec)
         if kept:
             notes = (f"The head is new; it begins with what {before.spec.label} knows of {', '.join(kept)}.",)
         elif not fit.exact:
             notes = (f"Not taken over from {before.spec.label}: {fit}.",)
+        notes = (*notes, *remark)
     if config.freeze == "encoder":
         freeze_encoder(network)
     return network.requires_grad_(True) if config.freeze == "none" else network, notes
+
+
+def _one(before: Predictor | Ensemble) -> tuple[nn.Module, tuple[str, ...]]:
+    """Return the network of a model; of several folds under one card the first, and a sentence that says so."""
+    if before.module is not None:
+        return before.module, ()
+    first = next(iter(getattr(before, "members", ())), None)
+    if first is None or first.module is None:
+        raise ModelError(f"{before.spec.label} is no network whose weights can be trained further. Start from another model.")
+    names = [member["name"].replace("_", " ") for member in before.spec.members]
+    return first.module, (
+        f"{before.spec.label} is {len(names)} networks together; the first one ({names[0]}) is trained further, and alone.",
+    )
 
 
 def freeze_encoder(network: nn.Module) -> None:

@@ -281,7 +281,7 @@ class _Training:
         reason, seconds = "done", 0.0
         events = fit(
             network,
-            Objective(plan.loss, config.loss_arguments, masks=plan.spec.output == "sigmoid"),
+            Objective(plan.loss, config.loss_arguments, masks=plan.spec.has_masks),
             sampler.batch,
             options,
             checkpoint=self.work / "checkpoint.pt",

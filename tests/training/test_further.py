@@ -1,0 +1,161 @@
+"""Models of nnU-Net are trained further: prepared as they were, begun with what they know, and written as models of our own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from napari_tileseg import SegmentOptions, Volume, list_models, load_model, read_volume, segment, train
+from napari_tileseg.errors import ModelError
+from napari_tileseg.models.imports import import_model
+from napari_tileseg.models.package import write_package
+from napari_tileseg.models.registry import find_spec
+from napari_tileseg.training.config import TrainConfig
+from napari_tileseg.training.events import EpochEnded, Noted
+from napari_tileseg.training.plan import make_plan
+from napari_tileseg.training.refusal import refusal
+from napari_tileseg.training.report import inspect
+from napari_tileseg.training.start import start_network
+
+TESTS = Path(__file__).parents[1]
+NNUNET = TESTS / "models" / "loaders" / "nnunet"
+VOLUMES, PLANES = (NNUNET / "Dataset901_Hippocampus" / f"nnUNetTrainer__nnUNetPlans__{name}" for name in ("3d_fullres", "2d"))
+REGIONS = NNUNET / "Dataset902_HippocampusRegions" / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+CASCADE = NNUNET / "Dataset903_HippocampusCascade"
+OPTIONS = SegmentOptions(device="cpu", scores=True, tta=False)
+QUICK: dict[str, Any] = {"epochs": 1, "epoch_steps": 2, "batch": 1, "device": "cpu", "learning_rate": 1e-5, "average": 0.0}
+
+KEPT = ("axes", "channels", "normalization", "spacing", "resampling", "orientation", "crop", "window", "multiple_of", "overlap", "steps")
+KEPT += ("blending", "mirror_axes", "tta", "architecture", "output", "classes", "region_values", "region_labels")
+
+
+@cache
+def sample() -> Volume:
+    """Return a part of an MRI, with a border of 0."""
+    volume = read_volume(TESTS.parent / "sample_data" / "hippocampus_mri.nii.gz")
+    image = np.pad(np.asarray(volume.data)[6:30, 8:40, 6:30], 2).astype(np.float32)
+    return Volume.from_scale(image, "ZYX", (1.0, 1.2, 0.9), units=("millimeter",) * 3, name="part")
+
+
+def ref(folder: Path, folds: str = "0") -> str:
+    return f"nnunet:{folder}?folds={folds}"
+
+
+@cache
+def answers(start: str) -> list[tuple[Volume, Any]]:
+    images = [sample(), replace(sample(), data=np.asarray(sample().data) * 1.1 + 3 * (np.asarray(sample().data) > 0), name="brighter")]
+    model = load_model(start, device="cpu")
+    return [(image, np.asarray(segment(image, model, options=OPTIONS).labels)) for image in images]
+
+
+def pairs(start: str) -> list[tuple[Volume, Any]]:
+    """Return two images with what a model makes of them: labels that it knows."""
+    return [(image, labels.copy()) for image, labels in answers(start)]
+
+
+def transposed(folder: Path, order: list[int]) -> str:
+    """Copy the model, with plans that turn volumes."""
+    target = folder / VOLUMES.parent.name / VOLUMES.name
+    shutil.copytree(VOLUMES, target, ignore=shutil.ignore_patterns("fold_1"))
+    plans = json.loads((target / "plans.json").read_text())
+    (target / "plans.json").write_text(json.dumps(plans | {"transpose_forward": order}))
+    return ref(target)
+
+
+@pytest.mark.parametrize("kind", ["volumes", "planes", "regions", "turned"])
+def test_before_the_first_step_it_is_the_same_model(kind: str, tmp_path: Path) -> None:
+    made = {"volumes": VOLUMES, "planes": PLANES, "regions": REGIONS}
+    start = ref(made[kind]) if kind in made else transposed(tmp_path, [1, 2, 0])
+    before = find_spec(start)
+    assert refusal(before) == ""
+    config = TrainConfig(start=start, output=str(tmp_path / "m"), val_share=0.0)
+    given = pairs(start)
+    report = inspect(config, given)
+    plan = make_plan(config, report, "m")
+    network, notes = start_network(config, plan.spec)
+    assert notes == (), "all is taken over"
+    spec = write_package(tmp_path / "m", plan.spec, network.state_dict())
+    for name in KEPT:
+        assert getattr(spec, name) == getattr(before, name), name
+    image = given[0][0]
+    old, new = (segment(image, load_model(name, device="cpu"), options=OPTIONS) for name in (start, str(tmp_path / "m")))
+    np.testing.assert_array_equal(old.scores, new.scores)
+    np.testing.assert_array_equal(old.labels, new.labels)
+    assert plan.augmentation.flips == (True,) * before.spatial_ndim, "it has seen mirror images along all axes"
+
+
+def test_a_few_steps_make_a_model_of_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TILESEG_MODELS", str(tmp_path))
+    start = ref(VOLUMES, "0,1")
+    events: list[Any] = []
+    spec = train(TrainConfig(start=start, output=str(tmp_path / "tuned"), **QUICK), pairs(ref(VOLUMES)), on_event=events.append)
+    notes = [event.message for event in events if isinstance(event, Noted)]
+    assert notes == ["Dataset901_Hippocampus 3d_fullres is 2 networks together; the first one (fold 0) is trained further, and alone."]
+    (epoch,) = (event for event in events if isinstance(event, EpochEnded))
+    assert epoch.scores["dice anterior"] > 0.9, "two small steps forget nothing"
+    assert (spec.loader, spec.members, spec.source) == ("", [], "")
+    assert "tuned" in [known.name for known in list_models()]
+    one, two = (load_model(name, device="cpu") for name in (ref(VOLUMES), "tuned"))
+    old, new = one.module.state_dict(), two.module.state_dict()
+    changed = [name for name in old if (old[name] != new[name]).any()]
+    assert any(name.startswith("encoder") for name in changed)
+    last = max(name for name in old if "seg_layers" in name)
+    assert last in changed
+    assert "decoder.seg_layers.0.weight" not in changed, "those of coarser scores wait for whoever trains them again"
+
+
+def test_an_imported_model_is_trained_further_with_one_class_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TILESEG_MODELS", str(tmp_path))
+    import_model(ref(VOLUMES), name="imported")
+    given = [(image, np.where((labels == 2) & (np.arange(28) < 14), 3, labels)) for image, labels in pairs("imported")]
+    events: list[Any] = []
+    names = ("background", "anterior", "posterior", "left")
+    more = QUICK | {"freeze": "encoder"}
+    spec = train(TrainConfig(start="imported", output=str(tmp_path / "b"), classes=names, **more), given, on_event=events.append)
+    notes = [event.message for event in events if isinstance(event, Noted)]
+    assert any("it begins with what Dataset901_Hippocampus 3d_fullres knows of anterior, posterior" in note for note in notes)
+    assert spec.classes == list(names)
+    old, new = (load_model(name, device="cpu").module.state_dict() for name in ("imported", "b"))
+    assert all(torch.equal(old[name], new[name]) for name in old if name.startswith("encoder"))
+    before, after = (np.asarray(segment(sample(), name, options=OPTIONS).labels) for name in ("imported", "b"))
+    assert np.mean((before == 1) == (after == 1)) > 0.98
+
+
+def test_regions_are_learnt_from_the_numbers_in_labels(tmp_path: Path) -> None:
+    start = ref(REGIONS)
+    given = pairs(start)
+    given[0][1][:2] = 9  # nobody knows
+    events: list[Any] = []
+    config = TrainConfig(start=start, output=str(tmp_path / "r"), unlabelled=9, **QUICK)
+    spec = train(config, given, on_event=events.append, views=tmp_path / "views")
+    (epoch,) = (event for event in events if isinstance(event, EpochEnded))
+    assert epoch.scores["dice hippocampus"] > 0.9
+    assert epoch.scores["dice posterior"] > 0.9
+    assert (spec.output, spec.heads, spec.classes) == ("regions", ["hippocampus", "posterior"], ["background", "hippocampus", "posterior"])
+    shown = np.load(epoch.images[0]["truth"])
+    labels = {image.name: labels for image, labels in given}[epoch.images[0]["name"]]
+    np.testing.assert_array_equal(shown[2:], labels[2:])
+    assert set(np.unique(segment(sample(), str(tmp_path / "r"), options=OPTIONS).labels)) <= {0, 1, 2}
+
+
+def test_regions_become_classes_where_the_user_says_so(tmp_path: Path) -> None:
+    start = ref(REGIONS)
+    config = TrainConfig(start=start, output=str(tmp_path / "c"), task="classes", **QUICK)
+    spec = train(config, pairs(start))
+    assert (spec.output, spec.region_values, spec.region_labels, len(spec.score_names)) == ("softmax", (), (), 3)
+
+
+def test_what_cannot_be_trained_further_says_so_before_anything_is_read(tmp_path: Path) -> None:
+    config = TrainConfig(start=f"nnunet:{CASCADE}?configuration=3d_cascade_fullres", output=str(tmp_path / "c"))
+    with pytest.raises(ModelError, match="second of a cascade"):
+        train(config, pairs(ref(VOLUMES)))
+    together = find_spec(f"ensemble:{ref(VOLUMES)},{ref(VOLUMES, '1')}")
+    assert "several models together" in refusal(together)
