@@ -7,7 +7,7 @@ import shutil
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ import torch
 from napari_tileseg import SegmentOptions, Volume, list_models, load_model, read_volume, segment, train
 from napari_tileseg.errors import ModelError
 from napari_tileseg.models.imports import import_model
+from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.package import write_package
 from napari_tileseg.models.registry import find_spec
 from napari_tileseg.training.config import TrainConfig
@@ -24,6 +25,9 @@ from napari_tileseg.training.plan import make_plan
 from napari_tileseg.training.refusal import refusal
 from napari_tileseg.training.report import inspect
 from napari_tileseg.training.start import start_network
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TESTS = Path(__file__).parents[1]
 NNUNET = TESTS / "models" / "loaders" / "nnunet"
@@ -70,10 +74,46 @@ def transposed(folder: Path, order: list[int]) -> str:
     return ref(target)
 
 
-@pytest.mark.parametrize("kind", ["volumes", "planes", "regions", "turned"])
+def bundle(folder: Path) -> str:
+    """Write a bundle of MONAI that turns volumes, and changes their pixel size and their intensities."""
+    definition = {"_target_": "UNet", "spatial_dims": 3, "in_channels": 1, "out_channels": 3, "channels": [4, 8], "strides": [2]}
+    before = [
+        {"_target_": "LoadImaged", "keys": "image"},
+        {"_target_": "EnsureChannelFirstd", "keys": "image"},
+        {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"},
+        {"_target_": "Spacingd", "keys": "image", "pixdim": [1.0, 1.0, 1.0], "mode": "bilinear"},
+        {"_target_": "NormalizeIntensityd", "keys": "image", "nonzero": True},
+    ]
+    config = {
+        "network_def": definition,
+        "preprocessing": {"_target_": "Compose", "transforms": before},
+        "inferer": {"_target_": "SlidingWindowInferer", "roi_size": [24, 24, 24], "overlap": 0.5, "mode": "gaussian"},
+        "postprocessing": {"_target_": "Compose", "transforms": [{"_target_": "AsDiscreted", "keys": "pred", "argmax": True}]},
+    }
+    names = {"0": "background", "1": "one", "2": "two"}
+    data = {"inputs": {"image": {"num_channels": 1}}, "outputs": {"pred": {"num_channels": 3, "channel_def": names}}}
+    for name in ("configs", "models"):
+        (folder / name).mkdir(parents=True)
+    (folder / "configs" / "inference.json").write_text(json.dumps(config))
+    (folder / "configs" / "metadata.json").write_text(json.dumps({"version": "0.1", "name": "B", "network_data_format": data}))
+    torch.manual_seed(0)
+    made = build_network("monai.UNet", **{name: value for name, value in definition.items() if name != "_target_"})
+    torch.save(made.state_dict(), folder / "models" / "model.pt")
+    return f"monai:{folder}"
+
+
+MADE: dict[str, Callable[[Path], str]] = {
+    "volumes": lambda folder: ref(VOLUMES),
+    "planes": lambda folder: ref(PLANES),
+    "regions": lambda folder: ref(REGIONS),
+    "turned": lambda folder: transposed(folder, [1, 2, 0]),
+    "bundle": lambda folder: bundle(folder / "bundle"),
+}
+
+
+@pytest.mark.parametrize("kind", MADE)
 def test_before_the_first_step_it_is_the_same_model(kind: str, tmp_path: Path) -> None:
-    made = {"volumes": VOLUMES, "planes": PLANES, "regions": REGIONS}
-    start = ref(made[kind]) if kind in made else transposed(tmp_path, [1, 2, 0])
+    start = MADE[kind](tmp_path)
     before = find_spec(start)
     assert refusal(before) == ""
     config = TrainConfig(start=start, output=str(tmp_path / "m"), val_share=0.0)
@@ -84,12 +124,14 @@ def test_before_the_first_step_it_is_the_same_model(kind: str, tmp_path: Path) -
     assert notes == (), "all is taken over"
     spec = write_package(tmp_path / "m", plan.spec, network.state_dict())
     for name in KEPT:
-        assert getattr(spec, name) == getattr(before, name), name
+        if getattr(before, name) is not None:  # mirror axes of a model that does not say them
+            assert getattr(spec, name) == getattr(before, name), name
     image = given[0][0]
     old, new = (segment(image, load_model(name, device="cpu"), options=OPTIONS) for name in (start, str(tmp_path / "m")))
     np.testing.assert_array_equal(old.scores, new.scores)
     np.testing.assert_array_equal(old.labels, new.labels)
-    assert plan.augmentation.flips == (True,) * before.spatial_ndim, "it has seen mirror images along all axes"
+    seen = "YX" if before.mirror_axes is None else before.mirror_axes
+    assert plan.augmentation.flips == tuple(axis in seen for axis in before.spatial_axes), "along the axes where it knows mirror images"
 
 
 def test_a_few_steps_make_a_model_of_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,3 +201,15 @@ def test_what_cannot_be_trained_further_says_so_before_anything_is_read(tmp_path
         train(config, pairs(ref(VOLUMES)))
     together = find_spec(f"ensemble:{ref(VOLUMES)},{ref(VOLUMES, '1')}")
     assert "several models together" in refusal(together)
+
+
+def test_a_bundle_of_monai_learns_what_it_sees(tmp_path: Path) -> None:
+    start = bundle(tmp_path / "bundle")
+    image = sample()
+    labels = np.digitize(np.asarray(image.data), np.percentile(np.asarray(image.data), (50, 85))).astype(np.uint8)
+    config = TrainConfig(start=start, output=str(tmp_path / "b"), **QUICK | {"epoch_steps": 30, "learning_rate": 1e-2, "batch": 2})
+    events: list[Any] = []
+    spec = train(config, [(image, labels), (replace(image, name="again"), labels)], on_event=events.append)
+    (epoch,) = (event for event in events if isinstance(event, EpochEnded))
+    assert epoch.score > 0.5
+    assert (spec.orientation, spec.resampling.anchor, spec.normalization.kind) == ("SAR", "points", "steps")
