@@ -16,11 +16,12 @@ import torch
 from napari_tileseg import SegmentOptions, Volume, list_models, load_model, read_volume, segment, train
 from napari_tileseg.errors import ModelError
 from napari_tileseg.models.imports import import_model
+from napari_tileseg.models.loaders.nnunet.architecture import OWN
 from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.package import write_package
 from napari_tileseg.models.registry import find_spec
 from napari_tileseg.training.config import TrainConfig
-from napari_tileseg.training.events import EpochEnded, Noted
+from napari_tileseg.training.events import EpochEnded, Noted, TrainingStarted
 from napari_tileseg.training.plan import make_plan
 from napari_tileseg.training.refusal import refusal
 from napari_tileseg.training.report import inspect
@@ -74,6 +75,26 @@ def transposed(folder: Path, order: list[int]) -> str:
     return ref(target)
 
 
+def other_network(folder: Path, kind: str, norm: str) -> str:
+    """Copy the model with another network of nnU-Net's, whose weights are random; its trainer may have exchanged the normalisation."""
+    target = folder / VOLUMES.parent.name / VOLUMES.name
+    shutil.copytree(VOLUMES, target, ignore=shutil.ignore_patterns("fold_1", "checkpoint_best.pth"))
+    plans = json.loads((target / "plans.json").read_text())
+    architecture = plans["configurations"]["3d_fullres"]["architecture"]
+    architecture["network_class_name"] = f"dynamic_network_architectures.architectures.unet.{kind}"
+    arguments = architecture["arch_kwargs"]
+    if kind.startswith("Residual"):
+        arguments["n_blocks_per_stage"] = arguments.pop("n_conv_per_stage")
+    (target / "plans.json").write_text(json.dumps(plans))
+    norms = {"norm_op": f"torch.nn.modules.{norm.lower()[:-2]}.{norm}"} if norm.startswith("Batch") else {}
+    torch.manual_seed(1)
+    made = build_network(OWN[kind], input_channels=1, num_classes=3, **arguments | norms)
+    checkpoint = target / "fold_0" / "checkpoint_final.pth"
+    content = torch.load(checkpoint, weights_only=False)
+    torch.save({**content, "network_weights": made.state_dict()}, checkpoint)
+    return ref(target)
+
+
 def bundle(folder: Path) -> str:
     """Write a bundle of MONAI that turns volumes, and changes their pixel size and their intensities."""
     definition = {"_target_": "UNet", "spatial_dims": 3, "in_channels": 1, "out_channels": 3, "channels": [4, 8], "strides": [2]}
@@ -107,6 +128,8 @@ MADE: dict[str, Callable[[Path], str]] = {
     "planes": lambda folder: ref(PLANES),
     "regions": lambda folder: ref(REGIONS),
     "turned": lambda folder: transposed(folder, [1, 2, 0]),
+    "residual": lambda folder: other_network(folder, "ResidualEncoderUNet", "InstanceNorm3d"),
+    "exchanged": lambda folder: other_network(folder, "PlainConvUNet", "BatchNorm3d"),
     "bundle": lambda folder: bundle(folder / "bundle"),
 }
 
@@ -172,13 +195,18 @@ def test_an_imported_model_is_trained_further_with_one_class_more(tmp_path: Path
 
 
 def test_regions_are_learnt_from_the_numbers_in_labels(tmp_path: Path) -> None:
-    start = ref(REGIONS)
-    given = pairs(start)
-    given[0][1][:2] = 9  # nobody knows
+    given = pairs(ref(REGIONS))
+    given[0][1][:2] = 9  # nobody knows, as the model was told
+    target = tmp_path / REGIONS.parent.name / REGIONS.name
+    shutil.copytree(REGIONS, target)
+    dataset = json.loads((target / "dataset.json").read_text())
+    (target / "dataset.json").write_text(json.dumps(dataset | {"labels": dataset["labels"] | {"ignore": 9}}))
     events: list[Any] = []
-    config = TrainConfig(start=start, output=str(tmp_path / "r"), unlabelled=9, **QUICK)
+    config = TrainConfig(start=ref(target), output=str(tmp_path / "r"), **QUICK)
     spec = train(config, given, on_event=events.append, views=tmp_path / "views")
     (epoch,) = (event for event in events if isinstance(event, EpochEnded))
+    (started,) = (event for event in events if isinstance(event, TrainingStarted))
+    assert any(line.startswith("Labelled: hippocampus 9") for line in started.report)
     assert epoch.scores["dice hippocampus"] > 0.9
     assert epoch.scores["dice posterior"] > 0.9
     assert (spec.output, spec.heads, spec.classes) == ("regions", ["hippocampus", "posterior"], ["background", "hippocampus", "posterior"])
@@ -193,6 +221,15 @@ def test_regions_become_classes_where_the_user_says_so(tmp_path: Path) -> None:
     config = TrainConfig(start=start, output=str(tmp_path / "c"), task="classes", **QUICK)
     spec = train(config, pairs(start))
     assert (spec.output, spec.region_values, spec.region_labels, len(spec.score_names)) == ("softmax", (), (), 3)
+
+
+def test_classes_that_corrected_labels_lack_stay_in_the_model(tmp_path: Path) -> None:
+    given = [(image, np.where(labels == 2, 2, 0)) for image, labels in pairs(ref(VOLUMES))]
+    report = inspect(TrainConfig(start=ref(VOLUMES)), given)
+    assert (report.values, report.classes) == ((0, 1, 2), ("background", "anterior", "posterior"))
+    assert any('"anterior" is in none of the labels' in warning for warning in report.warnings)
+    named = inspect(TrainConfig(start=ref(VOLUMES), classes=("background", "scar")), given)
+    assert (named.values, named.classes) == ((0, 2), ("background", "scar"))
 
 
 def test_what_cannot_be_trained_further_says_so_before_anything_is_read(tmp_path: Path) -> None:

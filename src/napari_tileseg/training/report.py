@@ -128,7 +128,7 @@ def inspect(
     task = _task(facts, config) if rule is None else "overlapping"
     values: tuple[int, ...] = ()
     if rule is None:
-        values, classes = _classes(facts, config, task, warnings)
+        values, classes = _classes(facts, config, task, warnings, start)
     else:
         classes = mask_classes(facts, config, warnings)
         rule = replace(rule, classes=classes)
@@ -167,7 +167,9 @@ def _task(facts: list[Facts], config: TrainConfig) -> str:
     return "instances" if max(counts) > 6 and pieces and (len(facts) == 1 or len(set(counts)) > 1) else "classes"
 
 
-def _classes(facts: list[Facts], config: TrainConfig, task: str, warnings: list[str]) -> tuple[tuple[int, ...], tuple[str, ...]]:
+def _classes(
+    facts: list[Facts], config: TrainConfig, task: str, warnings: list[str], start: ModelSpec | None
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
     if task == "instances":
         if len(config.classes) not in (0, 2):
             raise OptionsError(f"{len(config.classes)} classes were given; objects have two: background and what they are.")
@@ -180,6 +182,8 @@ def _classes(facts: list[Facts], config: TrainConfig, task: str, warnings: list[
         values = config.values
     elif config.classes and found and 0 <= found[0] and found[-1] < len(config.classes):
         values = tuple(range(len(config.classes)))
+    elif start is not None and _holds_some_of(facts, found, start) and not config.classes:
+        values = tuple(range(len(start.classes)))
     elif found and len(found) <= _MOST_CLASSES:
         values = tuple(found) if 0 in found or config.unlabelled is not None else (0, *found)
     else:
@@ -208,10 +212,18 @@ def _classes(facts: list[Facts], config: TrainConfig, task: str, warnings: list[
     names = config.classes or next((fact.names for fact in facts if len(fact.names) == len(values)), ())
     names = names or names_of_start(config, "softmax", len(values))
     names = names or ("background", *(("foreground",) if len(values) == 2 else (f"class {value}" for value in values[1:])))
-    for value, name in zip(values, names, strict=True):
-        if not total.get(value):
-            warnings.append(f'The class "{name}" is in none of the labels, so it is not learnt.')
+    absent = [name for value, name in zip(values, names, strict=True) if not total.get(value)]
+    if start is not None and len(absent) > 1:
+        warnings.append(f"Classes that are in none of the labels: {some(absent)}. They are background here, so the model forgets them.")
+    else:
+        warnings += [f'The class "{name}" is in none of the labels, so it is not learnt.' for name in absent]
     return values, names
+
+
+def _holds_some_of(facts: list[Facts], found: list[int], start: ModelSpec) -> bool:
+    """Tell whether labels hold numbers of a model's classes, as corrected ones do, and do not say that they mean others."""
+    named = any(fact.names and tuple(fact.names) != tuple(start.classes) for fact in facts)
+    return start.output == "softmax" and not named and bool(found) and 0 <= found[0] and found[-1] < len(start.classes)
 
 
 def _parts(

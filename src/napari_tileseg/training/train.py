@@ -23,6 +23,7 @@ from napari_tileseg.training.adversary import make_adversary
 from napari_tileseg.training.card import write_curves
 from napari_tileseg.training.events import EpochEnded, Noted, StepEnded, TrainingEnded, TrainingStarted
 from napari_tileseg.training.fit import BatchSplit, Epoch, Finished, Step, fit, learning_rate
+from napari_tileseg.training.ignored import heed_ignored
 from napari_tileseg.training.objective import Objective
 from napari_tileseg.training.plan import make_plan
 from napari_tileseg.training.prepare import memory_room, prepare_items
@@ -135,6 +136,7 @@ def preview(
         As `train` would, before anything is learnt.
     Cancelled
     """
+    config = heed_ignored(config)
     output, name = place_of(config)
     if output.exists() and not (work_folder(output) / "checkpoint.pt").is_file():
         raise OutputError(f'There is a model "{output.name}" already. Choose another name.')
@@ -184,7 +186,7 @@ class _Training:
         views: Path | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
-        self.config = config
+        config = self.config = heed_ignored(config)
         self.ranks = ranks
         self.data = data
         self.listener = tell
