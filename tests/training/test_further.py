@@ -131,6 +131,7 @@ MADE: dict[str, Callable[[Path], str]] = {
     "residual": lambda folder: other_network(folder, "ResidualEncoderUNet", "InstanceNorm3d"),
     "exchanged": lambda folder: other_network(folder, "PlainConvUNet", "BatchNorm3d"),
     "bundle": lambda folder: bundle(folder / "bundle"),
+    "bioimageio": lambda folder: f"bioimageio:{TESTS / 'models' / 'bioimageio' / 'library-3d-v5.zip'}",
 }
 
 

@@ -12,6 +12,7 @@ from napari_tileseg.errors import ModelError, OptionsError
 from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.nets.transfer import load_matching
 from napari_tileseg.models.predictor import load_model
+from napari_tileseg.models.weights import best_fit
 from napari_tileseg.training.head import keep_shared
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def start_network(config: TrainConfig, spec: ModelSpec) -> tuple[nn.Module, tupl
     if config.start:
         before = load_model(config.start, device="cpu")
         module, remark = _one(before)
-        state = module.state_dict()
+        own = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+        _, state = best_fit(own, module.state_dict())  # names without those of what may be around the network
         fit = load_matching(network, state)
         kept = keep_shared(network, state, before.spec, spec)
         if kept:
