@@ -262,7 +262,8 @@ def _continued(config: TrainConfig, start: ModelSpec, told: dict[str, Any], outp
     if config.normalization is not None:
         told["normalization"] = config.normalization
     del told["overlap"]
-    if start.mirror_axes is not None and not {"flips", "flips_z"} & config.augmentation.model_fields_set:
+    chosen = {"flips", "flips_z"} & config.augmentation.model_fields_set
+    if start.mirror_axes is not None and start.output != "instances" and not chosen:
         told["mirror_axes"] = start.mirror_axes  # along other axes it may have learnt that sides differ
     if start.output == "regions" and told["output"] == "sigmoid" and told["classes"] == start.heads:
         told |= {"output": "regions", "classes": start.classes, "heads": start.heads}
@@ -357,6 +358,13 @@ def _spacing(config: TrainConfig, report: Report, axes: str) -> tuple[tuple[floa
     return tuple(float(f"{size:.4g}") for size in middle), "micrometer"
 
 
+def _flips(strengths: Strengths, spec: ModelSpec) -> tuple[bool, ...]:
+    """Return the axes along which crops are mirrored; of objects, what is learnt of them is mirrored too, whatever a card says."""
+    if spec.mirror_axes is not None and spec.output != "instances":
+        return tuple(axis in spec.mirror_axes for axis in spec.spatial_axes)
+    return tuple(strengths.flips and (axis != "Z" or strengths.flips_z) for axis in spec.spatial_axes)
+
+
 def _augmentation(strengths: Strengths, size: tuple[int, ...], spec: ModelSpec, report: Report) -> Augmentation:
     s, plane = strengths, len(size) == 2
     zoom = math.exp(0.223 * s.scaling)
@@ -371,7 +379,7 @@ def _augmentation(strengths: Strengths, size: tuple[int, ...], spec: ModelSpec, 
         elastic=1.5 * s.elastic,
         elastic_share=0.4 if s.elastic else 0.0,
         right_angles=s.right_angles and plane,
-        flips=tuple(axis in spec.mirror_axes if spec.mirror_axes is not None else s.flips for axis in spec.spatial_axes),
+        flips=_flips(strengths, spec),
         gamma=0.0 if raw else 0.3 * s.gamma,  # a power of numbers that may be thousands would be another image
         contrast=0.2 * s.intensity,
         brightness=0.05 * s.intensity * span,
