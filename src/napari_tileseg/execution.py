@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +13,16 @@ from napari_tileseg.engine.faults import Relief
 from napari_tileseg.engine.grid import Grid, ResampledSink
 from napari_tileseg.engine.interpolate import Return, choose_kernel
 from napari_tileseg.engine.journal import Keeper, damaged
+from napari_tileseg.engine.levels import View, choose_view
 from napari_tileseg.engine.memory import default_batch
 from napari_tileseg.engine.memory import estimate as estimate_memory
 from napari_tileseg.engine.normalize import Statistics
+from napari_tileseg.engine.parts import Part, Region, plan_parts
 from napari_tileseg.engine.preparation import Preparation
 from napari_tileseg.engine.recipe import resolve as resolve_recipe
 from napari_tileseg.engine.scan import plan_scan
 from napari_tileseg.engine.sinks import GridSink
-from napari_tileseg.engine.spacing import spacing_note
+from napari_tileseg.engine.spacing import spacing_note, spacing_ratios
 from napari_tileseg.engine.tally import Tally, summary
 from napari_tileseg.errors import Cancelled
 from napari_tileseg.models.doubts import assumptions
@@ -38,8 +40,6 @@ if TYPE_CHECKING:
     from napari_tileseg.engine.axes import AxisMap
     from napari_tileseg.engine.damage import Damage
     from napari_tileseg.engine.journal import Journal
-    from napari_tileseg.engine.levels import View
-    from napari_tileseg.engine.parts import Part, Region
     from napari_tileseg.engine.precision import Verdict
     from napari_tileseg.engine.protocols import Predictor, Sink, Source
     from napari_tileseg.engine.recipe import Recipe
@@ -83,6 +83,8 @@ class Run:
 
     def __post_init__(self) -> None:
         self.preparation: Preparation  # what `prepare` decides
+        self.parts: list[tuple[Part, Part]]
+        self.view: View
         self.grid: Grid
         self.recipe: Recipe
         self.turn: Turn
@@ -96,13 +98,16 @@ class Run:
     def prepare(self) -> None:
         """Lay the tiles; nothing is read or written."""
         recipe = resolve_recipe(self.predictor.spec, self.options)
+        ratios = spacing_ratios(self.image, self.predictor.spec) if self.options.rescale else None
+        wanted = plan_parts(self.axis_map, self.region, recipe.window, ratios)
+        # Labels of a first model lie on the finest resolution.
+        image = replace(self.image, levels=()) if self.predictor.spec.previous is not None else self.image
+        self.view = choose_view(image, self.predictor.spec, self.axis_map.spatial, rescale=self.options.rescale)
+        self.parts = [self.view.snapped(part, self.axis_map.spatial) for part in wanted]
         self.preparation = Preparation(
-            self.image,
             self.axis_map,
             self.predictor.spec,
-            window=recipe.window,
-            region=self.region,
-            rescale=self.options.rescale,
+            self.view,
             unreadable=self.options.unreadable,
             check=self._raise_if_cancelled,
             on_measured=self._take_in,
@@ -112,16 +117,6 @@ class Run:
         self.settings = {**asdict(recipe), "grid": self.grid.model, "level": self.view.level}
         # Scores that are brought back before they are decoded may come twice where a run goes on.
         self.tally = Tally() if self.predictor.spec.output == "anomaly" and not self.restored else None
-
-    @property
-    def view(self) -> View:
-        """Which resolution is read."""
-        return self.preparation.view
-
-    @property
-    def parts(self) -> list[tuple[Part, Part]]:
-        """The boxes that are run, in pixels of the image and of the resolution that is read."""
-        return self.preparation.parts
 
     @property
     def damage(self) -> Damage:
@@ -149,7 +144,7 @@ class Run:
 
     def _lay(self, part: Part, read: Part) -> None:
         """Match the grids of a box, and lay tiles over it."""
-        _, self.grid = self.preparation.grids(part, read)
+        _, self.grid = self.view.grids(part, read)
         self.turn, self.plan = plan_scan(self.grid.model, self.predictor.spec, self.options, restored=self.restored)
 
     @property

@@ -18,12 +18,9 @@ from napari_tileseg.engine.crop import Inside, cropped, find_inside
 from napari_tileseg.engine.damage import Damage
 from napari_tileseg.engine.grid import ResampledSource
 from napari_tileseg.engine.interpolate import InterpolatedSource, choose_kernel
-from napari_tileseg.engine.levels import choose_view
 from napari_tileseg.engine.limits import Limits
 from napari_tileseg.engine.normalize import Statistics, measure_passes
-from napari_tileseg.engine.parts import plan_parts
 from napari_tileseg.engine.prepare import NormalizedSource, PreparedSource, SampleReader, blocks_of, frame_readers, measure_frame
-from napari_tileseg.engine.spacing import spacing_ratios
 from napari_tileseg.errors import ModelError
 from napari_tileseg.models.resampling import Interpolation
 from napari_tileseg.models.spec import Normalization
@@ -36,7 +33,8 @@ if TYPE_CHECKING:
 
     from napari_tileseg.engine.axes import AxisMap
     from napari_tileseg.engine.grid import Grid
-    from napari_tileseg.engine.parts import Part, Region
+    from napari_tileseg.engine.levels import View
+    from napari_tileseg.engine.parts import Part
     from napari_tileseg.engine.protocols import Source
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.volume import Volume
@@ -49,17 +47,12 @@ class Preparation:
 
     Parameters
     ----------
-    image : Volume
     axis_map : AxisMap
-        How its axes meet the model's.
+        How the image's axes meet the model's.
     spec : ModelSpec
         The model, turned to the image.
-    window : tuple of int, optional
-        Half of which is seen around a region; the model's by default.
-    region : tuple of (start, stop), optional
-        Along each axis of the image without C; the whole image if not given.
-    rescale : bool
-        Whether pixel sizes are matched.
+    view : View
+        Which resolution of the image is read.
     unreadable : {"stop", "skip"}
         What to do about places that cannot be read.
     check : callable
@@ -77,29 +70,20 @@ class Preparation:
 
     def __init__(
         self,
-        image: Volume,
         axis_map: AxisMap,
         spec: ModelSpec,
+        view: View,
         *,
-        window: tuple[int, ...] | None = None,
-        region: Region | None = None,
-        rescale: bool = True,
         unreadable: Literal["stop", "skip"] = "stop",
         check: Callable[[], None] = lambda: None,
         on_measured: Callable[[Statistics, int | None], None] = lambda statistics, frame: None,
     ) -> None:
-        self.image, self.axis_map, self.spec = image, axis_map, spec
+        self.axis_map, self.spec, self.view = axis_map, spec, view
         self.statistics: dict[int | None, Statistics] = {}
         self.previous: Volume | None = None
         self._unreadable, self._check, self._on_measured = unreadable, check, on_measured
         self._insides: dict[int | None, Inside] = {}
         self._limits: dict[int | None, Limits] = {}
-        ratios = spacing_ratios(image, spec) if rescale else None
-        wanted = plan_parts(axis_map, region, window or spec.window, ratios)
-        # Labels of a first model lie on the finest resolution.
-        whole = replace(image, levels=()) if spec.previous is not None else image
-        self.view = choose_view(whole, spec, axis_map.spatial, rescale=rescale)
-        self.parts = [self.view.snapped(part, axis_map.spatial) for part in wanted]
         self.damage = self._damage(self.view.level)
 
     @property
@@ -112,12 +96,8 @@ class Preparation:
         """The resolution whose values are measured."""
         return self.view.level if self.crops else self.view.measured[0]
 
-    def grids(self, part: Part, read: Part) -> tuple[Grid, Grid]:
-        """Return the grid on which a box is read, and that on which its labels are written; both have the same model's pixels."""
-        return self.view.grids(part, read)
-
     def seen(self, part: Part, read: Part) -> tuple[Part, Part] | None:
-        """Return what of a box the model sees; None where that is nothing but background."""
+        """Return what of a box, as `View.snapped` gives it, the model sees; None where that is nothing but background."""
         if not self.crops:
             return part, read
         statistics = self.measured(part.position.get("T"))
@@ -142,8 +122,7 @@ class Preparation:
             rule = self.spec.normalization
             damage = self.damage if level == self.view.level else self._damage(level)
             inside = self._inside(frame) if self.crops else None
-            # Every box of a volume is resampled alike, so the first one tells whether any is.
-            if self.spec.resampling.before and rule.measured and not self.grids(*self.parts[0])[0].same:
+            if self.spec.resampling.before and rule.measured and not self.view.matched(self.mapped(self.view.volume).spatial_shape).same:
                 statistics = self._measured_after(frame)
             else:
                 statistics = measure_frame(volume, self.mapped(volume), rule, frame, damage=damage, check=self._check, inside=inside)
@@ -152,11 +131,12 @@ class Preparation:
         return self.statistics[frame]
 
     def _damage(self, level: int) -> Damage:
-        name = f"{self.image.name}, resolution {level}" if level else self.image.name
+        image = self.view.image.name
+        name = f"{image}, resolution {level}" if level else image
         return Damage(name, self._unreadable)
 
     def _image(self, part: Part, read: Part) -> Source:
-        reading, _ = self.grids(part, read)
+        reading, _ = self.view.grids(part, read)
         if reading.same:
             return self._prepared(part.position, read.start, read.stop)
         if not self.spec.resampling.before:
@@ -173,7 +153,7 @@ class Preparation:
             raise ModelError(f"{self.spec.label} needs the labels of {stage.model.label}. Load it with load_model.")
         inside = partial(self._inside(read.position.get("T")).of, self._ordinal(read.position)) if self.crops else None
         kernel = choose_kernel(stage.resampling, *self.view.spacings(self.spec), self.axis_map.spatial)
-        return label_source(self.previous, self.axis_map, read, stage.labels, self.grids(part, read)[0], kernel, inside)
+        return label_source(self.previous, self.axis_map, read, stage.labels, self.view.grids(part, read)[0], kernel, inside)
 
     def _ordinal(self, position: Mapping[str, int]) -> int:
         """Return the place of a sample among those of its time point."""

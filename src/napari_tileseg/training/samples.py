@@ -9,7 +9,9 @@ import numpy as np
 
 from napari_tileseg.engine.axes import map_axes
 from napari_tileseg.engine.grid import taps
+from napari_tileseg.engine.levels import choose_view
 from napari_tileseg.engine.orientation import facing
+from napari_tileseg.engine.parts import Part
 from napari_tileseg.engine.preparation import Preparation
 from napari_tileseg.engine.prepare import blocks_of
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from napari_tileseg.engine.axes import AxisMap
     from napari_tileseg.engine.grid import Grid
     from napari_tileseg.engine.orientation import Facing
-    from napari_tileseg.engine.parts import Part
     from napari_tileseg.engine.protocols import Source
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.volume import Volume
@@ -114,7 +115,10 @@ def samples_of(image: Volume, spec: ModelSpec, check: Callable[[], None] = lambd
     found = facing(image, spec)
     card = spec if found is None else found.spec(spec)
     axis_map = map_axes(image.axes, image.shape, card)
-    preparation = Preparation(image, axis_map, card, check=check)
-    for number, boxes in enumerate(preparation.parts):
-        if (seen := preparation.seen(*boxes)) is not None:
-            yield Sample(number, axis_map, seen[0], preparation.source(*seen), preparation.grids(*seen)[1], found)
+    view = choose_view(image, card, axis_map.spatial, rescale=True)
+    preparation = Preparation(axis_map, card, view, check=check)
+    shape = axis_map.spatial_shape
+    for number, position in enumerate(axis_map.samples()):
+        whole = Part(position, (0,) * len(shape), shape, tuple((0, size) for size in shape))
+        if (seen := preparation.seen(*view.snapped(whole, axis_map.spatial))) is not None:
+            yield Sample(number, axis_map, seen[0], preparation.source(*seen), view.grids(*seen)[1], found)
