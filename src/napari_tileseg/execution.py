@@ -3,47 +3,41 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from napari_tileseg.engine.cascade import StackedSource, label_source
 from napari_tileseg.engine.clock import Clock
-from napari_tileseg.engine.crop import Inside, cropped, find_inside
-from napari_tileseg.engine.damage import Damage
 from napari_tileseg.engine.events import Event, Finished, Planned, Progress, SlabDone, Warned
 from napari_tileseg.engine.faults import Relief
-from napari_tileseg.engine.grid import Grid, ResampledSink, ResampledSource
-from napari_tileseg.engine.interpolate import InterpolatedSource, Return, choose_kernel
+from napari_tileseg.engine.grid import ResampledSink
+from napari_tileseg.engine.interpolate import Return, choose_kernel
 from napari_tileseg.engine.journal import Keeper, damaged
 from napari_tileseg.engine.layout import Layout, largest, lay, lay_parts, seen
-from napari_tileseg.engine.limits import Limits
 from napari_tileseg.engine.memory import default_batch
 from napari_tileseg.engine.memory import estimate as estimate_memory
-from napari_tileseg.engine.normalize import Statistics, measure_passes
-from napari_tileseg.engine.prepare import NormalizedSource, PreparedSource, SampleReader, blocks_of, frame_readers, measure_frame
+from napari_tileseg.engine.normalize import Statistics
+from napari_tileseg.engine.preparation import Preparation
 from napari_tileseg.engine.recipe import resolve as resolve_recipe
 from napari_tileseg.engine.sinks import GridSink
 from napari_tileseg.engine.spacing import spacing_note
 from napari_tileseg.engine.tally import Tally, summary
-from napari_tileseg.errors import Cancelled, ModelError
+from napari_tileseg.errors import Cancelled
 from napari_tileseg.job import told
 from napari_tileseg.models.doubts import assumptions
-from napari_tileseg.models.resampling import Interpolation
-from napari_tileseg.models.spec import Normalization
 from napari_tileseg.provenance import describe
 from napari_tileseg.results import count, count_objects
 from napari_tileseg.segmentation import Segmentation
 from napari_tileseg.volume import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from napari_tileseg.engine.axes import AxisMap
+    from napari_tileseg.engine.damage import Damage
     from napari_tileseg.engine.journal import Journal
     from napari_tileseg.engine.levels import View
     from napari_tileseg.engine.parts import Part
@@ -72,7 +66,6 @@ class Run:
     tell: Callable[[Event], None]
     cancel: Callable[[], bool]
     warnings: list[str] = field(default_factory=list)
-    statistics: dict[int | None, Statistics] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     objects: int = 0
     seconds: float = 0.0
@@ -90,10 +83,8 @@ class Run:
     """What the first model of a cascade has found, on the image's grid."""
 
     def __post_init__(self) -> None:
-        self._insides: dict[int | None, Inside] = {}
-        self._limits: dict[int | None, Limits] = {}
         self._tissues: dict[tuple[tuple[str, int], ...], Tissue] = {}
-        self.damage: Damage  # what `prepare` decides
+        self.preparation: Preparation  # what `prepare` decides
         self.view: View
         self.recipe: Recipe
         self.layouts: list[Layout]
@@ -109,10 +100,31 @@ class Run:
         self.view, self.layouts = lay_parts(self.image, self.axis_map, self.predictor.spec, self.options, self.regions)
         self.layout = self.layouts[0]
         self.recipe = resolve_recipe(self.predictor.spec, self.options)
-        self.damage = self._damage(self.view.level)
+        self.preparation = Preparation(
+            self.axis_map,
+            self.predictor.spec,
+            self.view,
+            unreadable=self.options.unreadable,
+            check=self._raise_if_cancelled,
+            on_measured=self._take_in,
+        )
         self.settings = {**asdict(self.recipe), "grid": self.layout.grid.model, "level": self.view.level}
         # Scores that are brought back before they are decoded may come twice where a run goes on.
         self.tally = Tally() if self.predictor.spec.output == "anomaly" and not self.restored else None
+
+    @property
+    def damage(self) -> Damage:
+        """Places that could not be read."""
+        return self.preparation.damage
+
+    @property
+    def statistics(self) -> dict[int | None, Statistics]:
+        """What was measured of each time point."""
+        return self.preparation.statistics
+
+    @statistics.setter
+    def statistics(self, measured: dict[int | None, Statistics]) -> None:
+        self.preparation.statistics = measured
 
     @property
     def tiles(self) -> int:
@@ -128,10 +140,6 @@ class Run:
     def restored(self) -> bool:
         """Whether scores, not labels, are brought to the image's grid."""
         return self.predictor.spec.resampling.scores is not None and not self.layout.grid.same
-
-    def _damage(self, level: int) -> Damage:
-        name = f"{self.image.name}, resolution {level}" if level else self.image.name
-        return Damage(name, self.options.unreadable)
 
     def take_up(self, journal: Journal) -> None:
         """Go on where the journal is, and keep it."""
@@ -205,28 +213,9 @@ class Run:
 
     def source(self, part: Part, read: Part) -> Source:
         """Return a box of a sample as the network sees it."""
-        image = self._image(part, read)
-        return image if self.predictor.spec.previous is None else StackedSource(image, self._labels_before(read))
-
-    def _image(self, part: Part, read: Part) -> Source:
-        if self.layout.reading.same:
-            return self._prepared(part.position, read.start, read.stop)
-        if not self.predictor.spec.resampling.before:
-            return self._resampled(self._prepared(part.position, read.start, read.stop), part.position, self.layout.reading)
-        raw = self._raw(part.position, read.start, read.stop)
-        statistics = self.measured(part.position.get("T"))
-        return NormalizedSource(self._resampled(raw, part.position, self.layout.reading), statistics, self.predictor.spec.normalization)
-
-    def _labels_before(self, read: Part) -> Source:
-        """Return the labels of the first model of a cascade as channels."""
-        stage, before = self.predictor.spec.previous, self.previous
-        assert stage is not None  # `source` has looked
-        if before is None:
-            raise ModelError(f"{self.predictor.spec.label} needs the labels of {stage.model.label}. Load it with load_model.")
-        inside = partial(self._inside(read.position.get("T")).of, self._ordinal(read.position)) if self._crops else None
-        kernel = choose_kernel(stage.resampling, *self.view.spacings(self.predictor.spec), self.axis_map.spatial)
-        labels = Volume(before.labels, before.axes, name=before.volume.name)
-        return label_source(labels, self.axis_map, read, stage.labels, self.layout.reading, kernel, inside)
+        if (before := self.previous) is not None:
+            self.preparation.previous = Volume(before.labels, before.axes, name=before.volume.name)
+        return self.preparation.source(part, read)
 
     def sink(self, part: Part, labels: Any) -> GridSink:
         """Return what puts the labels of a sample, on the image's grid, where they belong; places that were lost stay empty."""
@@ -240,13 +229,13 @@ class Run:
     def _run_part(self, part: Part, read: Part, keeper: Keeper, sink: GridSink, clock: Clock, after: int) -> None:
         from napari_tileseg.engine.run import run
 
-        statistics = self.measured(part.position.get("T"))
-        if self._crops:
-            box = cropped(read, statistics.box[1:])
-            if box is None or not Inside(statistics.box).holds(self._ordinal(part.position)):
+        self.preparation.measured(part.position.get("T"))  # before anything else is told
+        if self.preparation.crops:
+            box = self.preparation.seen(part, read)
+            if box is None:
                 clock.plan(after, 0)
                 return  # nothing but background
-            part, read = self.view.cut(part, read, *box, self.axis_map.spatial)
+            part, read = box
             self.layout = lay(self.view, part, read, self.predictor.spec, self.options)
             sink = sink.of(part)
         source = self.source(part, read)
@@ -282,69 +271,6 @@ class Run:
                     self.settings["device"] = device
                     self.settings.setdefault("batch", batch)  # what was planned; `relief` notes what became of it
 
-    @property
-    def _crops(self) -> bool:
-        return self.predictor.spec.crop == "nonzero"
-
-    def _ordinal(self, position: Mapping[str, int]) -> int:
-        """Return the place of a sample among those of its time point."""
-        samples = [other for other in self.axis_map.samples() if other.get("T") == position.get("T")]
-        return samples.index(dict(position))
-
-    def _raw(self, position: Mapping[str, int], start: tuple[int, ...], stop: tuple[int, ...]) -> Source:
-        """Return a box of a sample as it is stored."""
-        reader = SampleReader(self.view.volume, self._mapped(self.view.volume), position, self.damage)
-        return PreparedSource(reader, Statistics(), Normalization(), origin=start, stop=stop)
-
-    def _prepared(self, position: Mapping[str, int], start: tuple[int, ...], stop: tuple[int, ...]) -> PreparedSource:
-        """Return a box of a sample, normalised."""
-        spec, frame = self.predictor.spec, position.get("T")
-        statistics = self.measured(frame)
-        reader = SampleReader(self.view.volume, self._mapped(self.view.volume), position, self.damage)
-        if not self._masked:
-            return PreparedSource(reader, statistics, spec.normalization, origin=start, stop=stop)
-        inside = partial(self._inside(frame).of, self._ordinal(position))
-        return PreparedSource(reader, statistics, spec.normalization, origin=start, stop=stop, inside=inside)
-
-    def _resampled(self, source: Source, position: Mapping[str, int], grid: Grid) -> Source:
-        """Return a prepared box on the model's grid."""
-        spec, spatial = self.predictor.spec, self.axis_map.spatial
-        if spec.resampling.image == Interpolation():
-            return ResampledSource(source, grid)
-        kernel = choose_kernel(spec.resampling.image, *self.view.spacings(spec), spatial)
-        limits = Limits([source], source, self._raise_if_cancelled)
-        if kernel.clip and not kernel.across and (self._crops or self.axis_map.iterated):
-            limits = self._limits_of(position.get("T"))
-        return InterpolatedSource(source, grid, kernel, limits, spatial)
-
-    def _measured_after(self, frame: int | None) -> Statistics:
-        """Measure a time point on the model's grid."""
-        mapped = self._mapped(self.view.volume)
-        shape, rule = mapped.spatial_shape, self.predictor.spec.normalization
-        grid = self.view.matched(shape)
-        samples = [position for position in mapped.samples() if frame is None or position.get("T") == frame]
-        sources = [self._resampled(self._raw(position, (0,) * len(shape), shape), position, grid) for position in samples]
-
-        def blocks() -> Iterator[NDArray[np.float32]]:
-            for source in sources:
-                for region in blocks_of(source.shape):
-                    self._raise_if_cancelled()
-                    yield source.read(region)
-
-        return measure_passes(blocks, rule, sources[0].shape[0], np.dtype(np.float32))
-
-    def _limits_of(self, frame: int | None) -> Limits:
-        """Return the limits of all samples of a time point together; asked for once."""
-        if frame not in self._limits:
-            statistics = self.measured(frame)
-            mapped = self._mapped(self.view.volume)
-            samples = [position for position in mapped.samples() if position.get("T") == frame]
-            (first, last), *spans = statistics.box or ((0, len(samples)), *((0, size) for size in mapped.spatial_shape))
-            start, stop = tuple(low for low, _ in spans), tuple(high for _, high in spans)
-            sources = [self._prepared(position, start, stop) for position in samples[first:last]]
-            self._limits[frame] = Limits(sources, sources[0], self._raise_if_cancelled)
-        return self._limits[frame]
-
     def _return(self) -> Return:
         """Return how scores come back to the image's grid."""
         rule = self.predictor.spec.resampling.scores
@@ -376,7 +302,8 @@ class Run:
         _, level = self.view.measured  # a coarse one where the image is huge
         sample = tuple(part.position.items())
         if sample not in self._tissues:  # the parts of a sample come one after the other
-            self._tissues = {sample: tissue_mask(level, self._mapped(level), part.position, check=self._raise_if_cancelled)}
+            mapped = self.preparation.mapped(level)
+            self._tissues = {sample: tissue_mask(level, mapped, part.position, check=self._raise_if_cancelled)}
         tissue = self._tissues[sample]
         return holding(tissue, level, self.image, self.axis_map.spatial, self.layout.grid, part)
 
@@ -390,45 +317,20 @@ class Run:
 
     def measured(self, frame: int | None) -> Statistics:
         """Return the statistics of a time point; the first call for it reads the image."""
-        if frame not in self.statistics:
-            level, volume = (self.view.level, self.view.volume) if self._crops else self.view.measured
-            self.settings["measured_level"] = level
-            rule = self.predictor.spec.normalization
-            damage = self.damage if level == self.view.level else self._damage(level)
-            inside = self._inside(frame) if self._crops else None
-            if self.predictor.spec.resampling.before and rule.measured and not self.layout.reading.same:
-                statistics = self._measured_after(frame)
-            else:
-                statistics = measure_frame(
-                    volume, self._mapped(volume), rule, frame, damage=damage, check=self._raise_if_cancelled, inside=inside
-                )
-            self.statistics[frame] = replace(statistics, box=inside.box) if inside is not None else statistics
-            self._judge(self.statistics[frame], frame)
-            self.tell_damage()
-            if self.journal is not None:
-                self.journal.save()
-        return self.statistics[frame]
+        return self.preparation.measured(frame)
 
-    @property
-    def _masked(self) -> bool:
-        spec = self.predictor.spec
-        return any(rule.masked for rule in spec.normalization.channels) or (spec.previous is not None and self._crops)
-
-    def _inside(self, frame: int | None) -> Inside:
-        """Return what of a time point is not 0; looked for once, and again by a run that goes on."""
-        if frame not in self._insides:
-            readers = frame_readers(self.view.volume, self._mapped(self.view.volume), frame, self.damage)
-            self._insides = {frame: find_inside(readers, blocks_of, masked=self._masked, check=self._raise_if_cancelled)}
-        return self._insides[frame]
+    def _take_in(self, statistics: Statistics, frame: int | None) -> None:
+        """Tell and keep what was measured."""
+        self.settings["measured_level"] = self.preparation.measured_level
+        self._judge(statistics, frame)
+        self.tell_damage()
+        if self.journal is not None:
+            self.journal.save()
 
     def tell_damage(self) -> None:
         """Warn of places that could not be read, once."""
         for sentence in self.damage.news():
             self.warn(sentence)
-
-    def _mapped(self, level: Volume) -> AxisMap:
-        """Return how the axes of a resolution are used."""
-        return replace(self.axis_map, shape=level.shape)
 
     def _judge(self, statistics: Statistics, frame: int | None) -> None:
         where = "" if frame is None else f"In frame {frame}, "

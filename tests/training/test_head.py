@@ -124,7 +124,8 @@ REFUSED: dict[str, dict[str, Any]] = {
     "brings no network": {"architecture": ""},
     "finds objects in a way": {"decoder": "mine"},
     "a form that is not learnt": {"output": "anomaly", "classes": ["normal", "odd"], "heads": [], "decoder_parameters": {"threshold": 1.0}},
-    "prepares its images": {"crop": "nonzero"},
+    "which labels lie inside": {"output": "regions", "heads": ["cell"], "region_values": (1,), "decoder": ""},
+    "several models together": {"architecture": "", "members": [{"name": "a"}]},
 }
 
 

@@ -131,11 +131,13 @@ def _settings(texts: list[str]) -> dict[str, Any]:
 
 
 def _preview(config: TrainConfig, json_lines: bool, try_steps: bool) -> None:
+    from napari_tileseg.training.ignored import heed_ignored
     from napari_tileseg.training.plan import make_plan
     from napari_tileseg.training.probe import probe
     from napari_tileseg.training.report import inspect
     from napari_tileseg.training.work_folder import place_of
 
+    config = heed_ignored(config)
     report = inspect(config)
     plan = make_plan(config, report, place_of(config)[1])
     settings = plan.settings()

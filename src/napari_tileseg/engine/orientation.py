@@ -84,6 +84,13 @@ class Facing:
             return options
         return options.model_copy(update={"window": self._seen(options.window)})
 
+    def turned(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Turn an array whose last axes are those of the volume as the network sees it; a view."""
+        leading = array.ndim - len(self.order)
+        moved = array.transpose(*range(leading), *(leading + axis for axis in self.order))
+        found: NDArray[Any] = np.flip(moved, tuple(leading + axis for axis, flip in enumerate(self.flips) if flip))
+        return found
+
     def _seen(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         """Put what belongs to the network's axes into the order of the volume's."""
         return tuple(values[self.order.index(axis)] for axis in range(len(self.order)))

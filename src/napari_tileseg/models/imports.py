@@ -308,14 +308,13 @@ def _write_weights(place: Place, spec: ModelSpec, target: Path) -> bool:
     """Write the network in our own format; tell whether it is one network whose weights are at hand."""
     from napari_tileseg.models.nets.shapes import expected_shapes
     from napari_tileseg.models.package import write_package
-    from napari_tileseg.models.weights import compare
+    from napari_tileseg.models.weights import best_fit
 
     predictor: Any = place.loader.call("load", place.path, spec, "cpu", **_told(place))
     module = getattr(predictor, "module", None)
     if module is None:
         return False
-    state = module.state_dict()
-    fit = compare(expected_shapes(spec.architecture, spec.arguments), {key: tuple(value.shape) for key, value in state.items()})
+    fit, state = best_fit(expected_shapes(spec.architecture, spec.arguments), module.state_dict())
     if not fit.exact:
         raise ModelError(f"The network of {spec.label} is not {spec.architecture} as its card says: {fit}.")
     text = place.loader.call("card", place.path) if place.loader.card else ""

@@ -201,6 +201,9 @@ class ModelSpec(BaseModel):
     region_values: tuple[int, ...] = Field(
         (), description="Regions only: the class that each score channel stands for where it is above one half; later ones win."
     )
+    region_labels: tuple[tuple[int, ...], ...] = Field(
+        (), description="Regions only: the numbers in labels that lie inside each of them; it cannot be trained further without."
+    )
     heads: list[str] = Field(default_factory=list, description="Names of the raw score channels; the classes if empty.")
     decoder: str = Field("", description="Name of the decoder that turns scores into objects (instances).")
     decoder_parameters: dict[str, float] = Field(default_factory=dict)
@@ -263,6 +266,8 @@ class ModelSpec(BaseModel):
         known = all(0 < value < len(self.classes) for value in values)
         if self.output == "regions" and (len(values) != len(self.score_names) or not known):
             raise ValueError(f"region_values {values} must name a class for each of the {len(self.score_names)} score channels")
+        if self.region_labels and (self.output != "regions" or len(self.region_labels) != len(values)):
+            raise ValueError(f"region_labels {self.region_labels} must hold the numbers of each of the {len(values)} regions")
         strange = next((name for name in self.unknown if name not in type(self).model_fields), None)
         if strange is not None:
             raise ValueError(f"unknown names {strange!r}, which is no field of a card")
@@ -301,6 +306,11 @@ class ModelSpec(BaseModel):
     def score_names(self) -> list[str]:
         """Names of the network's output channels."""
         return self.heads or {"labels": ["labels"], "anomaly": ["anomaly score"]}.get(self.output, self.classes)
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether each score channel stands for a mask of its own, which others may overlap."""
+        return self.output in ("sigmoid", "regions")
 
     @property
     def finds_objects(self) -> bool:

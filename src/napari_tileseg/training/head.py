@@ -70,7 +70,7 @@ def keep_shared(network: nn.Module, state: Mapping[str, Tensor], before: ModelSp
 
 
 def _copy_rows(target: Tensor, source: Tensor, pairs: list[tuple[int, int]], before: ModelSpec, after: ModelSpec) -> None:
-    ground = source[0] if before.output == "softmax" and after.output == "sigmoid" else torch.zeros_like(source[0])
+    ground = source[0] if before.output == "softmax" and after.has_masks else torch.zeros_like(source[0])
     for here, there in pairs:
         target[here] = source[there] - ground
     if after.output == "softmax" and before.output != "softmax":

@@ -18,6 +18,7 @@ from napari_tileseg.models.sides import next_side, previous_side
 from napari_tileseg.models.spec import ModelSpec, Normalization
 from napari_tileseg.training.augment import Augmentation
 from napari_tileseg.training.colours import RGB
+from napari_tileseg.training.intensities import is_raw, limits, usual_range
 from napari_tileseg.training.losses import LOSSES
 from napari_tileseg.training.object_networks import NEW, new_card, seen_at
 from napari_tileseg.training.object_targets import targets_of
@@ -82,7 +83,7 @@ class Plan:
             "normalization": spec.normalization.model_dump(mode="json", exclude_defaults=True) or {"kind": "none"},
             "spacing": spacing,
             "classes": spec.classes,
-            "task": {"instances": "instances", "sigmoid": "overlapping"}.get(spec.output, "classes"),
+            "task": {"instances": "instances", "sigmoid": "overlapping", "regions": "overlapping"}.get(spec.output, "classes"),
             "augmentation": asdict(self.augmentation),
         }
         plain: dict[str, Any] = json.loads(json.dumps(found))
@@ -212,7 +213,7 @@ def _dimensions(config: TrainConfig, report: Report, start: ModelSpec | None) ->
 
 
 def _spec(config: TrainConfig, report: Report, name: str, dims: int, start: ModelSpec | None) -> ModelSpec:
-    axes = "CYX" if dims == 2 else "CZYX"
+    axes = start.axes if start is not None else "CYX" if dims == 2 else "CZYX"
     instances = report.task == "instances"
     heads = ["foreground", "border", "distance"] if instances else []
     outputs = len(heads) or len(report.classes)
@@ -285,13 +286,22 @@ def _continued(config: TrainConfig, start: ModelSpec, told: dict[str, Any], outp
         told["window"] = config.window
     if config.normalization is not None:
         told["normalization"] = config.normalization
+    del told["overlap"]
+    chosen = {"flips", "flips_z"} & config.augmentation.model_fields_set
+    if start.mirror_axes is not None and start.output != "instances" and not chosen:
+        told["mirror_axes"] = start.mirror_axes  # along other axes it may have learnt that sides differ
+    if start.output == "regions" and told["output"] == "sigmoid" and told["classes"] == start.heads:
+        told |= {"output": "regions", "classes": start.classes, "heads": start.heads}
+    else:
+        told |= {"region_values": (), "region_labels": ()}
     same = start.output == told["output"] and len(start.score_names) == outputs
     if same and start.output == "instances":
         told["decoder_parameters"] = start.decoder_parameters
         told["heads"] = start.heads
     values = start.model_dump() | told
     results = "num_classes" if "num_classes" in start.arguments else "out_channels"
-    values |= {"arguments": start.arguments | {results: outputs}, "training": {}, "weights_sha256": "", "unknown": []}
+    values |= {"arguments": start.arguments | {results: outputs}, "training": {}, "weights_sha256": "", "unknown": [], "members": []}
+    values |= {} if told["mirror_axes"] else {"tta": False}
     values |= {"licence": start.licence, "attribution": start.attribution, "loader": "", "source": "", "source_options": {}}
     return ModelSpec.model_validate(values)
 
@@ -400,15 +410,19 @@ def _spacing(config: TrainConfig, report: Report, axes: str) -> tuple[tuple[floa
     return tuple(float(f"{size:.4g}") for size in middle), "micrometer"
 
 
+def _flips(strengths: Strengths, spec: ModelSpec) -> tuple[bool, ...]:
+    """Return the axes along which crops are mirrored; of objects, what is learnt of them is mirrored too, whatever a card says."""
+    if spec.mirror_axes is not None and spec.output != "instances":
+        return tuple(axis in spec.mirror_axes for axis in spec.spatial_axes)
+    return tuple(strengths.flips and (axis != "Z" or strengths.flips_z) for axis in spec.spatial_axes)
+
+
 def _augmentation(strengths: Strengths, size: tuple[int, ...], spec: ModelSpec, report: Report) -> Augmentation:
     s, plane = strengths, len(size) == 2
     zoom = math.exp(0.223 * s.scaling)
-    raw = spec.normalization.kind == "none"
-    if raw:
-        facts = [report.of(item) for item in report.train]
-        span = max(fact.high for fact in facts) - min(fact.low for fact in facts)
-    else:
-        span = 1.0 if spec.normalization.kind in ("percentile", "range", "minmax") else 4.0  # of usual intensities
+    facts = [report.of(item) for item in report.train]
+    low, high = usual_range(spec.normalization, min(fact.low for fact in facts), max(fact.high for fact in facts))
+    span, raw = high - low, is_raw(spec.normalization)
     return Augmentation(
         size=size,
         zoom=(1 / zoom, zoom),
@@ -417,7 +431,7 @@ def _augmentation(strengths: Strengths, size: tuple[int, ...], spec: ModelSpec, 
         elastic=1.5 * s.elastic,
         elastic_share=0.4 if s.elastic else 0.0,
         right_angles=s.right_angles and plane,
-        flips=tuple(s.flips and (axis != "Z" or s.flips_z) for axis in spec.spatial_axes),
+        flips=_flips(strengths, spec),
         gamma=0.0 if raw else 0.3 * s.gamma,  # a power of numbers that may be thousands would be another image
         contrast=0.2 * s.intensity,
         brightness=0.05 * s.intensity * span,
@@ -425,6 +439,6 @@ def _augmentation(strengths: Strengths, size: tuple[int, ...], spec: ModelSpec, 
         blur=1.0 * s.blur,
         blur_share=0.15 if s.blur else 0.0,
         stain=0.2 * s.stain if len(spec.channels) == 3 else 0.0,
-        clip=spec.normalization.clip,
+        clip=limits(spec.normalization),
         padding=spec.padding,
     )

@@ -8,9 +8,7 @@ import numpy as np
 import psutil
 
 from napari_tileseg.engine.axes import map_axes
-from napari_tileseg.engine.grid import Grid, ResampledSource
-from napari_tileseg.engine.prepare import PreparedSource, SampleReader, blocks_of, measure_frame
-from napari_tileseg.engine.spacing import spacing_ratios
+from napari_tileseg.engine.orientation import turned_spec
 from napari_tileseg.errors import Cancelled, InputError, TileSegError
 from napari_tileseg.io.output import refused
 from napari_tileseg.training.data import Example
@@ -19,6 +17,7 @@ from napari_tileseg.training.items import open_image, open_labels
 from napari_tileseg.training.masks import IGNORED, open_masks
 from napari_tileseg.training.object_targets import targets_of
 from napari_tileseg.training.places import places_of
+from napari_tileseg.training.samples import samples_of
 from napari_tileseg.training.truth import whole_numbers
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_tileseg.engine.protocols import Source
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.training.items import Item
     from napari_tileseg.training.report import Report
@@ -112,7 +110,7 @@ def to_classes(labels: NDArray[Any], values: Sequence[int], unlabelled: int | No
 def _examples(item: Item, spec: ModelSpec, report: Report, *, unlabelled: int | None, axes: str | None, sparse: bool) -> Iterator[Example]:
     try:
         image = open_image(item, axes)
-        mapped = map_axes(image.axes, image.shape, spec)
+        map_axes(image.axes, image.shape, turned_spec(image, spec))  # which says why if it does not fit
         if report.rule is not None:
             volume = open_masks(item, image, report.rule)
             numbers = np.asarray(volume.data)
@@ -122,44 +120,21 @@ def _examples(item: Item, spec: ModelSpec, report: Report, *, unlabelled: int | 
             numbers = np.asarray(whole_numbers(np.asarray(volume.data)))
     except TileSegError as error:
         raise InputError(f'"{item.name}" cannot be used: {error}') from error
-    letters = volume.axes
-    statistics: dict[int | None, Any] = {}
-    for count, position in enumerate(mapped.samples()):
-        frame = position.get("T")
-        if frame not in statistics:
-            statistics = {frame: measure_frame(image, mapped, spec.normalization, frame)}
-        source: Source = PreparedSource(SampleReader(image, mapped, position), statistics[frame], spec.normalization)
-        grid = Grid.match(source.shape[1:], spacing_ratios(image, spec))
-        sample = numbers[tuple(position.get(axis, slice(None)) for axis in letters)]
-        have = [axis for axis in letters if axis not in position]
-        classes = "C" if report.rule is not None else ""
-        sample = _nearest(sample.transpose([have.index(axis) for axis in classes + mapped.spatial]), grid)
-        if not grid.same:
-            source = ResampledSource(source, grid)
+    masks = report.rule is not None
+    for seen in samples_of(image, spec):
+        sample = seen.labels(numbers, volume.axes)
         if spec.output == "instances":
             labels = _numbered(sample, unlabelled)
             learnt = targets_of(spec)
             maps, vectors = learnt.make_maps(np.maximum(labels, 0), spec).astype(np.float16), learnt.vectors
         else:
-            labels = sample if classes else to_classes(sample, report.values, unlabelled)
-            maps, vectors = np.zeros((0, *sample.shape[len(classes) :]), np.float16), False
+            labels = sample if masks else to_classes(sample, report.values, unlabelled)
+            maps, vectors = np.zeros((0, *sample.shape[masks:]), np.float16), False
         if sparse and not (labels != IGNORED).any():
             continue
-        pixels = np.empty(source.shape, np.float16)
-        for region in blocks_of(source.shape):
-            pixels[(slice(None), *region)] = source.read(region)
-        name = item.name if mapped.count == 1 else f"{item.name} {count + 1}"
-        places = places_of(labels, instances=spec.output == "instances", sparse=sparse, masks=bool(classes))
-        yield Example(name, item.group, pixels, labels, maps, places, IGNORED, vectors)
-
-
-def _nearest(labels: NDArray[Any], grid: Grid) -> NDArray[Any]:
-    first = labels.ndim - len(grid.model)
-    for axis, size in enumerate(labels.shape[first:]):
-        if not grid.unchanged(axis):
-            centres = np.floor(grid.centres(axis, 0, grid.model[axis]) + 0.5)
-            labels = labels.take(centres.clip(0, size - 1).astype(np.intp), axis=first + axis)
-    return labels
+        name = item.name if seen.axis_map.count == 1 else f"{item.name} {seen.number + 1}"
+        places = places_of(labels, instances=spec.output == "instances", sparse=sparse, masks=masks)
+        yield Example(name, item.group, seen.pixels(), labels, maps, places, IGNORED, vectors)
 
 
 def _numbered(labels: NDArray[Any], unlabelled: int | None) -> NDArray[np.int32]:

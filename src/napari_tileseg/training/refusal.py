@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_tileseg.models.resampling import Resampling
-
 if TYPE_CHECKING:
     from napari_tileseg.models.spec import ModelSpec
 
@@ -20,16 +18,16 @@ LEARNT = (OBJECTS, "stardist", "cellpose")
 
 def refusal(spec: ModelSpec) -> str:
     """Return the rest of a sentence that begins with "... cannot be trained further:"; empty where the model can be."""
+    if spec.previous is not None:
+        return "it is the second of a cascade, and sees the labels of the first"
+    if spec.members and not spec.architecture:
+        return "it is several models together, of which one can be"
     if not spec.architecture:
         return "it brings no network that is known here"
-    if spec.previous is not None:
-        return "it is the second of a cascade"
     if spec.output == "instances" and spec.decoder not in LEARNT:
         return "it finds objects in a way that is not learnt here"
-    if spec.output not in ("softmax", "sigmoid", "instances"):
+    if spec.output not in ("softmax", "sigmoid", "regions", "instances"):
         return "it gives its answers in a form that is not learnt here"
-    usual = spec.resampling == Resampling() or spec.decoder in LEARNT
-    plain = usual and not spec.orientation and spec.crop == "none"
-    if not plain or spec.normalization.kind in ("steps", "channels"):
-        return "it prepares its images in a way that training does not know"
+    if spec.output == "regions" and not spec.region_labels:
+        return "it does not say which labels lie inside of its regions"
     return ""

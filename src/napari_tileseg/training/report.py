@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.training.config import TrainConfig
     from napari_tileseg.training.fingerprint import Facts
     from napari_tileseg.training.items import Item
@@ -109,7 +110,8 @@ def inspect(
     Cancelled
     """
     found = find_items(config, data)
-    rule = _mask_rule(found.items, config)
+    start = find_spec(config.start) if config.start else None
+    rule = _mask_rule(found.items, config, start)
     looked = []
     for number, item in enumerate(found.items):
         if cancel():
@@ -119,7 +121,6 @@ def inspect(
     warnings = [f"{some(found.unmatched)}." for _ in found.unmatched[:1]]
     problems = dict.fromkeys(facts.problem for facts in looked if facts.problem)
     warnings += [left_out([facts.item.name for facts in looked if facts.problem == problem], problem) for problem in problems]
-    start = find_spec(config.start) if config.start else None
     facts, changes, others = same_kind([facts for facts in looked if not facts.problem], start)
     warnings += others
     if not facts:
@@ -128,7 +129,7 @@ def inspect(
     task = _task(facts, config) if rule is None else "overlapping"
     values: tuple[int, ...] = ()
     if rule is None:
-        values, classes = _classes(facts, config, task, warnings)
+        values, classes = _classes(facts, config, task, warnings, start)
     else:
         classes = mask_classes(facts, config, warnings)
         rule = replace(rule, classes=classes)
@@ -143,8 +144,10 @@ def inspect(
     return Report(report.facts, report.train, report.val, task, values, classes, tuple(lines), tuple(warnings), rule)
 
 
-def _mask_rule(items: Sequence[Item], config: TrainConfig) -> MaskRule | None:
+def _mask_rule(items: Sequence[Item], config: TrainConfig, start: ModelSpec | None) -> MaskRule | None:
     """Return how labels become masks; None where classes exclude each other."""
+    if start is not None and start.region_labels and config.task in ("auto", "overlapping") and not (config.regions or config.classes):
+        return MaskRule(regions=dict(zip(start.heads, start.region_labels, strict=True)), unlabelled=config.unlabelled)
     if config.task == "overlapping" or config.regions or (config.task == "auto" and holds_masks(items, config.axes)):
         return MaskRule(regions=config.regions, unlabelled=config.unlabelled)
     return None
@@ -169,7 +172,9 @@ def _task(facts: list[Facts], config: TrainConfig) -> str:
     return "instances" if max(counts) > 6 and pieces and (len(facts) == 1 or len(set(counts)) > 1) else "classes"
 
 
-def _classes(facts: list[Facts], config: TrainConfig, task: str, warnings: list[str]) -> tuple[tuple[int, ...], tuple[str, ...]]:
+def _classes(
+    facts: list[Facts], config: TrainConfig, task: str, warnings: list[str], start: ModelSpec | None
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
     if task == "instances":
         if len(config.classes) not in (0, 2):
             raise OptionsError(f"{len(config.classes)} classes were given; objects have two: background and what they are.")
@@ -182,6 +187,8 @@ def _classes(facts: list[Facts], config: TrainConfig, task: str, warnings: list[
         values = config.values
     elif config.classes and found and 0 <= found[0] and found[-1] < len(config.classes):
         values = tuple(range(len(config.classes)))
+    elif start is not None and _holds_some_of(facts, found, start) and not config.classes:
+        values = tuple(range(len(start.classes)))
     elif found and len(found) <= _MOST_CLASSES:
         values = tuple(found) if 0 in found or config.unlabelled is not None else (0, *found)
     else:
@@ -211,10 +218,18 @@ def _classes(facts: list[Facts], config: TrainConfig, task: str, warnings: list[
     names = config.classes or next((fact.names for fact in facts if len(fact.names) == len(values)), ())
     names = names or names_of_start(config, "softmax", len(values))
     names = names or ("background", *(("foreground",) if len(values) == 2 else (f"class {value}" for value in values[1:])))
-    for value, name in zip(values, names, strict=True):
-        if not total.get(value):
-            warnings.append(f'The class "{name}" is in none of the labels, so it is not learnt.')
+    absent = [name for value, name in zip(values, names, strict=True) if not total.get(value)]
+    if start is not None and len(absent) > 1:
+        warnings.append(f"Classes that are in none of the labels: {some(absent)}. They are background here, so the model forgets them.")
+    else:
+        warnings += [f'The class "{name}" is in none of the labels, so it is not learnt.' for name in absent]
     return values, names
+
+
+def _holds_some_of(facts: list[Facts], found: list[int], start: ModelSpec) -> bool:
+    """Tell whether labels hold numbers of a model's classes, as corrected ones do, and do not say that they mean others."""
+    named = any(fact.names and tuple(fact.names) != tuple(start.classes) for fact in facts)
+    return start.output == "softmax" and not named and bool(found) and 0 <= found[0] and found[-1] < len(start.classes)
 
 
 def _parts(

@@ -10,12 +10,15 @@ from napari_tileseg.errors import ModelError
 from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.nets.transfer import load_matching
 from napari_tileseg.models.predictor import load_model
+from napari_tileseg.models.weights import best_fit
 from napari_tileseg.training.freezing import freeze
 from napari_tileseg.training.head import keep_shared
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from napari_tileseg.models.ensemble import Ensemble
+    from napari_tileseg.models.predictor import Predictor
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.training.config import TrainConfig
 
@@ -37,14 +40,28 @@ def start_network(config: TrainConfig, spec: ModelSpec) -> tuple[nn.Module, tupl
     notes: tuple[str, ...] = ()
     if config.start:
         before = load_model(config.start, device="cpu")
-        if before.module is None:
-            raise ModelError(f"{before.spec.label} is no network whose weights can be trained further. Start from another model.")
-        state = before.module.state_dict()
+        module, remark = _one(before)
+        own = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+        _, state = best_fit(own, module.state_dict())  # names without those of what may be around the network
         fit = load_matching(network, state)
         kept = keep_shared(network, state, before.spec, spec)
         if kept:
             notes = (f"The head is new; it begins with what {before.spec.label} knows of {', '.join(kept)}.",)
         elif not fit.exact:
             notes = (f"Not taken over from {before.spec.label}: {fit}.",)
+        notes = (*notes, *remark)
     freeze(network, spec, config.freeze)
     return network, notes
+
+
+def _one(before: Predictor | Ensemble) -> tuple[nn.Module, tuple[str, ...]]:
+    """Return the network of a model; of several folds under one card the first, and a sentence that says so."""
+    if before.module is not None:
+        return before.module, ()
+    first = next(iter(getattr(before, "members", ())), None)
+    if first is None or first.module is None:
+        raise ModelError(f"{before.spec.label} is no network whose weights can be trained further. Start from another model.")
+    names = [member["name"].replace("_", " ") for member in before.spec.members]
+    return first.module, (
+        f"{before.spec.label} is {len(names)} networks together; the first one ({names[0]}) is trained further, and alone.",
+    )

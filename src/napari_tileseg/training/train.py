@@ -21,6 +21,7 @@ from napari_tileseg.training.adversary import make_adversary
 from napari_tileseg.training.card import write_curves
 from napari_tileseg.training.events import EpochEnded, Noted, StepEnded, TrainingEnded, TrainingStarted
 from napari_tileseg.training.fit import BatchSplit, Epoch, Finished, Step, fit, learning_rate
+from napari_tileseg.training.ignored import heed_ignored
 from napari_tileseg.training.objective import Objective
 from napari_tileseg.training.plan import make_plan
 from napari_tileseg.training.prepare import memory_room, prepare_items
@@ -146,6 +147,7 @@ def preview(
         As `train` would, before anything is learnt.
     Cancelled
     """
+    config = heed_ignored(config)
     output, name = place_of(config)
     work = WorkFolder(output)
     work.check(resume=True, overwrite=True)
@@ -174,7 +176,7 @@ class _Training:
         views: Path | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
-        self.config = config
+        config = self.config = heed_ignored(config)
         self.ranks = ranks
         self.data = data
         self.listener = tell
@@ -271,7 +273,7 @@ class _Training:
         reason, seconds = "done", 0.0
         events = fit(
             network,
-            Objective(plan.loss, plan.loss_arguments(config), masks=plan.spec.output == "sigmoid"),
+            Objective(plan.loss, plan.loss_arguments(config), masks=plan.spec.has_masks),
             sampler.batch,
             options,
             checkpoint=self.work.checkpoint,

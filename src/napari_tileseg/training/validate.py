@@ -15,6 +15,7 @@ from napari_tileseg.io.output import refused
 from napari_tileseg.job import SegmentOptions
 from napari_tileseg.models.predictor import Predictor
 from napari_tileseg.pipeline import segment
+from napari_tileseg.segmentation import label_volume
 from napari_tileseg.training.evaluate import compare, known_only
 from napari_tileseg.training.items import open_image, open_labels
 from napari_tileseg.training.listed import Listed
@@ -40,7 +41,7 @@ __all__ = ["Validation"]
 _KEPT = 1 << 30
 """Bytes of validation images that stay in memory from epoch to epoch."""
 
-_METRICS = {"softmax": ("dice", "iou"), "sigmoid": ("dice", "iou"), "instances": ("ap50", "pq", "dice")}
+_METRICS = dict.fromkeys(("softmax", "sigmoid", "regions"), ("dice", "iou")) | {"instances": ("ap50", "pq", "dice")}
 
 
 class Validation:
@@ -145,12 +146,13 @@ class Validation:
         for item in self.ranks.part_of(self.items):
             try:
                 image, truth = self._opened(item)
-                found = segment(image, predictor, options=SegmentOptions(device=device), cancel=cancel)
+                # An average over mirror images would take eight times as long, epoch after epoch.
+                found = segment(image, predictor, options=SegmentOptions(device=device, tta=False), cancel=cancel)
                 labels = np.asarray(found.labels)
-                single = labels if self.rule is None else _flat(labels)
+                single = labels if self.spec.output != "sigmoid" else _flat(labels)
                 shown = single.copy() if item.name == self.preview else shown
                 self._view(item, single)
-                compared = self._compared(found.labels_volume().with_data(labels), truth)
+                compared = self._compared(found.labels_volume().with_data(labels), truth, image)
                 rows[item.name] = {name: value for name, value in compared.items() if not math.isnan(value)}
             except (Cancelled, OutputError):
                 raise
@@ -170,7 +172,7 @@ class Validation:
             image, truth = self._opened(next(item for item in self.items if item.name == self.preview))
         except TileSegError:
             return None
-        expected = np.asarray(truth.data) if self.rule is None else _flat(np.asarray(truth.data))
+        expected = np.asarray(truth.data) if self.rule is None else self._single(np.asarray(truth.data))
         return (image, expected) if expected.shape == labels.shape else None
 
     def look_back(self) -> tuple[dict[str, Any], ...]:
@@ -208,15 +210,25 @@ class Validation:
             whole = replace(item, box=None)
             image = open_image(whole, self.axes)
             truth = open_labels(whole, image.axes) if self.rule is None else open_masks(whole, image, self.rule)
-            _save(path, np.asarray(truth.data) if self.rule is None else _flat(np.asarray(truth.data)))
+            _save(path, np.asarray(truth.data) if self.rule is None else self._single(np.asarray(truth.data)))
         return str(path)
 
-    def _compared(self, found: Volume, truth: Volume) -> dict[str, float]:
+    def _single(self, masks: NDArray[Any]) -> NDArray[Any]:
+        """Return the labels of masks as the model would give them where it gives one for each pixel."""
+        return np.array((0, *self.spec.region_values), np.uint16)[_flat(masks)] if self.spec.output == "regions" else _flat(masks)
+
+    def _compared(self, found: Volume, truth: Volume, image: Volume) -> dict[str, float]:
         instances = self.spec.output == "instances"
+        if self.spec.output == "regions":
+            found = label_volume(self._regions(np.asarray(found.data)), truth.axes, image)
         found, truth = known_only(found, truth)
         kind: Any = "objects" if instances else "classes"
-        names = () if instances else self.spec.classes
+        names = () if instances else self.spec.score_names if self.spec.output == "regions" else self.spec.classes
         return compare(found, truth, metrics=_METRICS[self.spec.output], kind=kind, classes=names)[0]
+
+    def _regions(self, labels: NDArray[Any]) -> NDArray[np.int8]:
+        """Return the mask of each region in labels that hold one value for each pixel: a region is what its labels cover."""
+        return np.stack([np.isin(labels, inside) for inside in self.spec.region_labels]).astype(np.int8)
 
     def _opened(self, item: Item) -> tuple[Volume, Volume]:
         if item.name in self._kept:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from napari_tileseg.errors import ModelError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
 
 __all__ = ["NETWORKS", "accepted_arguments", "build_network"]
@@ -44,13 +46,15 @@ NETWORKS: dict[str, str] = {
 """Where each architecture lives, as ``module:class``; those of MONAI's that are built or used in another way are here too."""
 
 
-def build_network(name: str, **arguments: Any) -> nn.Module:
+def build_network(name: str, *, axis_order: Sequence[int] = (), **arguments: Any) -> nn.Module:
     """Build an untrained network.
 
     Parameters
     ----------
     name : str
         A key of `NETWORKS`, or ``"monai.X"`` for ``monai.networks.nets.X``.
+    axis_order : sequence of int
+        For a network that knows axes in another order than the image's: the place of each of them in a tile, so 2, 1, 0 for X, Y, Z.
     **arguments
         Keyword arguments of its class.
 
@@ -74,6 +78,13 @@ def build_network(name: str, **arguments: Any) -> nn.Module:
     from napari_tileseg.models.nets.outputs import keep_full_scores
 
     keep_full_scores(module)
+    if axis_order:
+        from napari_tileseg.models.nets.axis_order import reorder_axes
+
+        try:
+            reorder_axes(module, axis_order)
+        except (TypeError, ValueError) as error:
+            raise ModelError(f'The network "{name}" cannot be built: {error}.') from error
     return module
 
 

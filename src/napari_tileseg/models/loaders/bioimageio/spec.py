@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from napari_tileseg.errors import ModelError
 from napari_tileseg.models.archive import printable
+from napari_tileseg.models.loaders.allowed import harmless, known_network
 from napari_tileseg.models.loaders.bioimageio.arrays import read_array
 from napari_tileseg.models.loaders.bioimageio.steps import normalization, pointwise
 from napari_tileseg.models.loaders.bioimageio.tensors import FORMATS
@@ -117,6 +118,7 @@ def spec_of(package: Package) -> ModelSpec:
             title=printable(description.name),
             description=" ".join(description.text.split())[:1000],
             version=description.version,
+            **_network(description, given, output, meaning),
             axes="CYX" if len(given.space) == 2 else "CZYX",
             channels=channels,
             normalization=normalization(given),
@@ -144,6 +146,22 @@ def spec_of(package: Package) -> ModelSpec:
     except ValidationError as error:
         reason = str(error.errors(include_url=False)[0]["msg"]).removeprefix("Value error, ")
         raise ModelError(f"{printable(description.name)} cannot be used: {reason}.") from None
+
+
+def _network(description: Description, given: Tensor, output: Tensor, meaning: Meaning) -> dict[str, Any]:
+    """Return the fields of the card that name the network, where nothing stands between it and the engine."""
+    first = next(iter(by_risk(description)), None)
+    made = first.architecture if first is not None and first.kind == "pytorch_state_dict" else None
+    if made is None or made.file or (name := known_network(f"{made.module}.{made.name}")) is None:
+        return {}
+    space = "YX" if len(given.space) == 2 else "ZYX"
+    straight = given.letters == output.letters == f"BC{space}" and output is description.outputs[0] and given.dtype == "float32"
+    if not straight or meaning.scores != "logits" or meaning.steps:
+        return {}
+    try:
+        return {"architecture": name, "arguments": harmless(made.arguments)}
+    except ModelError:
+        return {}  # which is said where it is loaded
 
 
 def by_risk(description: Description) -> list[Weights]:

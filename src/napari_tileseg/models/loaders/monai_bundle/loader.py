@@ -66,18 +66,24 @@ def load(path: Path, spec: ModelSpec, device: str, *, without: str = "") -> Any:
         If the network cannot be built.
     """
     from napari_tileseg.models.loaders.monai_bundle.network import BundleNetwork, load_network
+    from napari_tileseg.models.nets.axis_order import reorder_axes
     from napari_tileseg.models.predictor import from_module
 
     bundle = Bundle(path)
     preparation = preparation_of(bundle, without=without)
-    network = BundleNetwork(load_network(bundle), reversed=preparation.reversed, threshold=threshold_of(bundle, without=without))
+    network = load_network(bundle)
+    if not spec.architecture:
+        network = BundleNetwork(network, reversed=preparation.reversed, threshold=threshold_of(bundle, without=without))
+    elif order := spec.arguments.get("axis_order"):
+        reorder_axes(network, order)
     return from_module(network, spec, device=device)
 
 
 def code(path: Path) -> list[Path]:
     """Return the files that `load` asks trust for: none where the network is one of MONAI's, and the configuration plain."""
+    from napari_tileseg.models.loaders.monai_bundle.architecture import SCRIPT, STATE
     from napari_tileseg.models.loaders.monai_bundle.expression import Component
-    from napari_tileseg.models.loaders.monai_bundle.network import SCRIPT, STATE, strange
+    from napari_tileseg.models.loaders.monai_bundle.network import strange
 
     bundle = Bundle(path)
     if not bundle.has(STATE):

@@ -10,7 +10,8 @@ from torch import nn
 
 from napari_tileseg.errors import ModelError, WeightsError
 from napari_tileseg.models.archive import printable
-from napari_tileseg.models.loaders.allowed import harmless, known_network
+from napari_tileseg.models.loaders.allowed import harmless
+from napari_tileseg.models.loaders.monai_bundle.architecture import SCRIPT, STATE, network_name
 from napari_tileseg.models.loaders.monai_bundle.expression import Component
 from napari_tileseg.models.loaders.torchscript import open_module
 from napari_tileseg.models.nets import build_network
@@ -20,9 +21,7 @@ from napari_tileseg.models.weights import compare, find_state
 if TYPE_CHECKING:
     from napari_tileseg.models.loaders.monai_bundle.bundle import Bundle
 
-__all__ = ["SCRIPT", "STATE", "BundleNetwork", "load_network", "strange"]
-
-STATE, SCRIPT = "models/model.pt", "models/model.ts"
+__all__ = ["BundleNetwork", "load_network", "strange"]
 
 
 class BundleNetwork(nn.Module):
@@ -103,16 +102,10 @@ def _network(bundle: Bundle) -> nn.Module:
     return built
 
 
-def _name(component: Component) -> str:
-    """Return the name for `build_network`; a name without a package is one of MONAI's."""
-    target = component.target
-    return known_network(target if "." in target else f"monai.networks.nets.{target}") or ""
-
-
 def strange(component: Component, *, inner: bool = False) -> Component | None:
     """Return the first thing to be built that is not on the list."""
     layer = inner and component.target.startswith("torch.nn.") and component.target.count(".") == 2 and _layer(component.target) is not None
-    if not layer and not _name(component):
+    if not layer and not network_name(component):
         return component
     for value in component.arguments.values():
         for part in value if isinstance(value, list | tuple) else [value]:
@@ -133,4 +126,4 @@ def _built(value: Any) -> Any:
         return value
     arguments = {key: _built(part) for key, part in value.arguments.items()}
     layer = _layer(value.target) if value.target.startswith("torch.nn.") else None
-    return layer(**arguments) if layer is not None else build_network(_name(value), **harmless(arguments))
+    return layer(**arguments) if layer is not None else build_network(network_name(value), **harmless(arguments))

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from napari_tileseg.errors import ModelError
 from napari_tileseg.models.archive import printable
 from napari_tileseg.models.loaders.monai_bundle.answers import Answer, read_answer
+from napari_tileseg.models.loaders.monai_bundle.architecture import STATE, known_architecture
 from napari_tileseg.models.loaders.monai_bundle.expression import Component
 from napari_tileseg.models.loaders.monai_bundle.transforms import Preparation, listed, prepare
 from napari_tileseg.models.resampling import Interpolation, Resampling
@@ -46,6 +47,8 @@ def spec_of(bundle: Bundle, *, without: str = "") -> ModelSpec:
     ndim = len(tiling["window"])
     network = bundle.config.get("network_def") if "network_def" in bundle.config else None
     arguments = network.arguments if isinstance(network, Component) else {}
+    # A mask from another threshold on is a shift of the scores, which no network of a name has.
+    own = bundle.has(STATE) and answer.threshold == 0.5
     data = bundle.metadata.get("network_data_format")
     channels, classes, unknown = _channels(data, arguments, answer)
     if preparation.reversed:
@@ -65,6 +68,7 @@ def spec_of(bundle: Bundle, *, without: str = "") -> ModelSpec:
             title=printable(str(metadata.get("name") or bundle.path.name)),
             description=" ".join(str(metadata.get("description") or metadata.get("task") or "").split())[:1000],
             version=str(metadata.get("version", "1")),
+            **(known_architecture(network, ndim, reversed=preparation.reversed) if own and isinstance(network, Component) else {}),
             axes="CYX" if ndim == 2 else "CZYX",
             channels=channels,
             normalization=Normalization(kind="steps", steps=tuple(preparation.steps)) if preparation.steps else Normalization(),

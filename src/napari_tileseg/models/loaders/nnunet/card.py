@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from napari_tileseg.errors import ModelError
 from napari_tileseg.models.archive import printable
 from napari_tileseg.models.checksum import checksum
+from napari_tileseg.models.loaders.nnunet.architecture import letters, own_network
 from napari_tileseg.models.loaders.nnunet.checkpoint import read_header
 from napari_tileseg.models.loaders.nnunet.plans import Labels, Plans, read_labels
 from napari_tileseg.models.loaders.nnunet.primus import NAMES, network_of
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["describe", "letters", "pack", "read_spec"]
+__all__ = ["describe", "pack", "read_spec"]
 
 _SAME = 1e-8
 """Least standard deviation that nnU-Net divides by."""
@@ -122,12 +123,6 @@ def pack(path: Path, **options: str) -> tuple[Path, list[Path], dict[str, str]]:
     return root, files, options
 
 
-def letters(plans: Plans) -> str:
-    """Return the image's axis for each axis of the network."""
-    turned = "".join("ZYX"[axis] for axis in plans.order)
-    return turned if plans.ndim == 3 else turned[1:]
-
-
 def describe(plans: Plans, labels: Labels, choice: Choice, header: Mapping[str, Any], first: ModelSpec | None = None) -> ModelSpec:
     """Return the card of one configuration; of the second stage of a cascade with the card of the first."""
     _refuse(plans)
@@ -137,12 +132,16 @@ def describe(plans: Plans, labels: Labels, choice: Choice, header: Mapping[str, 
     dataset = plans.name or choice.trained.dataset
     many = f"fold{'s' * (len(choice.folds) > 1)} {', '.join(choice.folds)}"
     dotted, arguments = network_of(plans, trainer)
+    weights = header.get("network_weights") or ()
+    own = None if first else own_network(plans, trainer, weights, len(plans.channels), len(labels.heads))
     unknown = ["licence", "attribution", "citation"]
     spacing = _by_letter(axes, plans["spacing"]) if plans.reader in _LENGTHS else None
     return ModelSpec(
         name=re.sub(r"[^A-Za-z0-9._-]+", "-", f"{dataset}-{plans.configuration}").strip("-._") or "nnunet",
         title=f"{dataset} {plans.configuration}",
         description=f"nnU-Net, {plans.configuration}, {many}, {choice.checkpoint.removesuffix('.pth')}.",
+        architecture=own[0] if own else "",
+        arguments=own[1] if own else {},
         axes="C" + "".join(sorted(axes, key="ZYX".index)),
         channels=plans.channels,
         normalization=Normalization(kind="channels", channels=_rules(plans)),
@@ -163,6 +162,7 @@ def describe(plans: Plans, labels: Labels, choice: Choice, header: Mapping[str, 
         classes=labels.classes,
         heads=labels.heads if labels.region_values else [],
         region_values=labels.region_values,
+        region_labels=labels.region_labels,
         training={
             "framework": "nnU-Net v2",
             "dataset": dataset,
@@ -172,6 +172,7 @@ def describe(plans: Plans, labels: Labels, choice: Choice, header: Mapping[str, 
             "folds": list(choice.folds),
             "checkpoint": choice.checkpoint,
             "spacing": list(plans["spacing"]),
+            **({} if labels.ignored is None else {"ignored": labels.ignored}),
         },
         previous=_previous(plans, labels, first) if first else None,
         unknown=unknown if spacing else [*unknown, "spacing"],

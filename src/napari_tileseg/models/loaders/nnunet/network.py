@@ -6,17 +6,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from napari_tileseg.errors import ModelError, WeightsError
 from napari_tileseg.models.archive import printable
 from napari_tileseg.models.ensemble import Ensemble
-from napari_tileseg.models.loaders.nnunet.card import letters
+from napari_tileseg.models.loaders.nnunet.architecture import OWN, PACKAGE, order, own_network
 from napari_tileseg.models.loaders.nnunet.checkpoint import read_weights
 from napari_tileseg.models.loaders.nnunet.plans import Plans
 from napari_tileseg.models.loaders.nnunet.primus import NAMES, network_of
 from napari_tileseg.models.loaders.nnunet.results import Choice, Results, choose, find_stage
 from napari_tileseg.models.nets import build_network
+from napari_tileseg.models.nets.axis_order import reorder_axes
 from napari_tileseg.models.predictor import from_module
 from napari_tileseg.models.weights import compare
 
@@ -24,15 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from torch import nn
+
     from napari_tileseg.models.predictor import Predictor
     from napari_tileseg.models.spec import ModelSpec
 
 __all__ = ["Folds", "load"]
-
-_OWN = {"PlainConvUNet": "plain_conv_unet", "ResidualEncoderUNet": "residual_encoder_unet", "ResidualUNet": "residual_conv_unet"}
-"""Networks that this package has itself."""
-
-_PACKAGE = "dynamic_network_architectures"
 
 
 class Folds(Ensemble):
@@ -48,20 +45,6 @@ class Folds(Ensemble):
     def __init__(self, members: list[Predictor], spec: ModelSpec) -> None:
         super().__init__(members)
         self.spec = spec
-
-
-class _Turned(nn.Module):
-    """A network that was trained on turned volumes, fed with volumes as they are."""
-
-    def __init__(self, network: nn.Module, order: tuple[int, ...]) -> None:
-        super().__init__()
-        self.network = network
-        self._forth = (0, 1, *(2 + axis for axis in order))
-        self._back = (0, 1, *(2 + order.index(axis) for axis in range(len(order))))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        scores: torch.Tensor = self.network(x.permute(self._forth).contiguous())
-        return scores.permute(self._back)
 
 
 def load(path: Path, spec: ModelSpec, device: str, **options: str) -> Predictor | Folds:
@@ -107,22 +90,20 @@ def _load(results: Results, choice: Choice, spec: ModelSpec, device: str) -> Pre
         weights = read_weights(results.file(name))
         network = _build(plans, spec, weights)
         _fill(network, weights, name)
-        members.append(from_module(_oriented(network, plans), alone, device=device))
+        members.append(from_module(network, alone, device=device))
     return members[0] if len(members) == 1 else Folds(members, spec)
 
 
 def _build(plans: Plans, spec: ModelSpec, weights: Mapping[str, Any]) -> nn.Module:
     """Build the network that the plans name."""
-    dotted, arguments = network_of(plans, str(spec.training["trainer"]))
+    trainer, inputs, outputs = str(spec.training["trainer"]), spec.inputs, len(spec.score_names)
+    own = own_network(plans, trainer, weights, inputs, outputs)
+    if own is not None:
+        return build_network(own[0], **own[1])
+    dotted, arguments = network_of(plans, trainer)
     kind = dotted.rpartition(".")[2]
-    if any(key.endswith(".running_mean") for key in weights) and "InstanceNorm" in str(arguments.get("norm_op")):
-        # A trainer that exchanges the normalisation leaves the plans as they are.
-        arguments |= {"norm_op": f"torch.nn.BatchNorm{plans.ndim}d", "norm_op_kwargs": {"eps": 1e-5, "affine": True}}
-    inputs, outputs = spec.inputs, len(spec.score_names)
-    if kind in _OWN and dotted.startswith(f"{_PACKAGE}.architectures."):
-        return build_network(_OWN[kind], input_channels=inputs, num_classes=outputs, **arguments)
     if dotted not in NAMES:
-        known = ", ".join([*_OWN, *(name.rpartition(".")[2] for name in sorted(NAMES))])
+        known = ", ".join([*OWN, *(name.rpartition(".")[2] for name in sorted(NAMES))])
         raise ModelError(f'The plans name the network "{printable(dotted)}". Known are {known}; nothing else is imported.')
     module, _, attribute = dotted.rpartition(".")
     try:
@@ -131,7 +112,7 @@ def _build(plans: Plans, spec: ModelSpec, weights: Mapping[str, Any]) -> nn.Modu
         raise  # the loader says what to install
     except Exception as error:  # of packages that do not fit each other; torchvision, of another torch, raises RuntimeError
         raise ModelError(
-            f"The network {kind} cannot be imported: {printable(str(error))}. The packages torch, torchvision, timm and {_PACKAGE} "
+            f"The network {kind} cannot be imported: {printable(str(error))}. The packages torch, torchvision, timm and {PACKAGE} "
             "do not fit each other, or are too old. Install torch and torchvision of the same release."
         ) from error
     try:
@@ -139,6 +120,8 @@ def _build(plans: Plans, spec: ModelSpec, weights: Mapping[str, Any]) -> nn.Modu
     except (TypeError, ValueError, KeyError, AssertionError) as error:
         reason = printable(str(error)) or f"{arguments} are not accepted"
         raise ModelError(f"The network {kind} cannot be built from the plans: {reason}.") from error
+    if order(plans):
+        reorder_axes(network, order(plans))
     return network
 
 
@@ -149,10 +132,3 @@ def _fill(network: nn.Module, weights: Mapping[str, Any], name: str) -> None:
     if not fit.exact:
         raise WeightsError(f"The weights in {name} do not fit the network of the plans: {fit}.")
     network.load_state_dict(dict(weights), strict=False)  # counters of batches may be missing
-
-
-def _oriented(network: nn.Module, plans: Plans) -> nn.Module:
-    """Return a network for axes in the image's order."""
-    axes = letters(plans)
-    ordered = "".join(sorted(axes, key="ZYX".index))
-    return network if axes == ordered else _Turned(network, tuple(ordered.index(axis) for axis in axes))

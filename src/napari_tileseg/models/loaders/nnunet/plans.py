@@ -31,12 +31,18 @@ class Labels:
         The value of each region, in the order in which they are drawn; empty where there are none.
     foreground : tuple of int
         Values of a label image, the background apart: what the second stage of a cascade sees of the first.
+    region_labels : tuple of tuple of int
+        The values of a label image that lie inside each region.
+    ignored : int, optional
+        The value of what was not annotated.
     """
 
     classes: list[str]
     heads: list[str]
     region_values: tuple[int, ...] = ()
     foreground: tuple[int, ...] = ()
+    region_labels: tuple[tuple[int, ...], ...] = ()
+    ignored: int | None = None
 
 
 class Plans:
@@ -163,20 +169,24 @@ def read_labels(dataset: Mapping[str, Any]) -> Labels:
     labels = dataset.get("labels")
     if not isinstance(labels, dict) or labels.get("background") != 0:
         raise ModelError("dataset.json has no labels with the background 0. Get the model again.")
+    ignored = labels.get("ignore")
+    ignored = ignored if isinstance(ignored, int) else None
     named = {name: value for name, value in labels.items() if name != "ignore"}  # what was not annotated has no score
     if not any(isinstance(value, list) and len(value) > 1 for value in named.values()):
         values = {int(value[0] if isinstance(value, list) else value): str(name) for name, value in named.items()}
         classes = [values[value] for value in sorted(values)]
-        return Labels(classes, classes, foreground=tuple(range(1, len(classes))))
+        return Labels(classes, classes, foreground=tuple(range(1, len(classes))), ignored=ignored)
     order = dataset.get("regions_class_order")
-    regions = [str(name) for name, value in named.items() if set(value if isinstance(value, list) else [value]) != {0}]
+    values_of = {str(name): value if isinstance(value, list) else [value] for name, value in named.items()}
+    regions = [name for name, value in values_of.items() if set(value) != {0}]
     if not isinstance(order, list) or len(order) != len(regions) or not all(isinstance(value, int) and value > 0 for value in order):
         raise ModelError("dataset.json has regions, but no regions_class_order with one label for each. Get the model again.")
     classes = ["background", *(f"label {value}" for value in range(1, max(order) + 1))]
     for value, name in zip(order, regions, strict=True):
         classes[value] = name
-    inside = {int(part) for value in named.values() for part in (value if isinstance(value, list) else [value])}
-    return Labels(classes, regions, tuple(order), tuple(sorted(inside - {0})))
+    inside = {int(part) for value in values_of.values() for part in value}
+    parts = tuple(tuple(sorted(int(part) for part in values_of[name])) for name in regions)
+    return Labels(classes, regions, tuple(order), tuple(sorted(inside - {0})), parts, ignored)
 
 
 def _resolved(configurations: Mapping[str, Any], name: str, below: tuple[str, ...] = ()) -> dict[str, Any]:
