@@ -10,7 +10,7 @@ from qtpy.QtCore import QTimer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qtpy.QtWidgets import QWidget
+    from qtpy.QtCore import QObject
 
 __all__ = ["Late", "soon"]
 
@@ -20,14 +20,14 @@ class Late:
 
     Parameters
     ----------
-    dock : QWidget
+    dock : QObject
     method : str
         Its name.
     *before
         Arguments that go before the answer.
     """
 
-    def __init__(self, dock: QWidget, method: str, *before: Any) -> None:
+    def __init__(self, dock: QObject, method: str, *before: Any) -> None:
         self._dock = weakref.ref(dock)
         self._method = method
         self._before = before
@@ -38,7 +38,7 @@ class Late:
             getattr(dock, self._method)(*self._before, answer)
 
 
-def soon(parent: QWidget, milliseconds: int, deed: Callable[[], None]) -> QTimer:
+def soon(parent: QObject, milliseconds: int, deed: Callable[[], None]) -> QTimer:
     """Return a timer that does something once, so many milliseconds after its last start."""
     timer = QTimer(parent)
     timer.setSingleShot(True)

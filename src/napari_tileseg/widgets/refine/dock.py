@@ -14,6 +14,7 @@ from napari_tileseg.errors import TileSegError
 from napari_tileseg.units import unit_symbol
 from napari_tileseg.widgets.bridge import Bridge
 from napari_tileseg.widgets.deeds import show_keys
+from napari_tileseg.widgets.docks import bring_forward, opened
 from napari_tileseg.widgets.keys import dock_shortcut
 from napari_tileseg.widgets.late import Late
 from napari_tileseg.widgets.layers import image_layers
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from napari_tileseg.widgets.parts import Fold
     from napari_tileseg.widgets.refine.work import Work
 
-__all__ = ["RefineWidget"]
+__all__ = ["RefineWidget", "refine_dock_of"]
 
 
 class RefineWidget(Dock):
@@ -219,11 +220,7 @@ class RefineWidget(Dock):
         """Open the Segment dock."""
         from napari_tileseg.widgets.segment import dock_of
 
-        dock = dock_of(self.viewer)
-        around = dock.parentWidget()
-        if around is not None:
-            around.show()
-            around.raise_()
+        bring_forward(dock_of(self.viewer))
 
     def save(self) -> None:
         """Ask for a file and write the labels there, in another thread."""
@@ -295,3 +292,9 @@ class RefineWidget(Dock):
             fold.set_theme(theme)
         self.message.set_theme(theme, icon_color(theme))
         self.form.align()
+
+
+def refine_dock_of(viewer: napari.viewer.Viewer) -> RefineWidget:
+    """Return a viewer's Refine dock; it is opened if there is none."""
+    dock: RefineWidget = opened(viewer, refine_session_of(viewer).docks, RefineWidget, "Refine (TileSeg)")
+    return dock
