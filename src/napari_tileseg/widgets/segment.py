@@ -83,7 +83,7 @@ class SegmentWidget(Dock):
         self._form = Form()
         self._plan: Plan | None = None
         self._asked = 0
-        self._picked = False
+        self._wanted = ""
         self._told: Message | None = None
         self._earlier: dict[str, Any] = {}
         self._pause = QTimer(self)
@@ -194,7 +194,7 @@ class SegmentWidget(Dock):
     @property
     def decided(self) -> bool:
         """Whether somebody, or an image, has settled which model is meant."""
-        return self.image is not None or self._picked
+        return self.image is not None or (self._wanted != "" and self._wanted == self.form.model.value)
 
     @property
     def plan(self) -> Plan | None:
@@ -244,7 +244,7 @@ class SegmentWidget(Dock):
         """Take the model that fits another image."""
         layer = self.image
         if layer is not None and layer is not self._shown[0]:
-            best = pick_model(self._specs, facts_of(layer), self.session.last_model)
+            best = pick_model(self._specs, facts_of(layer), self._wanted or self.session.last_model)
             name = self._memory(layer).model or (best.name if best is not None else "")
             self.form.model.fill([(item.label, item.name) for item in self._specs], name)
         self._on_model()
@@ -254,7 +254,7 @@ class SegmentWidget(Dock):
         return self._chosen.setdefault(layer, _Chosen())
 
     def _on_model_chosen(self) -> None:
-        self._picked = True
+        self._wanted = self.form.model.value or ""
         if self.image is not None and self.spec is not None:
             self._memory(self.image).model = self.spec.name
         self._on_model()
