@@ -37,7 +37,9 @@ def main(args: list[str] | None = None) -> None:
         # What Typer raises for wrong arguments has no public base class that all its versions share.
         if not hasattr(error, "format_message"):
             raise
-        complain(f"{error.format_message().rstrip('.')}. See tileseg --help.")
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "tileseg"
+        complain(f"{error.format_message().rstrip('.')}. See {command} --help.")
         status = 2
     sys.exit(status if isinstance(status, int) else 0)
 
