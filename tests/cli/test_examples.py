@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-from typing import Any
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+import tifffile
 import typer.main
 
 from napari_tileseg.cli import app, main
 from napari_tileseg.cli.examples import EXAMPLES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def small_tiff(tmp_path: Path) -> Path:
+    path = tmp_path / "small.tif"
+    tifffile.imwrite(path, np.zeros((40, 48), np.uint8))
+    return path
+
 
 ROOT: Any = typer.main.get_command(app)
 
@@ -66,3 +82,11 @@ def test_who_forgets_something_is_sent_to_the_help_of_that_command(capsys: pytes
     said = capsys.readouterr().err
     assert "--output" in said
     assert said.endswith("See tileseg segment --help.\n")
+
+
+def test_what_an_encoding_lacks_stops_no_command(small_tiff: Path) -> None:
+    """Windows gives pipes and files an encoding without arrows."""
+    words = [sys.executable, "-m", "napari_tileseg.cli", "estimate", str(small_tiff), "--model", "nuclei-2d", "--no-probe"]
+    done = subprocess.run(words, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "cp1252"}, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert b"Y 40, X 48 ? model Y X." in done.stdout

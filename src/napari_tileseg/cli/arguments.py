@@ -86,7 +86,7 @@ def _described(field: str, *names: str, metavar: str | None = None, default: str
     words = "|".join(dict.fromkeys(word for kind in kinds for word in get_args(kind) if word))
     told = str(item.description)
     if len(words) > _WIDE:  # the column of what it takes would leave no room for the help
-        told, words = f"{told.removesuffix('.')}: {words.replace('|', ', ')}.", "NAME"
+        told, words = f"{told} One of {words.replace('|', ', ')}.", "NAME"
     without = default or ("the model's" if item.default is None else str(item.default))
     return typer.Option(*names, help=told, metavar=metavar or words or None, show_default=without)
 

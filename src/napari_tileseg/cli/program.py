@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Annotated
@@ -29,6 +30,9 @@ def main(args: list[str] | None = None) -> None:
     """Run the command and end the process: 0 done, 1 an input failed, 2 wrong arguments, 130 cancelled."""
     for name, value in FALLBACK.items():
         os.environ.setdefault(name, value)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # Windows gives pipes and files an encoding without arrows
+            stream.reconfigure(errors="replace")
     try:
         status = app(args, prog_name="tileseg", standalone_mode=False)
     except KeyboardInterrupt:

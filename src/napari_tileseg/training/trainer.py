@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from napari_tileseg.errors import DeviceMemoryError, ModelError, RunError
 from napari_tileseg.io.output import refused
+from napari_tileseg.moving import move
 from napari_tileseg.training.options import learning_rate
 from napari_tileseg.training.ranks import ALONE
 
@@ -282,7 +283,7 @@ class Trainer:
                 file.write(content.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            move(temporary, path)
         except OSError as error:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)

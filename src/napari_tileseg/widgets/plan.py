@@ -167,7 +167,9 @@ def estimate_words(need: Estimate, device: Device | None, seconds: float | None)
     kind = "GPU memory" if on_gpu else "memory"
     room = f" of {_size(device.free)}" if device is not None and device.free is not None else ""
     memory = f"{_size(wanted)}{room} {kind}."
-    return "\n".join([tiles + time, memory, *need.notes])
+    short = device is not None and device.free is not None and wanted > device.free
+    advice = ["That is more than is free. Choose a smaller window in Options."] if short else []
+    return "\n".join([tiles + time, memory, *advice, *need.notes])
 
 
 class Speeds:

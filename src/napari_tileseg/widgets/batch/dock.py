@@ -160,7 +160,7 @@ class BatchWidget(Dock):
         self.second.clicked.connect(self.press_second)
         self.shown.currentIndexChanged.connect(self._on_filter)
         self.files.chosen.connect(self._on_row)
-        self.files.stepped.connect(lambda _: self._step.start())
+        self.files.stepped.connect(self._on_stepped)
         self.files.opened.connect(self._on_opened)
         self.session.changed.connect(self._draw)
         self.session.ended.connect(self._on_change)
@@ -397,6 +397,9 @@ class BatchWidget(Dock):
 
     def _on_filter(self) -> None:
         self.files.show_state(self.shown.value or "")
+
+    def _on_stepped(self, _number: int) -> None:
+        self._step.start()
 
     def _on_row(self, number: int) -> None:
         self._row_told = ""

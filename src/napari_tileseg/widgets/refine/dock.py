@@ -110,7 +110,7 @@ class RefineWidget(Dock):
     def _connect(self) -> None:
         self.form.layers_chosen.connect(self._on_chosen_by_hand)
         self.form.tool_pressed.connect(self.session.toggle)
-        self.form.tool_pressed.connect(lambda _: self._draw())
+        self.form.tool_pressed.connect(self._on_tool)
         self.form.changed.connect(self._on_form)
         self.message.chosen.connect(self.act)
         self.button.clicked.connect(self.press)
@@ -124,7 +124,7 @@ class RefineWidget(Dock):
         for fold in self.folds:
             fold.toggled.connect(self.updateGeometry)
             if hasattr(fold, "tool"):
-                self.form.add_button(*fold.tool).clicked.connect(partial(self._open, fold))
+                self.form.add_button(*fold.tool).clicked.connect(Late(self, "_open", fold))
             for key, deed in getattr(fold, "shortcuts", ()):
                 dock_shortcut(self, key, deed)
         for tool in TOOLS:
@@ -262,6 +262,9 @@ class RefineWidget(Dock):
             if work is not None and work.moves == moves:
                 self.session.keeper.saved(work, answer)
             self.session.tell(Message("done", f"Saved as {answer.name}."))
+
+    def _on_tool(self, _name: str) -> None:
+        self._draw()
 
     def _open(self, fold: Fold, _checked: bool = False) -> None:
         fold.open()
