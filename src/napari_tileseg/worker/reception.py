@@ -57,6 +57,12 @@ class Reception(ABC):
     def _folder(self) -> Scratch:
         """Return the folder for the arrays of runs."""
 
+    def _admit(self, otherwise: str) -> None:
+        """Refuse where the program ends; make sure of an interpreter."""
+        if self._closed:
+            raise RunError(f"The program is being closed, so {otherwise}.")
+        self._python = self._python or find_python()
+
     def start(self, job: Job, volume: Volume, *, on_message: Callable[[Message], None], previous: Run | None = None) -> Run:
         """Put a job into the queue.
 
@@ -80,11 +86,9 @@ class Reception(ABC):
         ModelError, InputError, AxesError, OptionsError, OutputError, RunError
             If it cannot start; each a sentence for the user.
         """
-        if self._closed:
-            raise RunError("The program is being closed, so no run can start.")
+        self._admit("no run can start")
         spec = find_spec(job.model)
         axis_map = map_axes(job.axes or volume.axes, volume.shape, turned_spec(volume, spec), channels=job.channels)
-        self._python = self._python or find_python()
         if previous is not None:
             store, finished, tiles = previous.hand_over(job, axis_map)
         else:
@@ -126,9 +130,7 @@ class Reception(ABC):
         RunError
             If the program is being closed.
         """
-        if self._closed:
-            raise RunError("The program is being closed, so no batch can start.")
-        self._python = self._python or find_python()
+        self._admit("no batch can start")
         run = BatchRun(
             next(self._numbers),
             rooted(job),
@@ -174,9 +176,7 @@ class Reception(ABC):
         RunError
             If the program is being closed.
         """
-        if self._closed:
-            raise RunError("The program is being closed, so no training can start.")
-        self._python = self._python or find_python()
+        self._admit("no training can start")
         run = TrainingRun(
             next(self._numbers),
             rooted_config(config),
@@ -210,9 +210,7 @@ class Reception(ABC):
         RunError
             If the program is being closed.
         """
-        if self._closed:
-            raise RunError("The program is being closed, so nothing can be measured.")
-        self._python = self._python or find_python()
+        self._admit("nothing can be measured")
         run = ProbeRun(next(self._numbers), job, on_message=on_message, on_cancel=self._cancel)
         self._queue(run)
         return run
