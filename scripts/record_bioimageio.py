@@ -122,9 +122,38 @@ def general(name: str) -> dict[str, Any]:
     }
 
 
-def packages() -> dict[str, dict[str, Any]]:
-    """Return every package: how its weights are stored, its description, its network, its test image."""
-    series2, series3 = {"y": {"min": 16, "step": 16}, "x": {"min": 16, "step": 16}}, {key: {"min": 8, "step": 8} for key in "zyx"}
+def source_2d_v4() -> dict[str, Any]:
+    return {
+        "kind": "source",
+        "network": two(1),
+        "arguments": {},
+        "image": image(1, (1, 1, 48, 64), "float32"),
+        "version": "0.4.10",
+        "inputs": [
+            {
+                "name": "raw",
+                "axes": "bcyx",
+                "data_type": "float32",
+                "data_range": ["-inf", "inf"],
+                "shape": {"min": [1, 1, 16, 16], "step": [0, 0, 16, 16]},
+                "preprocessing": [{"name": "zero_mean_unit_variance", "kwargs": {"mode": "per_sample", "axes": "yx"}}],
+            }
+        ],
+        "outputs": [
+            {
+                "name": "mask",
+                "axes": "bcyx",
+                "data_type": "float32",
+                "data_range": [0, 1],
+                "halo": [0, 0, 4, 4],
+                "shape": {"reference_tensor": "raw", "scale": [1, 1, 1, 1], "offset": [0, 0, 0, 0]},
+                "postprocessing": [{"name": "sigmoid"}],
+            }
+        ],
+    }
+
+
+def library_3d_v5() -> dict[str, Any]:
     unet = {
         "spatial_dims": 3,
         "in_channels": 1,
@@ -137,209 +166,203 @@ def packages() -> dict[str, dict[str, Any]]:
     torch.manual_seed(5)
     library = monai.networks.nets.UNet(**{**unet, "channels": (4, 8), "strides": (2,)}).eval()
     return {
-        "source-2d-v4": {
-            "kind": "source",
-            "network": two(1),
-            "arguments": {},
-            "image": image(1, (1, 1, 48, 64), "float32"),
-            "version": "0.4.10",
-            "inputs": [
-                {
-                    "name": "raw",
-                    "axes": "bcyx",
-                    "data_type": "float32",
-                    "data_range": ["-inf", "inf"],
-                    "shape": {"min": [1, 1, 16, 16], "step": [0, 0, 16, 16]},
-                    "preprocessing": [{"name": "zero_mean_unit_variance", "kwargs": {"mode": "per_sample", "axes": "yx"}}],
-                }
-            ],
-            "outputs": [
-                {
-                    "name": "mask",
-                    "axes": "bcyx",
-                    "data_type": "float32",
-                    "data_range": [0, 1],
-                    "halo": [0, 0, 4, 4],
-                    "shape": {"reference_tensor": "raw", "scale": [1, 1, 1, 1], "offset": [0, 0, 0, 0]},
-                    "postprocessing": [{"name": "sigmoid"}],
-                }
-            ],
-        },
-        "library-3d-v5": {
-            "kind": "library",
-            "network": library,
-            "arguments": unet,
-            "image": image(2, (1, 1, 16, 16, 24), "float32"),
-            "version": "0.5.3",
-            "inputs": [
-                {
-                    "id": "raw",
-                    "axes": axes5("bczyx", {key: {"min": 16, "step": 8} for key in "zyx"}, ["intensity"]),
-                    "data": {"type": "float32"},
-                    "preprocessing": [
-                        {"id": "ensure_dtype", "kwargs": {"dtype": "float32"}},
-                        {"id": "scale_range", "kwargs": {"axes": ["channel", "z", "y", "x"], "min_percentile": 1, "max_percentile": 99.8}},
-                        {"id": "clip", "kwargs": {"min": 0.0, "max": 1.0}},
-                    ],
-                }
-            ],
-            "outputs": [
-                {
-                    "id": "classes",
-                    "data": {"type": "float32"},
-                    "axes": axes5("bczyx", follows("zyx"), ["background", "cell", "nucleus"], **{key: {"halo": 6} for key in "zyx"}),
-                    "postprocessing": [{"id": "softmax", "kwargs": {"axis": "channel"}}],
-                }
-            ],
-        },
-        "script-3d-v4": {
-            "kind": "script",
-            "network": two(3, ndim=3, classes=2, activation="sigmoid"),
-            "version": "0.4.9",
-            "image": image(3, (1, 1, 8, 16, 24), "float32"),
-            "inputs": [
-                {
-                    "name": "raw",
-                    "axes": "bczyx",
-                    "data_type": "float32",
-                    "data_range": ["-inf", "inf"],
-                    "shape": {"min": [1, 1, 8, 8, 8], "step": [0, 0, 8, 8, 8]},
-                    "preprocessing": [
-                        {"name": "scale_linear", "kwargs": {"gain": 0.02, "offset": -1.0}},
-                        {"name": "clip", "kwargs": {"min": -0.9, "max": 2.0}},
-                    ],
-                }
-            ],
-            "outputs": [
-                {
-                    "name": "heads",
-                    "axes": "bczyx",
-                    "data_type": "float32",
-                    "data_range": [0, 1],
-                    "shape": {"reference_tensor": "raw", "scale": [1, 0, 1, 1, 1], "offset": [0, 1, 0, 0, 0]},
-                }
-            ],
-        },
-        "onnx-2d-v5": {
-            "kind": "onnx",
-            "network": two(4, channels=3, classes=2),
-            "image": image(4, (1, 3, 32, 48), "float32"),
-            "version": "0.5.3",
-            "inputs": [
-                {
-                    "id": "raw",
-                    "axes": axes5("bcyx", series2, ["red", "green", "blue"]),
-                    "data": {"type": "float32"},
-                    "preprocessing": [
-                        {
-                            "id": "fixed_zero_mean_unit_variance",
-                            "kwargs": {"axis": "channel", "mean": [100.0, 110.0, 90.0], "std": [50.0, 40.0, 60.0]},
-                        }
-                    ],
-                }
-            ],
-            "outputs": [
-                {
-                    "id": "cells",
-                    "data": {"type": "float32"},
-                    "axes": axes5("bcyx", follows("yx"), ["foreground", "boundary"], y={"halo": 3}, x={"halo": 3}),
-                    "postprocessing": [{"id": "sigmoid"}],
-                }
-            ],
-        },
-        "onnx-2d-v4": {
-            "kind": "onnx",
-            "network": Last(two(11, channels=2, classes=2)),
-            "image": image(5, (1, 32, 40, 2), "float32"),
-            "version": "0.4.10",
-            "inputs": [
-                {
-                    "name": "raw",
-                    "axes": "byxc",
-                    "data_type": "float32",
-                    "data_range": ["-inf", "inf"],
-                    "shape": [1, 32, 40, 2],
-                    "preprocessing": [
-                        {
-                            "name": "zero_mean_unit_variance",
-                            "kwargs": {"mode": "fixed", "axes": "yx", "mean": [90.0, 120.0], "std": [40.0, 70.0]},
-                        }
-                    ],
-                }
-            ],
-            "outputs": [
-                {
-                    "name": "masks",
-                    "axes": "byxc",
-                    "data_type": "float32",
-                    "data_range": [0, 1],
-                    "shape": [1, 32, 40, 2],
-                    "postprocessing": [{"name": "sigmoid"}, {"name": "binarize", "kwargs": {"threshold": 0.4}}],
-                }
-            ],
-        },
-        "script-2d-v5": {
-            "kind": "script",
-            "network": two(7, channels=2, classes=3, lost=2),
-            "image": image(6, (1, 2, 48, 48), "float32"),
-            "version": "0.5.4",
-            "inputs": [
-                {
-                    "id": "raw",
-                    "axes": axes5("bcyx", series2, ["membrane", "nuclei"]),
-                    "data": {"type": "float32"},
-                    "preprocessing": [{"id": "zero_mean_unit_variance", "kwargs": {"axes": ["channel", "y", "x"]}}],
-                }
-            ],
-            "outputs": [
-                {
-                    "id": "scores",
-                    "data": {"type": "float32"},
-                    "axes": axes5("bcyx", follows("yx", -4), ["a", "b", "c"]),
-                }
-            ],
-        },
-        "source-3d-v5": {
-            "kind": "source",
-            "network": two(8, ndim=3, classes=2, heads=2),
-            "arguments": {"ndim": 3, "classes": 2, "heads": 2},
-            "image": image(7, (1, 1, 8, 24, 16), "float32"),
-            "version": "0.5.3",
-            "inputs": [
-                {
-                    "id": "raw",
-                    "axes": axes5("bczyx", series3, ["intensity"]),
-                    "data": {"type": "float32"},
-                    "preprocessing": [
-                        {"id": "zero_mean_unit_variance", "kwargs": {"axes": ["z", "y", "x"]}},
-                        {"id": "scale_linear", "kwargs": {"gain": 2.0, "offset": 0.5}},
-                        {"id": "sigmoid"},
-                        {"id": "scale_range", "kwargs": {"axes": ["z", "y", "x"], "min_percentile": 2.0, "max_percentile": 98.0}},
-                    ],
-                }
-            ],
-            "outputs": [
-                {
-                    "id": "scores",
-                    "data": {"type": "float32"},
-                    "axes": axes5("bczyx", follows("zyx"), ["cell", "wall"]),
-                    "postprocessing": [
-                        {"id": "scale_linear", "kwargs": {"gain": 0.5, "offset": 0.1}},
-                        {"id": "binarize", "kwargs": {"threshold": 0.1}},
-                    ],
-                },
-                {
-                    "id": "summary",
-                    "data": {"type": "float32"},
-                    "axes": [
-                        {"type": "batch"},
-                        {"type": "channel", "channel_names": ["a", "b"]},
-                        {"type": "space", "id": "x", "size": follows("x")["x"]},
-                    ],
-                },
-            ],
-        },
+        "kind": "library",
+        "network": library,
+        "arguments": unet,
+        "image": image(2, (1, 1, 16, 16, 24), "float32"),
+        "version": "0.5.3",
+        "inputs": [
+            {
+                "id": "raw",
+                "axes": axes5("bczyx", {key: {"min": 16, "step": 8} for key in "zyx"}, ["intensity"]),
+                "data": {"type": "float32"},
+                "preprocessing": [
+                    {"id": "ensure_dtype", "kwargs": {"dtype": "float32"}},
+                    {"id": "scale_range", "kwargs": {"axes": ["channel", "z", "y", "x"], "min_percentile": 1, "max_percentile": 99.8}},
+                    {"id": "clip", "kwargs": {"min": 0.0, "max": 1.0}},
+                ],
+            }
+        ],
+        "outputs": [
+            {
+                "id": "classes",
+                "data": {"type": "float32"},
+                "axes": axes5("bczyx", follows("zyx"), ["background", "cell", "nucleus"], **{key: {"halo": 6} for key in "zyx"}),
+                "postprocessing": [{"id": "softmax", "kwargs": {"axis": "channel"}}],
+            }
+        ],
     }
+
+
+def script_3d_v4() -> dict[str, Any]:
+    return {
+        "kind": "script",
+        "network": two(3, ndim=3, classes=2, activation="sigmoid"),
+        "version": "0.4.9",
+        "image": image(3, (1, 1, 8, 16, 24), "float32"),
+        "inputs": [
+            {
+                "name": "raw",
+                "axes": "bczyx",
+                "data_type": "float32",
+                "data_range": ["-inf", "inf"],
+                "shape": {"min": [1, 1, 8, 8, 8], "step": [0, 0, 8, 8, 8]},
+                "preprocessing": [
+                    {"name": "scale_linear", "kwargs": {"gain": 0.02, "offset": -1.0}},
+                    {"name": "clip", "kwargs": {"min": -0.9, "max": 2.0}},
+                ],
+            }
+        ],
+        "outputs": [
+            {
+                "name": "heads",
+                "axes": "bczyx",
+                "data_type": "float32",
+                "data_range": [0, 1],
+                "shape": {"reference_tensor": "raw", "scale": [1, 0, 1, 1, 1], "offset": [0, 1, 0, 0, 0]},
+            }
+        ],
+    }
+
+
+def onnx_2d_v5() -> dict[str, Any]:
+    series = {"y": {"min": 16, "step": 16}, "x": {"min": 16, "step": 16}}
+    return {
+        "kind": "onnx",
+        "network": two(4, channels=3, classes=2),
+        "image": image(4, (1, 3, 32, 48), "float32"),
+        "version": "0.5.3",
+        "inputs": [
+            {
+                "id": "raw",
+                "axes": axes5("bcyx", series, ["red", "green", "blue"]),
+                "data": {"type": "float32"},
+                "preprocessing": [
+                    {
+                        "id": "fixed_zero_mean_unit_variance",
+                        "kwargs": {"axis": "channel", "mean": [100.0, 110.0, 90.0], "std": [50.0, 40.0, 60.0]},
+                    }
+                ],
+            }
+        ],
+        "outputs": [
+            {
+                "id": "cells",
+                "data": {"type": "float32"},
+                "axes": axes5("bcyx", follows("yx"), ["foreground", "boundary"], y={"halo": 3}, x={"halo": 3}),
+                "postprocessing": [{"id": "sigmoid"}],
+            }
+        ],
+    }
+
+
+def onnx_2d_v4() -> dict[str, Any]:
+    return {
+        "kind": "onnx",
+        "network": Last(two(11, channels=2, classes=2)),
+        "image": image(5, (1, 32, 40, 2), "float32"),
+        "version": "0.4.10",
+        "inputs": [
+            {
+                "name": "raw",
+                "axes": "byxc",
+                "data_type": "float32",
+                "data_range": ["-inf", "inf"],
+                "shape": [1, 32, 40, 2],
+                "preprocessing": [
+                    {
+                        "name": "zero_mean_unit_variance",
+                        "kwargs": {"mode": "fixed", "axes": "yx", "mean": [90.0, 120.0], "std": [40.0, 70.0]},
+                    }
+                ],
+            }
+        ],
+        "outputs": [
+            {
+                "name": "masks",
+                "axes": "byxc",
+                "data_type": "float32",
+                "data_range": [0, 1],
+                "shape": [1, 32, 40, 2],
+                "postprocessing": [{"name": "sigmoid"}, {"name": "binarize", "kwargs": {"threshold": 0.4}}],
+            }
+        ],
+    }
+
+
+def script_2d_v5() -> dict[str, Any]:
+    series = {"y": {"min": 16, "step": 16}, "x": {"min": 16, "step": 16}}
+    return {
+        "kind": "script",
+        "network": two(7, channels=2, classes=3, lost=2),
+        "image": image(6, (1, 2, 48, 48), "float32"),
+        "version": "0.5.4",
+        "inputs": [
+            {
+                "id": "raw",
+                "axes": axes5("bcyx", series, ["membrane", "nuclei"]),
+                "data": {"type": "float32"},
+                "preprocessing": [{"id": "zero_mean_unit_variance", "kwargs": {"axes": ["channel", "y", "x"]}}],
+            }
+        ],
+        "outputs": [
+            {
+                "id": "scores",
+                "data": {"type": "float32"},
+                "axes": axes5("bcyx", follows("yx", -4), ["a", "b", "c"]),
+            }
+        ],
+    }
+
+
+def source_3d_v5() -> dict[str, Any]:
+    series = {key: {"min": 8, "step": 8} for key in "zyx"}
+    return {
+        "kind": "source",
+        "network": two(8, ndim=3, classes=2, heads=2),
+        "arguments": {"ndim": 3, "classes": 2, "heads": 2},
+        "image": image(7, (1, 1, 8, 24, 16), "float32"),
+        "version": "0.5.3",
+        "inputs": [
+            {
+                "id": "raw",
+                "axes": axes5("bczyx", series, ["intensity"]),
+                "data": {"type": "float32"},
+                "preprocessing": [
+                    {"id": "zero_mean_unit_variance", "kwargs": {"axes": ["z", "y", "x"]}},
+                    {"id": "scale_linear", "kwargs": {"gain": 2.0, "offset": 0.5}},
+                    {"id": "sigmoid"},
+                    {"id": "scale_range", "kwargs": {"axes": ["z", "y", "x"], "min_percentile": 2.0, "max_percentile": 98.0}},
+                ],
+            }
+        ],
+        "outputs": [
+            {
+                "id": "scores",
+                "data": {"type": "float32"},
+                "axes": axes5("bczyx", follows("zyx"), ["cell", "wall"]),
+                "postprocessing": [
+                    {"id": "scale_linear", "kwargs": {"gain": 0.5, "offset": 0.1}},
+                    {"id": "binarize", "kwargs": {"threshold": 0.1}},
+                ],
+            },
+            {
+                "id": "summary",
+                "data": {"type": "float32"},
+                "axes": [
+                    {"type": "batch"},
+                    {"type": "channel", "channel_names": ["a", "b"]},
+                    {"type": "space", "id": "x", "size": follows("x")["x"]},
+                ],
+            },
+        ],
+    }
+
+
+def packages() -> dict[str, dict[str, Any]]:
+    """Return every package: how its weights are stored, its description, its network, its test image."""
+    makers = (source_2d_v4, library_3d_v5, script_3d_v4, onnx_2d_v5, onnx_2d_v4, script_2d_v5, source_3d_v5)
+    return {make.__name__.replace("_", "-"): make() for make in makers}
 
 
 def npy(array: np.ndarray) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
@@ -24,6 +25,18 @@ settings.register_profile("tileseg", deadline=None, derandomize="CI" in os.envir
 settings.load_profile("tileseg")
 
 HERE = Path(__file__).parent
+
+
+def pytest_collection() -> None:
+    """Look for no garbage while the tests are imported: all that is made then stays."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector torch, napari and the tests themselves: to look through them takes longer than most tests do."""
+    gc.enable()
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

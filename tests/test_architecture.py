@@ -7,6 +7,7 @@ import importlib
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,9 +61,18 @@ def name_of(path: Path) -> str:
 
 
 MODULES = {name_of(path): path for path in sorted(SOURCE.rglob("*.py"))}
-TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
 
-every_module = pytest.mark.parametrize("name", [pytest.param(name, id=name or "napari_tileseg") for name in MODULES])
+
+@cache
+def tree_of(name: str) -> ast.Module:
+    """Return the syntax tree of a module."""
+    return ast.parse(MODULES[name].read_text(encoding="utf-8"))
+
+
+@cache
+def all_imports(name: str) -> frozenset[str]:
+    """Return every module that one imports anywhere."""
+    return frozenset(imports(tree_of(name)))
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
@@ -108,55 +118,62 @@ def test_every_module_is_in_a_room() -> None:
     assert not homeless, f"{homeless} stand on no floor; add them to FLOORS"
 
 
-@every_module
-def test_imports_go_downward(name: str) -> None:
-    room = name.partition(".")[0]
-    if not room:
-        return  # the package itself holds lazy names of every floor
-    for module in imports(TREES[name]):
-        other = room_of(module)
-        if other is None or other == room:
+# A test looks at all modules: one of each module would be thousands, and take longer than all that they look at.
+
+
+def test_imports_go_downward() -> None:
+    wrong = []
+    for name in MODULES:
+        room = name.partition(".")[0]
+        if not room:
+            continue  # the package itself holds lazy names of every floor
+        for module in all_imports(name):
+            other = room_of(module)
+            if other not in (None, room) and FLOOR[other] >= FLOOR[room]:
+                wrong.append(f"{name} imports {module}: {other} is not below {room}")
+    assert not wrong
+
+
+def test_only_widgets_know_the_window_system() -> None:
+    others = [name for name in MODULES if not inside(name, ("widgets",))]
+    found = {name: GUI & {module.partition(".")[0] for module in all_imports(name)} for name in others}
+    assert not {name: packages for name, packages in found.items() if packages}
+
+
+def test_heavy_packages_are_imported_when_they_are_needed() -> None:
+    wrong = []
+    for name in MODULES:
+        if inside(name, HEAVY_ROOMS) or not HEAVY & {module.partition(".")[0] for module in all_imports(name)}:
             continue
-        assert FLOOR[other] < FLOOR[room], f"{name} imports {module}: {other} is not below {room}"
+        for statement in top_level(tree_of(name)):
+            if isinstance(statement, ast.Import | ast.ImportFrom):
+                found = HEAVY & {module.partition(".")[0] for module in imports(statement)}
+                wrong += [f"{name}, line {statement.lineno}, imports {found} at module level"] if found else []
+    assert not wrong
 
 
-@every_module
-def test_only_widgets_know_the_window_system(name: str) -> None:
-    found = GUI & {module.partition(".")[0] for module in imports(TREES[name])}
-    assert not found or inside(name, ("widgets",)), f"{name} imports {found}"
+def test_modules_say_what_they_are_and_what_they_offer() -> None:
+    wrong = []
+    for name in MODULES:
+        tree = tree_of(name)
+        if not tree.body:
+            continue  # the empty __init__ of a room
+        docstring = ast.get_docstring(tree)
+        if not docstring:
+            wrong.append(f"{name} has no docstring")
+        elif not docstring.splitlines()[0].endswith((".", ":", "?")):
+            wrong.append(f"the first line of {name}'s docstring is no sentence")
+        definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+        defined = any(isinstance(node, definitions) and not node.name.startswith("_") for node in tree.body)
+        assigned = {ast.unparse(node.targets[0]) for node in tree.body if isinstance(node, ast.Assign)}
+        if defined and "__all__" not in assigned and not name.endswith("__main__"):
+            wrong.append(f"{name} has no __all__")
+    assert not wrong
 
 
-@every_module
-def test_heavy_packages_are_imported_when_they_are_needed(name: str) -> None:
-    if inside(name, HEAVY_ROOMS):
-        return
-    for statement in top_level(TREES[name]):
-        if isinstance(statement, ast.Import | ast.ImportFrom):
-            found = HEAVY & {module.partition(".")[0] for module in imports(statement)}
-            assert not found, f"{name}, line {statement.lineno}, imports {found} at module level"
-
-
-@every_module
-def test_module_says_what_it_is_and_what_it_offers(name: str) -> None:
-    tree = TREES[name]
-    defined = [
-        node.name
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_")
-    ]
-    if not tree.body:
-        return  # the empty __init__ of a room
-    docstring = ast.get_docstring(tree)
-    assert docstring, f"{name} has no docstring"
-    assert docstring.splitlines()[0].endswith((".", ":", "?")), f"the first line of {name}'s docstring is no sentence"
-    if defined and not name.endswith("__main__"):
-        assert "__all__" in {ast.unparse(node.targets[0]) for node in tree.body if isinstance(node, ast.Assign)}, f"{name} has no __all__"
-
-
-@every_module
-def test_module_is_short(name: str) -> None:
-    lines = len(MODULES[name].read_text(encoding="utf-8").splitlines())
-    assert lines <= MAX_LINES, f"{name} has {lines} lines; split it by its nouns"
+def test_modules_are_short() -> None:
+    lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in MODULES.items()}
+    assert not {name: count for name, count in lines.items() if count > MAX_LINES}, "split them by their nouns"
 
 
 # What an import costs
@@ -255,9 +272,10 @@ def test_unknown_name_is_an_attribute_error() -> None:
         napari_tileseg.no_such_name  # noqa: B018  # looking it up is the test
 
 
-@every_module
-def test_all_names_what_is_there(name: str) -> None:
-    if not inside(name, ("widgets", "worker.__main__")):
-        module = importlib.import_module(f"napari_tileseg.{name}".rstrip("."))
-        for public in getattr(module, "__all__", []):
-            assert hasattr(module, public), f"{name}.__all__ names {public}, which is not there"
+def test_all_names_what_is_there() -> None:
+    missing = []
+    for name in MODULES:
+        if not inside(name, ("widgets", "worker.__main__")):
+            module = importlib.import_module(f"napari_tileseg.{name}".rstrip("."))
+            missing += [f"{name}.{public}" for public in getattr(module, "__all__", []) if not hasattr(module, public)]
+    assert not missing

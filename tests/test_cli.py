@@ -312,6 +312,16 @@ def test_a_region_alone_is_segmented(run: Run, crop: Path, tmp_path: Path) -> No
     assert not found.any()
 
 
+def test_several_regions_are_given_one_after_the_other(run: Run, crop: Path, tmp_path: Path) -> None:
+    out, corners = tmp_path / "parts.ome.tif", ("--region", "80:96,0:8", "--region", "0:8,56:64")
+    assert run("segment", crop, "-o", out, *SMALL, *corners)[0] == 0
+    found = np.asarray(read_volume(out).data)
+    found[80:96, :8] = found[:8, 56:] = 0
+    assert not found.any()
+    status, said, _ = run("estimate", crop, "--model", "nuclei-2d", "--window", "64,64", "--no-probe", "--json", *corners)
+    assert (status, json.loads(said)["tiles"]) == (0, 2), "one tile in each corner, of six"
+
+
 def test_estimate_says_what_the_plan_is(run: Run, crop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TILESEG_CACHE", str(tmp_path / "cache"))  # nothing is known of the model's speed yet
     status, said, _ = run("estimate", crop, "--model", "nuclei-2d", "--window", "64,64", "--json")

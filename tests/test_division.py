@@ -90,13 +90,13 @@ def in_shares(volume: Volume, predictor: Predictor, options: SegmentOptions, *, 
 
     def prepared() -> Run:
         axis_map = map_axes(volume.axes, volume.shape, predictor.spec)
-        run = Run(volume, axis_map, predictor, options, None, lambda event: None, lambda: False)
+        run = Run(volume, axis_map, predictor, options, (), lambda event: None, lambda: False)
         run.prepare()
         return run
 
     whole = prepared()
-    for part, _ in whole.parts:
-        whole.measured(part.position.get("T"))
+    for layout in whole.layouts:
+        whole.measured(layout.part.position.get("T"))
     shares = divide(whole, **cut)
     labels = np.full(whole.axis_map.result_shape, 77, whole.axis_map.result_dtype)
     pieces: dict[int, Kept] = {}
@@ -109,7 +109,7 @@ def in_shares(volume: Volume, predictor: Predictor, options: SegmentOptions, *, 
         else:
             box, part = label_box(run, share)
             labels[tuple(slice(*span) for span in box)] = part
-    for sample in range(len(whole.parts) if pieces else 0):
+    for sample in range(len(whole.layouts) if pieces else 0):
         mine = [pieces[share.number] for share in shares if share.sample == sample]
         join_objects(whole, sample, mine, labels)
     return labels, whole, len(shares)
@@ -152,7 +152,7 @@ def test_a_volume_that_is_scanned_along_another_axis(output: str, monkeypatch: p
     volume = Volume(image_of(3, (20, 30, 80)), "ZYX")
     predictor = model(3, output)
     found, run, count = in_shares(volume, predictor, SegmentOptions(), most=9000)
-    assert run.turn.axis == 2
+    assert run.layout.turn.axis == 2
     assert count > 3
     np.testing.assert_array_equal(found, segment(volume, predictor).labels)
 
@@ -191,7 +191,7 @@ def test_a_decoder_that_looks_beyond_the_foreground_gets_everything_at_the_end(m
 def test_shares_fill_chunks_cover_all_and_are_many_enough() -> None:
     volume = Volume(np.zeros((1000, 700), np.float32), "YX")
     axis_map = map_axes("YX", volume.shape, model(2, "softmax").spec)
-    run = Run(volume, axis_map, model(2, "softmax"), SegmentOptions(), None, lambda event: None, lambda: False)
+    run = Run(volume, axis_map, model(2, "softmax"), SegmentOptions(), (), lambda event: None, lambda: False)
     run.prepare()
     shares = divide(run, chunks=(64, 128), shares=10)
     assert len(shares) >= 10

@@ -82,13 +82,13 @@ def divide(run: Run, *, chunks: tuple[int, ...] | None = None, shares: int = 1, 
         Most pixels of a box; `MOST_LABELS` or `MOST_SCORES` by default.
     """
     objects = run.axis_map.output == "instances"
-    shape = run.grid.model if objects else run.axis_map.spatial_shape
-    scale = [have / model for have, model in zip(shape, run.grid.model, strict=True)]
+    shape = run.layout.grid.model if objects else run.axis_map.spatial_shape
+    scale = [have / model for have, model in zip(shape, run.layout.grid.model, strict=True)]
     window = [max(1, math.ceil(size * by)) for size, by in zip(run.recipe.window, scale, strict=True)]
     steps = (1,) * len(shape) if objects or chunks is None else tuple(min(pair) for pair in zip(chunks, shape, strict=True))
     masks = run.axis_map.classes if run.axis_map.output == "sigmoid" else 1
     limit = most or (MOST_SCORES if objects else MOST_LABELS // masks)
-    wanted = -(-shares // len(run.parts))
+    wanted = -(-shares // len(run.layouts))
     counts = [1] * len(shape)
     sizes = list(shape)
     while math.prod(sizes) > limit or math.prod(counts) < wanted:
@@ -107,14 +107,14 @@ def divide(run: Run, *, chunks: tuple[int, ...] | None = None, shares: int = 1, 
     boxes: list[Region] = [()]
     for axis_spans in spans:
         boxes = [(*box, span) for box in boxes for span in axis_spans]
-    found = [(sample, box) for sample in range(len(run.parts)) for box in boxes]
+    found = [(sample, box) for sample in range(len(run.layouts)) for box in boxes]
     return [Share(number, sample, box) for number, (sample, box) in enumerate(found)]
 
 
 def tiles_of(run: Run, share: Share) -> int:
     """Return how many tiles a share computes."""
     box = Tile(*zip(*share.box, strict=True)) if run.axis_map.output == "instances" else _on_model(run, share.box)
-    return len(run.plan.touching(Tile(run.turn.forth(box.start), run.turn.forth(box.stop)))[0])
+    return len(run.layout.plan.touching(Tile(run.layout.turn.forth(box.start), run.layout.turn.forth(box.stop)))[0])
 
 
 def label_box(run: Run, share: Share) -> tuple[Region, NDArray[Any]]:
@@ -127,13 +127,13 @@ def label_box(run: Run, share: Share) -> tuple[Region, NDArray[Any]]:
     labels : ndarray
         Of that box, as the result holds them.
     """
-    part, _ = run.parts[share.sample]
+    part = run.layouts[share.sample].part
     axis_map = run.axis_map
     lookup = {**dict(zip(axis_map.spatial, share.box, strict=True)), "C": (0, axis_map.classes)}
     lookup |= {axis: (place, place + 1) for axis, place in part.position.items()}
     box = tuple(lookup[axis] for axis in axis_map.result_axes)
     labels = np.zeros([stop - start for start, stop in box], axis_map.result_dtype)
-    sink = run.sink(replace(part, wanted=share.box), _Corner(labels, tuple(start for start, _ in box)))
+    sink = run.sink(replace(part, wanted=(share.box,)), _Corner(labels, tuple(start for start, _ in box)))
     _compute(run, share.sample, run.target(sink), _on_model(run, share.box))
     return box, labels
 
@@ -149,7 +149,7 @@ def find_objects(run: Run, share: Share) -> Found:
     _compute(run, share.sample, _Scores(scores, box), box, scores=True)
     facts: dict[str, Any] = {"threshold": options.threshold, "min_size": options.min_size}
     decoder = find_decoder(spec.decoder)
-    return settle(scores, box, run.grid.model, decoder, spec.decoder_parameters, empty=empty_scores(spec), **facts)
+    return settle(scores, box, run.layout.grid.model, decoder, spec.decoder_parameters, empty=empty_scores(spec), **facts)
 
 
 def join_objects(run: Run, sample: int, pieces: Sequence[Piece], labels: Any, *, check: Callable[[], None] = lambda: None) -> None:
@@ -173,17 +173,17 @@ def join_objects(run: Run, sample: int, pieces: Sequence[Piece], labels: Any, *,
     from napari_tileseg.engine.objects import Objects
     from napari_tileseg.engine.pieces import join
 
-    part, _ = run.parts[sample]
+    part = run.layouts[sample].part
     sink = run.sink(part, labels)
-    target = run.turn.sink(run.target(sink))
+    target = run.layout.turn.sink(run.target(sink))
     spec = run.predictor.spec
-    decoder = make_decoder(spec, run.options, 1, run.plan, run.turn, None)
+    decoder = make_decoder(spec, run.options, 1, run.layout.plan, run.layout.turn, None)
     assert isinstance(decoder, Objects)  # the output is instances
     highest = run.objects
-    for region, block in join(run.plan, run.turn, pieces, decoder, empty_scores(spec), first_id=run.objects + 1, check=check):
+    for region, block in join(run.layout.plan, run.layout.turn, pieces, decoder, empty_scores(spec), first_id=run.objects + 1, check=check):
         target.write(region.slices, block)
         highest = max(highest, int(block.max(initial=0)))
-        if (moved := sink.grid_region(run.grid.image_region(run.turn.back(region.bounds)))) is not None:
+        if (moved := sink.grid_region(run.layout.grid.image_region(run.layout.turn.back(region.bounds)))) is not None:
             run.slabs += 1
             run.tell(SlabDone(moved))
         for message in decoder.warnings():
@@ -193,11 +193,11 @@ def join_objects(run: Run, sample: int, pieces: Sequence[Piece], labels: Any, *,
 
 def _on_model(run: Run, box: Region) -> Tile:
     """Return the pixels of the model's grid that labels of a box of the image come from."""
-    if run.grid.same:
+    if run.layout.grid.same:
         return Tile(tuple(start for start, _ in box), tuple(stop for _, stop in box))
-    ends = [run.grid.nearest(axis, *span)[[0, -1]] for axis, span in enumerate(box)]
+    ends = [run.layout.grid.nearest(axis, *span)[[0, -1]] for axis, span in enumerate(box)]
     # One pixel more on each side, so that rounding cannot leave a gap.
-    pairs = list(zip(ends, run.grid.model, strict=True))
+    pairs = list(zip(ends, run.layout.grid.model, strict=True))
     return Tile(tuple(max(0, int(first) - 1) for (first, _), _ in pairs), tuple(min(size, int(last) + 2) for (_, last), size in pairs))
 
 
@@ -205,7 +205,7 @@ def _compute(run: Run, sample: int, target: Sink, box: Tile, *, scores: bool = F
     """Run the engine on a box of the model's grid, with what the run has settled for the whole image."""
     from napari_tileseg.engine.run import run as engine
 
-    part, read = run.parts[sample]
+    part, read = run.layouts[sample].part, run.layouts[sample].read
     source = run.source(part, read)
     events = engine(
         source,
@@ -214,7 +214,7 @@ def _compute(run: Run, sample: int, target: Sink, box: Tile, *, scores: bool = F
         options=run.options.model_copy(update={"scores": True}) if scores else run.options,
         cancel=run.cancel,
         verdict=run.decided(source),
-        axis=run.turn.axis,
+        axis=run.layout.turn.axis,
         relief=run.relief,
         wanted=run.tissue(part),
         box=box,

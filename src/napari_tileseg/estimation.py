@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from napari_tileseg.engine.axes import map_axes
-from napari_tileseg.engine.levels import choose_view
+from napari_tileseg.engine.layout import largest, lay_parts, seen
 from napari_tileseg.engine.memory import estimate as estimate_memory
 from napari_tileseg.engine.orientation import facing
-from napari_tileseg.engine.parts import Region, plan_parts
 from napari_tileseg.engine.recipe import resolve as resolve_recipe
-from napari_tileseg.engine.scan import plan_scan
-from napari_tileseg.engine.spacing import spacing_note, spacing_ratios
+from napari_tileseg.engine.spacing import spacing_note
 from napari_tileseg.engine.tiles import Tile
 from napari_tileseg.engine.timings import expected_seconds
 from napari_tileseg.image import as_volume, check_dtype
-from napari_tileseg.job import SegmentOptions
+from napari_tileseg.job import SegmentOptions, regions_of
 from napari_tileseg.models.registry import find_spec
 from napari_tileseg.models.spec import ModelSpec
 
@@ -26,12 +26,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_tileseg.engine.axes import AxisMap
-    from napari_tileseg.engine.grid import Grid
+    from napari_tileseg.engine.layout import Layout
     from napari_tileseg.engine.levels import View
-    from napari_tileseg.engine.parts import Part
     from napari_tileseg.engine.recipe import Recipe
-    from napari_tileseg.engine.scan import Turn
-    from napari_tileseg.engine.tiles import TilePlan
+    from napari_tileseg.job import Region
     from napari_tileseg.volume import Volume
 
 __all__ = ["Estimate", "estimate"]
@@ -81,7 +79,7 @@ def estimate(
     options: SegmentOptions | None = None,
     axes: str | None = None,
     channels: Sequence[int] | None = None,
-    region: Region | None = None,
+    region: Region | Sequence[Region] | None = None,
     probe: bool = False,
 ) -> Estimate:
     """Say what a run will need; no pixel is read, unless background is to be skipped.
@@ -107,27 +105,25 @@ def estimate(
         spec, options = turned.spec(spec), turned.options(options)
     axis_map = map_axes(image.axes, image.shape, spec, channels=channels)
     check_dtype(image)
-    recipe = resolve_recipe(spec, options)
-    ratios = spacing_ratios(image, spec) if options.rescale else None
-    parts = list(plan_parts(axis_map, region, recipe.window, ratios))
-    view = choose_view(image, spec, axis_map.spatial, rescale=options.rescale)
-    boxes = [view.snapped(part, axis_map.spatial) for part in parts]
-    _, grid = view.grids(*boxes[0])
-    turn, plan = plan_scan(grid.model, spec, options)
-    more, counted = _counted(plan, recipe, spec, options) if options.adaptive or options.skip_background else (0, None)
+    recipe, regions = resolve_recipe(spec, options), regions_of(region)
+    view, layouts = lay_parts(image, axis_map, spec, options, regions)
+    plan = largest(layouts)
+    more, counted = _counted(layouts, recipe, spec, options) if options.adaptive or options.skip_background else (0, None)
     scored = options.scores or bool(options.uncertainty)
     needs = estimate_memory(plan, spec, batch=options.batch or 1, scores=scored, counted=counted)
     notes = [note for note in [spacing_note(image, spec, rescale=options.rescale)] if note]
     labels = math.prod(axis_map.result_shape) * axis_map.result_dtype.itemsize
     scores = 4 * len(spec.score_names) * math.prod(axis_map.grid_shape) if options.scores else 0
-    tiles = len(plan) * len(parts)
+    tiles = sum(len(layout.plan) for layout in layouts)
     if options.skip_background:
-        tiles, note = _on_tissue(image, view, axis_map, [part for part, _ in boxes], grid, turn, plan)
+        tiles, note = _on_tissue(image, view, axis_map, layouts)
         notes.append(note)
     if more:
-        tiles += more * len(parts)
-        notes.append(f"Up to {more * len(parts)} of them only where tiles disagree.")
-    before = estimate(image, spec.previous.model, options=asked, channels=channels) if spec.previous is not None else None
+        tiles += more
+        notes.append(f"Up to {more} of them only where tiles disagree.")
+    before = None
+    if spec.previous is not None:
+        before = estimate(image, spec.previous.model, options=asked, channels=channels, region=seen(axis_map, layouts) if regions else None)
     seconds = _probed(model, asked) if probe and not isinstance(model, ModelSpec) else None
     if seconds is None:
         fast = options.precision == "auto"
@@ -144,33 +140,41 @@ def estimate(
     )
 
 
-def _counted(plan: TilePlan, recipe: Recipe, spec: ModelSpec, options: SegmentOptions) -> tuple[int, int]:
+def _counted(layouts: list[Layout], recipe: Recipe, spec: ModelSpec, options: SegmentOptions) -> tuple[int, int]:
     """Return the most windows of a second pass, and how deep the slab is where windows are left out or added."""
     from napari_tileseg.engine.adaptive import Refinement  # with torch: too slow for those who only open a menu
     from napari_tileseg.engine.counted import counted_depth
 
-    refinement = Refinement.of(plan, recipe, spec, options.threshold) if options.adaptive else None
-    ends = refinement.ends() if refinement else [row.finished[1] for row in plan.rows()]
-    return refinement.most if refinement else 0, counted_depth(plan, ends)
+    more = depth = 0
+    for plan, count in Counter(layout.plan for layout in layouts).items():
+        refinement = Refinement.of(plan, recipe, spec, options.threshold) if options.adaptive else None
+        ends = refinement.ends() if refinement else [row.finished[1] for row in plan.rows()]
+        more += count * (refinement.most if refinement else 0)
+        depth = max(depth, counted_depth(plan, ends))
+    return more, depth
 
 
-def _on_tissue(image: Volume, view: View, axis_map: AxisMap, parts: list[Part], grid: Grid, turn: Turn, plan: TilePlan) -> tuple[int, str]:
+def _on_tissue(image: Volume, view: View, axis_map: AxisMap, layouts: list[Layout]) -> tuple[int, str]:
     """Return how many tiles hold something, judged by some of the samples where there are many, and a sentence about the rest."""
     from napari_tileseg.engine.tissue import holding, tissue_mask
 
-    total = len(plan) * len(parts)
+    total = sum(len(layout.plan) for layout in layouts)
     _, level = view.measured
     if math.prod(level.shape) > _LOOKED_AT:
         return total, "Tiles without tissue or cells are left out; how many is seen only when the run looks at the image."
     mapped = replace(axis_map, shape=level.shape)
-    chosen = sorted({index * (len(parts) - 1) // max(_SAMPLES - 1, 1) for index in range(_SAMPLES)})
-    kept = 0
-    for part in (parts[index] for index in chosen):
-        tissue = tissue_mask(level, mapped, part.position)
-        wanted = holding(tissue, level, image, axis_map.spatial, grid, part)
-        tiles = (tile for row in plan.rows() for tile in plan.tiles(row.index))
-        kept += sum(wanted(Tile(turn.back(tile.kept.start), turn.back(tile.kept.stop))) for tile in tiles)
-    kept = math.ceil(kept * len(parts) / len(chosen))
+    samples = [list(parts) for _, parts in groupby(layouts, key=lambda layout: layout.part.position)]
+    chosen = sorted({index * (len(samples) - 1) // max(_SAMPLES - 1, 1) for index in range(_SAMPLES)})
+    looked = kept = 0
+    for parts in (samples[index] for index in chosen):
+        tissue = tissue_mask(level, mapped, parts[0].part.position)
+        for layout in parts:
+            plan, turn = layout.plan, layout.turn
+            wanted = holding(tissue, level, image, axis_map.spatial, layout.grid, layout.part)
+            tiles = (tile for row in plan.rows() for tile in plan.tiles(row.index))
+            kept += sum(wanted(Tile(turn.back(tile.kept.start), turn.back(tile.kept.stop))) for tile in tiles)
+            looked += len(plan)
+    kept = math.ceil(kept * total / looked)
     if kept == total:
         return kept, "Every tile holds tissue or cells; none is left out."
     return kept, f"{total - kept} of {total} tiles hold no tissue or cells and are left out."

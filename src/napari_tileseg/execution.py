@@ -18,24 +18,23 @@ from napari_tileseg.engine.faults import Relief
 from napari_tileseg.engine.grid import Grid, ResampledSink, ResampledSource
 from napari_tileseg.engine.interpolate import InterpolatedSource, Return, choose_kernel
 from napari_tileseg.engine.journal import Keeper, damaged
-from napari_tileseg.engine.levels import View, choose_view
+from napari_tileseg.engine.layout import Layout, largest, lay, lay_parts, seen
 from napari_tileseg.engine.limits import Limits
 from napari_tileseg.engine.memory import default_batch
 from napari_tileseg.engine.memory import estimate as estimate_memory
 from napari_tileseg.engine.normalize import Statistics, measure_passes
-from napari_tileseg.engine.parts import Part, Region, plan_parts
 from napari_tileseg.engine.prepare import NormalizedSource, PreparedSource, SampleReader, blocks_of, frame_readers, measure_frame
 from napari_tileseg.engine.recipe import resolve as resolve_recipe
-from napari_tileseg.engine.scan import plan_scan
 from napari_tileseg.engine.sinks import GridSink
-from napari_tileseg.engine.spacing import spacing_note, spacing_ratios
+from napari_tileseg.engine.spacing import spacing_note
 from napari_tileseg.engine.tally import Tally, summary
 from napari_tileseg.errors import Cancelled, ModelError
+from napari_tileseg.job import told
 from napari_tileseg.models.doubts import assumptions
 from napari_tileseg.models.resampling import Interpolation
 from napari_tileseg.models.spec import Normalization
 from napari_tileseg.provenance import describe
-from napari_tileseg.results import count
+from napari_tileseg.results import count, count_objects
 from napari_tileseg.segmentation import Segmentation
 from napari_tileseg.volume import Volume
 
@@ -46,12 +45,14 @@ if TYPE_CHECKING:
 
     from napari_tileseg.engine.axes import AxisMap
     from napari_tileseg.engine.journal import Journal
+    from napari_tileseg.engine.levels import View
+    from napari_tileseg.engine.parts import Part
     from napari_tileseg.engine.precision import Verdict
     from napari_tileseg.engine.protocols import Predictor, Sink, Source
     from napari_tileseg.engine.recipe import Recipe
-    from napari_tileseg.engine.scan import Turn
-    from napari_tileseg.engine.tiles import Tile, TilePlan
-    from napari_tileseg.job import SegmentOptions
+    from napari_tileseg.engine.tiles import Tile
+    from napari_tileseg.engine.tissue import Tissue
+    from napari_tileseg.job import Regions, SegmentOptions
 
 __all__ = ["Run"]
 
@@ -67,7 +68,7 @@ class Run:
     axis_map: AxisMap
     predictor: Predictor
     options: SegmentOptions
-    region: Region | None
+    regions: Regions
     tell: Callable[[Event], None]
     cancel: Callable[[], bool]
     warnings: list[str] = field(default_factory=list)
@@ -91,14 +92,12 @@ class Run:
     def __post_init__(self) -> None:
         self._insides: dict[int | None, Inside] = {}
         self._limits: dict[int | None, Limits] = {}
+        self._tissues: dict[tuple[tuple[str, int], ...], Tissue] = {}
         self.damage: Damage  # what `prepare` decides
-        self.parts: list[tuple[Part, Part]]
         self.view: View
-        self.reading: Grid
-        self.grid: Grid
         self.recipe: Recipe
-        self.turn: Turn
-        self.plan: TilePlan
+        self.layouts: list[Layout]
+        self.layout: Layout  # of the part that is going on
 
     @property
     def begun(self) -> bool:
@@ -107,39 +106,28 @@ class Run:
 
     def prepare(self) -> None:
         """Lay the tiles; nothing is read or written."""
-        recipe = resolve_recipe(self.predictor.spec, self.options)
-        ratios = spacing_ratios(self.image, self.predictor.spec) if self.options.rescale else None
-        wanted = plan_parts(self.axis_map, self.region, recipe.window, ratios)
-        # Labels of a first model lie on the finest resolution.
-        image = replace(self.image, levels=()) if self.predictor.spec.previous is not None else self.image
-        self.view = choose_view(image, self.predictor.spec, self.axis_map.spatial, rescale=self.options.rescale)
-        self.parts = [self.view.snapped(part, self.axis_map.spatial) for part in wanted]
+        self.view, self.layouts = lay_parts(self.image, self.axis_map, self.predictor.spec, self.options, self.regions)
+        self.layout = self.layouts[0]
+        self.recipe = resolve_recipe(self.predictor.spec, self.options)
         self.damage = self._damage(self.view.level)
-        self.recipe = recipe
-        self._lay(*self.parts[0])
-        self.settings = {**asdict(recipe), "grid": self.grid.model, "level": self.view.level}
+        self.settings = {**asdict(self.recipe), "grid": self.layout.grid.model, "level": self.view.level}
         # Scores that are brought back before they are decoded may come twice where a run goes on.
         self.tally = Tally() if self.predictor.spec.output == "anomaly" and not self.restored else None
 
     @property
-    def seen(self) -> Region | None:
-        """The part of the result's grid that the network sees, where only a region is wanted."""
-        if self.region is None:
-            return None
-        part, _ = self.parts[0]
-        spans = dict(zip(self.axis_map.grid_axes, self.region, strict=True))
-        spans |= {axis: (start, stop) for axis, start, stop in zip(self.axis_map.spatial, part.start, part.stop, strict=True)}
-        return tuple(spans[axis] for axis in self.axis_map.grid_axes)
+    def tiles(self) -> int:
+        """Tiles of all parts together."""
+        return sum(len(layout.plan) for layout in self.layouts)
 
-    def _lay(self, part: Part, read: Part) -> None:
-        """Match the grids of a box, and lay tiles over it."""
-        self.reading, self.grid = self.view.grids(part, read)
-        self.turn, self.plan = plan_scan(self.grid.model, self.predictor.spec, self.options, restored=self.restored)
+    @property
+    def seen(self) -> Regions:
+        """The parts of the result's grid that the network sees, where only regions are wanted."""
+        return seen(self.axis_map, self.layouts) if self.regions else ()
 
     @property
     def restored(self) -> bool:
         """Whether scores, not labels, are brought to the image's grid."""
-        return self.predictor.spec.resampling.scores is not None and not self.grid.same
+        return self.predictor.spec.resampling.scores is not None and not self.layout.grid.same
 
     def _damage(self, level: int) -> Damage:
         name = f"{self.image.name}, resolution {level}" if level else self.image.name
@@ -164,7 +152,7 @@ class Run:
         self.verdict = _verdict(state["verdict"])
         self.damage.restore(state["damage"])
         if self.tally is not None:  # a run that an earlier version has begun did not sum up
-            self.tally = Tally.from_dict(told) if (told := state.get("tally")) else None
+            self.tally = Tally.from_dict(kept) if (kept := state.get("tally")) else None
 
     def _state(self) -> dict[str, Any]:
         """Return what a run that continues this one needs to know."""
@@ -183,7 +171,7 @@ class Run:
         from napari_tileseg.engine.fingerprint import threads
 
         began = time.monotonic()
-        clock = Clock(len(self.plan) * len(self.parts))
+        clock = Clock(self.tiles)
         self._announce(clock.total)
         if (note := spacing_note(self.image, self.predictor.spec, rescale=self.options.rescale)) is not None:
             self.warn(note)
@@ -199,18 +187,21 @@ class Run:
             worked = self.seconds - getattr(self.predictor, "waited", 0.0)  # for others that use the model too
             remember_run(self.predictor, self.options, self.verdict, worked / clock.total)
         self.count(labels)
-        objects = self.objects if self.axis_map.finds_objects else None
+        objects = sum(self.counts.values()) if self.axis_map.finds_objects else None
         self.tell(Finished(objects=objects, seconds=self.seconds, voxels=self.counts, windows=self.windows))
 
     def _run_parts(self, labels: NDArray[Any], clock: Clock) -> None:
         journal = self.journal
         first = journal.state["sample"] if journal is not None else 0
-        for ordinal, (part, read) in enumerate(self.parts[first:], start=first):
+        after = sum(len(layout.plan) for layout in self.layouts[:first])
+        for ordinal, layout in enumerate(self.layouts[first:], start=first):
+            self.layout = layout
+            after += len(layout.plan)
             keeper = journal.keeper(ordinal) if journal is not None else Keeper()
-            self._run_part(part, read, keeper, self.sink(part, labels), clock, (ordinal + 1) * len(self.plan))
+            self._run_part(layout.part, layout.read, keeper, self.sink(layout.part, labels), clock, after)
             self.tell_damage()
             if journal is not None:
-                journal.finish_sample(last=ordinal + 1 == len(self.parts))
+                journal.finish_sample(last=ordinal + 1 == len(self.layouts))
 
     def source(self, part: Part, read: Part) -> Source:
         """Return a box of a sample as the network sees it."""
@@ -218,13 +209,13 @@ class Run:
         return image if self.predictor.spec.previous is None else StackedSource(image, self._labels_before(read))
 
     def _image(self, part: Part, read: Part) -> Source:
-        if self.reading.same:
+        if self.layout.reading.same:
             return self._prepared(part.position, read.start, read.stop)
         if not self.predictor.spec.resampling.before:
-            return self._resampled(self._prepared(part.position, read.start, read.stop), part.position, self.reading)
+            return self._resampled(self._prepared(part.position, read.start, read.stop), part.position, self.layout.reading)
         raw = self._raw(part.position, read.start, read.stop)
         statistics = self.measured(part.position.get("T"))
-        return NormalizedSource(self._resampled(raw, part.position, self.reading), statistics, self.predictor.spec.normalization)
+        return NormalizedSource(self._resampled(raw, part.position, self.layout.reading), statistics, self.predictor.spec.normalization)
 
     def _labels_before(self, read: Part) -> Source:
         """Return the labels of the first model of a cascade as channels."""
@@ -235,7 +226,7 @@ class Run:
         inside = partial(self._inside(read.position.get("T")).of, self._ordinal(read.position)) if self._crops else None
         kernel = choose_kernel(stage.resampling, *self.view.spacings(self.predictor.spec), self.axis_map.spatial)
         labels = Volume(before.labels, before.axes, name=before.volume.name)
-        return label_source(labels, self.axis_map, read, stage.labels, self.reading, kernel, inside)
+        return label_source(labels, self.axis_map, read, stage.labels, self.layout.reading, kernel, inside)
 
     def sink(self, part: Part, labels: Any) -> GridSink:
         """Return what puts the labels of a sample, on the image's grid, where they belong; places that were lost stay empty."""
@@ -244,7 +235,7 @@ class Run:
 
     def target(self, sink: Sink) -> Sink:
         """Return what takes labels on the model's grid and gives them to a sink on the image's."""
-        return sink if self.grid.same or self.restored else ResampledSink(sink, self.grid)
+        return sink if self.layout.grid.same or self.restored else ResampledSink(sink, self.layout.grid)
 
     def _run_part(self, part: Part, read: Part, keeper: Keeper, sink: GridSink, clock: Clock, after: int) -> None:
         from napari_tileseg.engine.run import run
@@ -256,7 +247,7 @@ class Run:
                 clock.plan(after, 0)
                 return  # nothing but background
             part, read = self.view.cut(part, read, *box, self.axis_map.spatial)
-            self._lay(part, read)
+            self.layout = lay(self.view, part, read, self.predictor.spec, self.options)
             sink = sink.of(part)
         source = self.source(part, read)
         events = run(
@@ -267,7 +258,7 @@ class Run:
             cancel=self.cancel,
             first_id=self.objects + 1,
             verdict=self.decided(source),
-            axis=self.turn.axis,
+            axis=self.layout.turn.axis,
             keeper=keeper,
             relief=self.relief,
             wanted=self.tissue(part),
@@ -276,7 +267,7 @@ class Run:
         for event in events:
             match event:
                 case SlabDone(region):
-                    if (moved := sink.grid_region(region if self.restored else self.grid.image_region(region))) is not None:
+                    if (moved := sink.grid_region(region if self.restored else self.layout.grid.image_region(region))) is not None:
                         self.slabs += 1
                         self.tell(SlabDone(moved))
                 case Progress(done, total, _):
@@ -362,7 +353,7 @@ class Run:
         activation = (
             {"softmax": "softmax"}.get(self.predictor.spec.output, "sigmoid") if self.predictor.spec.resampling.probabilities else ""
         )
-        return Return(self.grid, choose_kernel(rule, models, ours, self.axis_map.spatial).orders, activation)
+        return Return(self.layout.grid, choose_kernel(rule, models, ours, self.axis_map.spatial).orders, activation)
 
     def decided(self, source: Source) -> Verdict | None:
         """Choose the precision once, on the first plane, frame or volume, for all of them."""
@@ -371,9 +362,7 @@ class Run:
         if self.verdict is None:
             from napari_tileseg.engine.precision import decide
 
-            self.verdict = decide(
-                source, self.predictor, self.options, tiles=len(self.plan) * len(self.parts), check=self._raise_if_cancelled
-            )
+            self.verdict = decide(source, self.predictor, self.options, tiles=self.tiles, check=self._raise_if_cancelled)
             self.settings["precision"] = self.verdict.backend if self.verdict.fast else "exact"
             self.settings["precision_reason"] = self.verdict.reason
         return self.verdict
@@ -385,13 +374,17 @@ class Run:
         from napari_tileseg.engine.tissue import holding, tissue_mask
 
         _, level = self.view.measured  # a coarse one where the image is huge
-        tissue = tissue_mask(level, self._mapped(level), part.position, check=self._raise_if_cancelled)
-        return holding(tissue, level, self.image, self.axis_map.spatial, self.grid, part)
+        sample = tuple(part.position.items())
+        if sample not in self._tissues:  # the parts of a sample come one after the other
+            self._tissues = {sample: tissue_mask(level, self._mapped(level), part.position, check=self._raise_if_cancelled)}
+        tissue = self._tissues[sample]
+        return holding(tissue, level, self.image, self.axis_map.spatial, self.layout.grid, part)
 
     def _announce(self, tiles: int) -> None:
-        batch = self.options.batch or default_batch(self.plan, self.predictor.device)
+        plan = largest(self.layouts)
+        batch = self.options.batch or default_batch(plan, self.predictor.device)
         scores = self.options.scores or bool(self.options.uncertainty)
-        needs = estimate_memory(self.plan, self.predictor.spec, batch=batch, scores=scores)
+        needs = estimate_memory(plan, self.predictor.spec, batch=batch, scores=scores)
         memory = needs.device_bytes + needs.host_bytes
         self.tell(Planned(tiles, self.recipe.window, self.axis_map.spatial_shape, self.predictor.device, batch, memory))
 
@@ -403,7 +396,7 @@ class Run:
             rule = self.predictor.spec.normalization
             damage = self.damage if level == self.view.level else self._damage(level)
             inside = self._inside(frame) if self._crops else None
-            if self.predictor.spec.resampling.before and rule.measured and not self.reading.same:
+            if self.predictor.spec.resampling.before and rule.measured and not self.layout.reading.same:
                 statistics = self._measured_after(frame)
             else:
                 statistics = measure_frame(
@@ -459,7 +452,7 @@ class Run:
         """Count objects, or the pixels of each class."""
         names = self.predictor.spec.classes
         if self.axis_map.finds_objects:
-            self.counts = {names[-1]: self.objects}
+            self.counts = {names[-1]: count_objects(labels, self.objects) if self.regions else self.objects}
         else:
             self.counts = dict(zip(names, count(labels, len(names), masks=self.axis_map.output == "sigmoid"), strict=True))
 
@@ -467,7 +460,7 @@ class Run:
         """Return labels, which are finished, with all that is known of them."""
         spec = self.predictor.spec
         settings = {key: value for key, value in self.settings.items() if key != "threads"}
-        provenance = describe(self.image, spec, self.axis_map, self.options, self.region, settings, self.statistics, self.warnings)
+        provenance = describe(self.image, spec, self.axis_map, self.options, told(self.regions), settings, self.statistics, self.warnings)
         if self.previous is not None:
             names = ("model", "options", "settings", "statistics", "adaptations")
             provenance["previous"] = {name: self.previous.provenance[name] for name in names}

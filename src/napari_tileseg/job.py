@@ -3,13 +3,47 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from napari_tileseg.errors import OptionsError
 
-__all__ = ["Job", "Parsed", "SegmentOptions", "sentence"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Job", "Parsed", "Region", "Regions", "SegmentOptions", "regions_of", "sentence", "told"]
+
+Region = tuple[tuple[int, int], ...]
+"""Start and stop along each axis of the result."""
+
+Regions = tuple[Region, ...]
+"""Several of them; none where the whole image is meant."""
+
+
+def regions_of(region: Region | Sequence[Region] | None) -> Regions:
+    """Take what a person may give: one region, several or none.
+
+    Raises
+    ------
+    OptionsError
+        If it is none of these.
+    """
+    if region is None:
+        return ()
+    try:
+        several = cast("Sequence[Any]", region if isinstance(region[0][0], tuple | list) else [region])
+        return tuple(tuple((int(start), int(stop)) for start, stop in one) for one in several)
+    except (IndexError, TypeError, ValueError):
+        raise OptionsError(
+            f"The region {region!r} is not accepted. Give start and stop for each axis of the image without C, or several such regions."
+        ) from None
+
+
+def told(regions: Regions) -> list[Any] | None:
+    """Undo `regions_of` for JSON: nothing, one region, or several."""
+    lists = [[list(span) for span in region] for region in regions]
+    return lists[0] if len(lists) == 1 else lists or None
 
 
 class Parsed(BaseModel):
@@ -103,11 +137,21 @@ class Job(BaseModel):
     output: str | None = Field(None, description="Path of the result; empty when it stays in memory.")
     axes: str | None = Field(None, description="Axes of the image; what its reader says if empty.")
     channels: tuple[int, ...] | None = Field(None, description="Index along C for each input channel of the model.")
-    region: tuple[tuple[int, int], ...] | None = Field(
-        None, description="Start and stop along each axis of the result (the image without C); the whole image if empty."
+    region: Region | Regions | None = Field(
+        None,
+        description="Start and stop along each axis of the result (the image without C), or several such regions; all of it if empty.",
     )
     series: int = Field(0, ge=0)
     level: int = Field(0, ge=0)
+
+    @field_validator("region", mode="before")
+    @classmethod
+    def _one_or_several(cls, region: Any) -> Any:
+        try:
+            regions = regions_of(region)
+        except OptionsError:
+            raise ValueError("must be start and stop along each axis, or several such regions") from None
+        return regions[0] if len(regions) == 1 else regions or None
 
 
 def sentence(error: ValidationError) -> str:

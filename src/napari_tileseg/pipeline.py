@@ -21,7 +21,7 @@ from napari_tileseg.execution import Run
 from napari_tileseg.image import as_volume, check_dtype
 from napari_tileseg.io.own_labels import is_label_place
 from napari_tileseg.io.sidecar import sidecar_path
-from napari_tileseg.job import SegmentOptions
+from napari_tileseg.job import SegmentOptions, regions_of, told
 from napari_tileseg.models.settings import publishable
 from napari_tileseg.moving import move
 from napari_tileseg.provenance import signature
@@ -49,7 +49,7 @@ def segment(
     options: SegmentOptions | None = None,
     axes: str | None = None,
     channels: Sequence[int] | None = None,
-    region: Region | None = None,
+    region: Region | Sequence[Region] | None = None,
     out: str | Path | NDArray[Any] | None = None,
     scores_out: NDArray[np.float32] | None = None,
     uncertainty_out: NDArray[np.float32] | None = None,
@@ -74,9 +74,10 @@ def segment(
         One letter of TCZYX per dimension of the image; overrides what the file says.
     channels : sequence of int, optional
         Index along C for each input channel of the model.
-    region : tuple of (start, stop), optional
+    region : tuple of (start, stop), or a sequence of these, optional
         Part of the result to compute, one pair for each axis of the image without C. The network still sees
-        its surroundings; labels elsewhere are 0.
+        its surroundings; labels elsewhere are 0. Several parts are computed each by itself, as if it were asked for alone; only those
+        that touch, or whose common frame takes no more tiles, are computed together.
     out : path or ndarray, optional
         A path: the result is saved there; ``.ome.zarr`` takes it slab by slab. An array (a memory map, say) of the result's
         shape and dtype: it is filled while the run goes on; with a journal, it must still hold what it held when the run was
@@ -127,20 +128,13 @@ def segment(
         _check_axes(target, axis_map.result_axes)
     check_dtype(image)
     place = Path(journal) if journal is not None else folder_beside(target) if target is not None else None
-    run = Run(image, axis_map, predictor, options, region, tell, cancel or (lambda: False))
+    run = Run(image, axis_map, predictor, options, regions_of(region), tell, cancel or (lambda: False))
     run.prepare()
     with ExitStack() as stack:
         unfinished = None if place is None else _open_unfinished(place, run, resume=resume)
         if unfinished is not None:
             stack.callback(unfinished.close)
-        given = out if target is None else None
-        labels = _labels_array(axis_map, image, options, given, target, unfinished)
-        heads = len(predictor.spec.score_names)
-        run.scores = _maps("scores", axis_map, options, scores_out, unfinished, heads) if options.scores else None
-        run.uncertainty = _maps("uncertainty", axis_map, options, uncertainty_out, unfinished) if options.uncertainty else None
-        if unfinished is not None:
-            unfinished.attach(labels, run.scores, run.uncertainty)
-            run.take_up(unfinished.journal)
+        labels = _arrays(run, out if target is None else None, scores_out, uncertainty_out, target, unfinished)
         try:
             with kept_memory():
                 if (first := getattr(loaded, "previous", None)) is not None:
@@ -160,18 +154,48 @@ def segment(
         if keep_journal:
             return result
         stack.pop_all()
-        result = replace(
-            result,
-            labels=unfinished.taken(result.labels),
-            scores=unfinished.taken(result.scores),
-            uncertainty=unfinished.taken(result.uncertainty),
-        )
+        result = _taken(result, unfinished)
         del labels, run  # Windows deletes no file that is mapped
-        unfinished.remove()
-        if target is not None and unfinished.journal.resumed:
-            _delete(_unfinished_name(target))
-            _delete(sidecar_path(_unfinished_name(target)))
+        _tidy(unfinished, target)
         return result
+
+
+def _arrays(
+    run: Run,
+    given: Any,
+    scores: NDArray[np.float32] | None,
+    uncertainty: NDArray[np.float32] | None,
+    target: Path | None,
+    unfinished: Unfinished | None,
+) -> Any:
+    """Return the array for the labels, after giving the run those for what else is wanted, and what an interrupted run has left."""
+    options, axis_map = run.options, run.axis_map
+    labels = _labels_array(axis_map, run.image, options, given, target, unfinished)
+    heads = len(run.predictor.spec.score_names)
+    run.scores = _maps("scores", axis_map, options, scores, unfinished, heads) if options.scores else None
+    run.uncertainty = _maps("uncertainty", axis_map, options, uncertainty, unfinished) if options.uncertainty else None
+    if unfinished is not None:
+        unfinished.attach(labels, run.scores, run.uncertainty)
+        run.take_up(unfinished.journal)
+    return labels
+
+
+def _taken(result: Segmentation, unfinished: Unfinished) -> Segmentation:
+    """Return a result that needs the folder of its journal no more."""
+    return replace(
+        result,
+        labels=unfinished.taken(result.labels),
+        scores=unfinished.taken(result.scores),
+        uncertainty=unfinished.taken(result.uncertainty),
+    )
+
+
+def _tidy(unfinished: Unfinished, target: Path | None) -> None:
+    """Delete the journal, and what an interrupted run has left beside the result."""
+    unfinished.remove()
+    if target is not None and unfinished.journal.resumed:
+        _delete(_unfinished_name(target))
+        _delete(sidecar_path(_unfinished_name(target)))
 
 
 def _signed(result: Segmentation) -> Segmentation:
@@ -198,7 +222,7 @@ def _first_stage(
     resume : bool
         Whether to go on with what the journal says.
     """
-    tell, later = run.tell, len(run.plan) * len(run.parts)
+    tell, later = run.tell, run.tiles
     tiles = 0
 
     def first(event: Event) -> None:
@@ -226,7 +250,7 @@ def _first_stage(
         predictor,
         options=run.options.model_copy(update=unused),
         channels=channels,
-        region=run.seen,
+        region=run.seen or None,
         journal=place / FIRST_STAGE if place is not None else None,
         resume=resume,
         keep_journal=True,
@@ -253,8 +277,8 @@ def _save(result: Segmentation, target: Path, folder: Path | None) -> None:
 def _open_unfinished(place: Path, run: Run, *, resume: bool) -> Unfinished:
     from napari_tileseg.engine.fingerprint import fingerprint
 
-    told = fingerprint(run.image, run.axis_map, run.predictor, run.options, run.region)
-    return Unfinished.open(place, told, resume=resume)
+    facts = fingerprint(run.image, run.axis_map, run.predictor, run.options, told(run.regions))
+    return Unfinished.open(place, facts, resume=resume)
 
 
 def save_segmentation(segmentation: Segmentation, path: str | Path, *, overwrite: bool = False) -> Path:

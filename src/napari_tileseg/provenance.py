@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from napari_tileseg.engine.axes import AxisMap
     from napari_tileseg.engine.normalize import Statistics
-    from napari_tileseg.engine.parts import Region
     from napari_tileseg.job import SegmentOptions
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.volume import Volume
@@ -35,7 +34,7 @@ def describe(
     spec: ModelSpec,
     axis_map: AxisMap,
     options: SegmentOptions,
-    region: Region | None,
+    region: list[Any] | None,
     settings: Mapping[str, Any],
     statistics: Mapping[int | None, Statistics],
     warnings: Sequence[str],
@@ -45,7 +44,7 @@ def describe(
     Parameters
     ----------
     image, spec, axis_map, options, region
-        What the run was asked to do.
+        What the run was asked to do; the region as `job.told` gives it.
     settings : mapping
         What it decided: the resolved tiling, device, batch.
     statistics : mapping of frame to Statistics
@@ -62,7 +61,7 @@ def describe(
         "input": _input(image),
         "axes": axis_map.sentence,
         "channels": list(axis_map.channels) if "C" in axis_map.axes else None,
-        "region": [list(span) for span in region] if region else None,
+        "region": region,
         "options": options.model_dump(mode="json"),
         "settings": {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()},
         "statistics": [{"frame": frame, **measured.to_dict()} for frame, measured in statistics.items()],

@@ -102,7 +102,7 @@ def recall(provenance: Mapping[str, Any], *, model: str = "") -> Replay:
             options=SegmentOptions(**provenance["options"]),
             axes=str(told["axes"]),
             channels=tuple(provenance["channels"]) if provenance.get("channels") else None,
-            region=tuple((int(start), int(stop)) for start, stop in region) if region else None,
+            region=region,
             series=int(told.get("series", 0)),
             level=int(told.get("level", 0)),
         )

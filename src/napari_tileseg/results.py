@@ -20,7 +20,19 @@ if TYPE_CHECKING:
     from napari_tileseg.job import SegmentOptions
     from napari_tileseg.volume import Volume
 
-__all__ = ["IN_MEMORY_BYTES", "count", "finish", "highest", "is_zarr_name", "make_labels", "make_maps", "on_disk", "stands_at", "waits_for"]
+__all__ = [
+    "IN_MEMORY_BYTES",
+    "count",
+    "count_objects",
+    "finish",
+    "highest",
+    "is_zarr_name",
+    "make_labels",
+    "make_maps",
+    "on_disk",
+    "stands_at",
+    "waits_for",
+]
 
 IN_MEMORY_BYTES = 2 * 10**9
 """Larger labels go to the disk, unless `SegmentOptions.memory_limit` says otherwise."""
@@ -134,6 +146,16 @@ def count(labels: Any, classes: int, *, masks: bool) -> list[int]:
             for start in range(0, flat.size, _BLOCK):  # counting makes 64-bit copies
                 totals += np.bincount(flat[start : start + _BLOCK], minlength=classes)
     return [int(total) for total in totals]
+
+
+def count_objects(labels: Any, most: int) -> int:
+    """Count the ids that there are, none above `most`, a block at a time: what lies around a region has ids too, and is not there."""
+    found = np.zeros(most + 1, np.bool_)
+    for block in _blocks(labels):
+        flat = np.ravel(block)
+        for start in range(0, flat.size, _BLOCK):
+            found[flat[start : start + _BLOCK]] = True
+    return int(np.count_nonzero(found[1:]))
 
 
 def _blocks(labels: Any) -> Iterator[NDArray[Any]]:

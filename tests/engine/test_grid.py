@@ -83,10 +83,3 @@ def test_pixel_sizes_that_nearly_agree_are_left_alone() -> None:
     assert Grid.match((10, 20), {"Y": 1.05, "X": 0.95}).same
     assert Grid.match((10, 20), None).same
     assert Grid.match((10, 20), {"Y": 3.0, "X": 1.0}).model == (30, 20)
-
-
-@given(image=SIZES, model=SIZES, row=st.integers(0, 39))
-def test_a_resumed_run_starts_no_later_than_the_first_row_it_owes(image: int, model: int, row: int) -> None:
-    grid = Grid((image,), (model,))
-    if row < image:
-        assert grid.model_row(row) <= int(grid.nearest(0, row, row + 1)[0])

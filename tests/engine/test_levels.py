@@ -85,7 +85,7 @@ def test_a_box_grows_to_whole_pixels_of_the_level(size: int, step: int, start: i
     view = choose_view(image, spec((step, step)), "YX", rescale=True)
     assert view.level == 1
     stop = min(size, start + length)
-    part = Part({}, (start, start), (stop, stop), ((start, stop),) * 2)
+    part = Part({}, (start, start), (stop, stop), (((start, stop),) * 2,))
     outer, read = view.snapped(part, "YX")
     assert 0 <= outer.start[0] <= start
     assert stop <= outer.stop[0] <= size

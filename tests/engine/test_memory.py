@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from napari_tileseg.engine import memory
 from napari_tileseg.engine.decode import Classes
 from napari_tileseg.engine.memory import default_batch, devices, estimate, free_memory
 from napari_tileseg.engine.stitch import Slab
@@ -51,3 +52,21 @@ def test_the_cpu_is_there_and_last() -> None:
 
 def test_one_tile_at_once_without_a_gpu() -> None:
     assert default_batch(plan_tiles((100, 70), (16, 16), overlap=0.5), "cpu") == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "window", "free", "batch"),
+    [
+        pytest.param((9000, 30000), (256, 256), 1 << 40, 64, id="small tiles, many at once"),
+        pytest.param((9000, 30000), (512, 512), 1 << 40, 16, id="larger ones"),
+        pytest.param((600, 600, 600), (128, 128, 128), 1 << 40, 8, id="volumes"),
+        pytest.param((9000, 1000), (256, 256), 1 << 40, 7, id="no more than a row has"),
+        pytest.param((9000, 30000), (256, 256), 1 << 30, 8, id="what half of the free memory takes"),
+        pytest.param((600, 600, 600), (128, 128, 128), 1 << 30, 1, id="one, whatever is free"),
+    ],
+)
+def test_a_gpu_gets_as_many_tiles_as_keep_it_busy(
+    shape: tuple[int, ...], window: tuple[int, ...], free: int, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "free_memory", lambda device: free)
+    assert default_batch(plan_tiles(shape, window, overlap=0.5), "cuda:0") == batch

@@ -13,9 +13,11 @@ import torch
 from monai.networks.nets import UNet
 
 from napari_tileseg.engine import backends as offering
+from napari_tileseg.engine import compiled as compiling
 from napari_tileseg.engine import ways as timing
+from napari_tileseg.engine.arrays import FunctionPredictor
 from napari_tileseg.engine.backends import ONNX, backends, call
-from napari_tileseg.engine.compiled import can_compile
+from napari_tileseg.engine.compiled import Compiled, can_compile
 from napari_tileseg.engine.exported import can_export
 from napari_tileseg.engine.predict import Network
 from napari_tileseg.engine.tiles import Tile
@@ -38,7 +40,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     monkeypatch.setattr(offering, "can_export", lambda device: False)
     asked: list[str] = []
 
-    def measure(network: Any, tile: Any, names: list[str], *, timer: Any) -> dict[str, float]:
+    def measure(network: Any, tile: Any, names: list[str], *, timer: Any, batch: int) -> dict[str, float]:
         asked.extend(names)
         return {"exact": 4.0} | {name: EAGER.get(name, 1.0 if name.startswith("bfloat16") else 1.5) for name in names}
 
@@ -77,8 +79,10 @@ def test_what_is_known_is_used_as_soon_as_it_pays(measured: list[str]) -> None:
 def test_what_cannot_be_compiled_is_not_tried_again(measured: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = timing.measure
 
-    def failing(network: Any, tile: Any, names: list[str], *, timer: Any) -> dict[str, float]:
-        return {name: value for name, value in whole(network, tile, names, timer=timer).items() if not name.endswith("compiled")}
+    def failing(network: Any, tile: Any, names: list[str], *, timer: Any, batch: int) -> dict[str, float]:
+        return {
+            name: value for name, value in whole(network, tile, names, timer=timer, batch=batch).items() if not name.endswith("compiled")
+        }
 
     monkeypatch.setattr(timing, "measure", failing)
     for _ in range(2):
@@ -129,6 +133,47 @@ class TestExported:
         assert gone() is None
 
 
+@pytest.mark.parametrize("room", [8, 5, 1])
+def test_several_tiles_are_timed_as_the_run_computes_them_or_fewer(room: int) -> None:
+    sizes: list[int] = []
+
+    def forward(batch: torch.Tensor) -> torch.Tensor:
+        if len(batch) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(len(batch))
+        return batch.repeat(1, 3, 1, 1)
+
+    network = Network(FunctionPredictor(SPEC, forward), (32, 32))
+    ticks = iter(range(100))
+    tile = Tile((0, 0), (32, 32)), np.ones((1, 32, 32), np.float32)
+    found = timing.measure(network, tile, ["bfloat16"], timer=lambda: float(next(ticks)), batch=8)
+    expected = max(size for size in (8, 4, 2, 1) if size <= room)
+    assert set(sizes) == {expected}
+    assert found == {"exact": 1 / expected, "bfloat16": 1 / expected}
+
+
+def test_times_of_several_tiles_are_remembered_apart(measured: list[str]) -> None:
+    predictor = from_module(torch.nn.Conv2d(1, 3, 1), SPEC, device="cpu")
+    tile = Tile((0, 0), (32, 32)), np.zeros((1, 32, 32), np.float32)
+    for batch, times in ((1, 1), (4, 2), (4, 2), (1, 2)):
+        Ways(Network(predictor, (32, 32)), predictor, tile, "key", lambda: 0.0, batch=batch)
+        assert measured.count("channels last") == times
+
+
+def test_a_gpu_compiles_whole_batches_and_fills_up_what_is_left_of_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def forward(batch: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(batch))
+        return batch
+
+    monkeypatch.setattr(torch, "compile", lambda module, **options: module)
+    compiled = Compiled(forward)
+    for count in (8, 5, 8, 4, 3):  # halved where memory was short
+        assert compiled(torch.empty(count, 1, 4, 4, device="meta")).shape == (count, 1, 4, 4)
+    assert sizes == [8, 8, 8, 4, 4]
+
+
 def test_only_processors_export() -> None:
     assert not can_export("cuda:0")
 
@@ -136,7 +181,18 @@ def test_only_processors_export() -> None:
 def test_without_a_compiler_nothing_is_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert not can_compile("cpu")
+    monkeypatch.setattr(compiling, "find_spec", lambda name: name)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     assert not can_compile("cuda:0")
+
+
+@pytest.mark.skipif(not can_compile("cpu"), reason="there is no C++ compiler here")
+@pytest.mark.parametrize(("triton", "version", "possible"), [(True, (9, 0), True), (False, (9, 0), False), (True, (6, 1), False)])
+def test_a_gpu_needs_triton_too(triton: bool, version: tuple[int, int], possible: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "find_spec", lambda name: name if triton else None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: version)
+    assert can_compile("cuda:0") == possible
+    assert not can_compile("mps")
 
 
 @pytest.mark.slow

@@ -105,6 +105,14 @@ def test_a_package_replaces_another_whole(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["model"]
 
 
+def test_a_folder_of_other_files_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("long work")
+    with pytest.raises(OutputError, match="holds other files than a model"):
+        write_package(tmp_path / "thesis", SPEC, {})
+    assert [path.name for path in tmp_path.rglob("*")] == ["thesis", "chapter.txt"]
+
+
 @pytest.mark.parametrize("name", ["model", "model.tileseg.zip"])
 def test_a_write_that_fails_leaves_the_old_package(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / name

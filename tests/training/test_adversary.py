@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,6 +18,7 @@ from napari_tileseg.errors import OptionsError
 from napari_tileseg.training.adversary import Adversary
 from napari_tileseg.training.events import EpochEnded, StepEnded
 from napari_tileseg.training.prepare import IGNORED
+from napari_tileseg.training.targets import object_maps, touching
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,11 +45,14 @@ def gradients(judge: Adversary) -> list[Tensor]:
     return [parameter.grad for parameter in judge.network.parameters() if parameter.grad is not None]
 
 
-def test_off_it_is_plain_training_and_on_it_is_not(tmp_path: Path) -> None:
-    places = folders(tmp_path)
+@pytest.mark.parametrize("objects", [False, True])
+def test_off_it_is_plain_training_and_on_it_is_not(tmp_path: Path, *, objects: bool) -> None:
+    places: dict[str, Any] = {**folders(tmp_path, objects=objects), **({"task": "instances"} if objects else {})}
     train(config(tmp_path / "plain", **places))
     train(config(tmp_path / "off", **places, adversarial=0.0, adversarial_kind="least_squares"))
-    train(config(tmp_path / "on", **places, adversarial=0.1))
+    told: list[Any] = []
+    train(config(tmp_path / "on", **places, adversarial=0.1), on_event=told.append)
+    assert all(event.losses["discriminator"] > 0 for event in told if isinstance(event, EpochEnded))
     assert equal(tmp_path / "plain", tmp_path / "off")
     assert not equal(tmp_path / "plain", tmp_path / "on")
 
@@ -106,6 +112,51 @@ def test_what_nobody_has_labelled_says_nothing() -> None:
     assert judge.learn(image, scores, labels, 1.0) == judge.learn(image, other, labels, 1.0)
 
 
+def objects(size: tuple[int, ...] = (24, 24)) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return two images of touching objects, good scores, labels and maps."""
+    labels = torch.zeros(2, *size, dtype=torch.int64)
+    labels[:, 4:12, 4:12], labels[:, 12:20, 6:14], labels[1, 2:4, 16:22] = 1, 2, 3
+    maps = torch.from_numpy(np.stack([object_maps(plane.numpy().astype(np.int32)) for plane in labels]))
+    masks = torch.stack([labels > 0, touching(labels)], 1).float()
+    image = masks[:, :1] + 0.1 * torch.randn(2, 1, *size, generator=torch.Generator().manual_seed(0))
+    return image, torch.cat([4 * masks - 2, maps[:, :1]], 1), labels, maps
+
+
+def test_of_objects_it_sees_what_the_loss_compares() -> None:
+    judge = adversary(objects=True)
+    image, scores, labels, maps = objects()
+    right = judge.learn(image, scores, labels, 1.0, maps=maps)
+    masks = torch.stack([labels > 0, touching(labels)], 1).float()
+    sure = torch.cat([math.log(0.9 / 0.1) * (2 * masks - 1), maps[:, :1]], 1)
+    made, real = judge._pairs(image, sure, labels, maps)
+    torch.testing.assert_close(made, real)
+    assert right != judge.learn(image, sure, labels, 1.0, maps=maps)
+    below = sure - torch.tensor([0.0, 0.0, 0.5]).view(1, 3, 1, 1) * (labels == 0)[:, None]
+    assert judge.term(image, below, labels, maps) == judge.term(image, sure, labels, maps), "a distance below 0 means 0"
+
+
+@pytest.mark.parametrize("head", range(3))
+def test_every_head_of_objects_can_deceive_it(head: int) -> None:
+    judge = adversary(objects=True)
+    image, scores, labels, maps = objects()
+    scores[:, 2] = scores[:, 2].clamp(0.1, 0.9)
+    scores.requires_grad_()
+    judge.term(image, scores, labels, maps).backward()  # type: ignore[no-untyped-call]
+    assert scores.grad is not None
+    assert scores.grad[:, head].abs().sum() > 0
+    assert not gradients(judge)
+
+
+def test_objects_that_nobody_has_drawn_say_nothing() -> None:
+    judge = adversary(objects=True)
+    image, scores, labels, maps = objects()
+    labels[:, :12] = IGNORED
+    other = scores.clone()
+    other[:, :, :12] += 1
+    assert judge.term(image, scores, labels, maps) == judge.term(image, other, labels, maps)
+    assert judge.learn(image, scores, labels, 1.0, maps=maps) == judge.learn(image, other, labels, 1.0, maps=maps)
+
+
 def test_scores_without_their_border_are_judged_with_the_middle_of_the_image() -> None:
     judge = adversary()
     image, scores, labels = example()
@@ -139,8 +190,6 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path: Path) -> 
     assert "discriminator" in (tmp_path / "m" / "CARD.md").read_text()
 
 
-def test_what_it_cannot_judge_is_one_sentence(tmp_path: Path) -> None:
+def test_what_it_cannot_judge_is_one_sentence() -> None:
     with pytest.raises(OptionsError, match="6 pixels or more"):
         adversary((5, 40))
-    with pytest.raises(OptionsError, match="this model finds objects"):
-        train(config(tmp_path / "m", **folders(tmp_path, objects=True), task="instances", adversarial=0.1))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import nibabel
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scenes import config, folders, scene
 
@@ -23,8 +24,6 @@ from napari_tileseg.training.report import inspect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import torch
 
 
 def remove(path: Path) -> None:
@@ -101,6 +100,15 @@ def test_no_memory_to_cut_a_batch_is_one_sentence(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(training.Sampler, "batch", full)
     with pytest.raises(DeviceMemoryError, match="Choose a smaller batch"):
+        train(config(tmp_path / "m"), pairs())
+
+
+def test_no_memory_for_the_optimiser_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Any, closure: Any = None) -> Any:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", full)
+    with pytest.raises(DeviceMemoryError, match="Choose a smaller network"):
         train(config(tmp_path / "m"), pairs())
 
 

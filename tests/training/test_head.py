@@ -122,7 +122,7 @@ def test_a_model_learns_one_class_more_and_is_as_good_at_once(tmp_path: Path) ->
 
 REFUSED: dict[str, dict[str, Any]] = {
     "brings no network": {"architecture": ""},
-    "finds objects in a way": {"decoder": "cellpose"},
+    "finds objects in a way": {"decoder": "mine"},
     "a form that is not learnt": {"output": "anomaly", "classes": ["normal", "odd"], "heads": [], "decoder_parameters": {"threshold": 1.0}},
     "prepares its images": {"crop": "nonzero"},
 }

@@ -14,17 +14,15 @@ from scenes import folders, scene
 
 from napari_tileseg import Volume
 from napari_tileseg.errors import InputError, OptionsError
-from napari_tileseg.models.nets import build_network
 from napari_tileseg.training.augment import Augmentation, cut, recolor
 from napari_tileseg.training.config import TrainConfig
 from napari_tileseg.training.data import Example
 from napari_tileseg.training.fit import Finished, FitOptions, fit, learning_rate
 from napari_tileseg.training.objective import Objective, crop_to
-from napari_tileseg.training.plan import INSTANCE_LOSS, make_plan
+from napari_tileseg.training.plan import make_plan
 from napari_tileseg.training.prepare import IGNORED, prepare_items, to_classes
 from napari_tileseg.training.report import inspect
 from napari_tileseg.training.sampling import Batch, Sampler
-from napari_tileseg.training.start import freeze_encoder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,7 +128,7 @@ def test_objects_of_all_sizes_are_drawn_and_numbers_are_small(tmp_path: Path) ->
 # What counts
 
 
-@pytest.mark.parametrize("name", ["ce_dice", "focal", "lovasz_softmax", "tversky", INSTANCE_LOSS])
+@pytest.mark.parametrize("name", ["ce_dice", "focal", "lovasz_softmax", "tversky", "instances"])
 def test_what_is_unknown_has_no_gradient(name: str) -> None:
     generator = torch.Generator().manual_seed(1)
     labels = torch.randint(0, 3, (2, 16, 16), generator=generator)
@@ -193,29 +191,6 @@ def test_rates_rise_to_the_highest_and_fall(schedule: str) -> None:
 def test_unknown_ways_to_learn_are_refused(field: str, value: str) -> None:
     with pytest.raises(OptionsError, match=field):
         FitOptions(steps=1, **{field: value})  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("name", "kept", "trained"),
-    [
-        ("residual_unet", ("stem", "downs", "encoders"), ("ups", "decoders", "fuse", "head")),
-        ("unet2015_same", ("downs",), ("ups", "merges", "head")),
-        ("vnet2d", ("stem", "left", "downs"), ("ups", "right", "head")),
-        ("monai.SegResNet", ("convInit", "down_layers"), ("up_layers", "up_samples", "conv_final")),
-    ],
-)
-def test_the_encoder_is_what_leads_down(name: str, kept: tuple[str, ...], trained: tuple[str, ...]) -> None:
-    small = {"residual_unet": {"channels": [4, 8]}, "unet2015_same": {"features": [4, 8]}, "vnet2d": {"stages": 2}}
-    network = build_network(name, **small.get(name, {}))
-    freeze_encoder(network)
-    for key, parameter in network.named_parameters():
-        assert key.startswith(trained if parameter.requires_grad else kept), key
-
-
-def test_an_encoder_that_has_no_name_is_not_frozen_by_guess() -> None:
-    network = build_network("monai.UNet", spatial_dims=2, in_channels=1, out_channels=2, channels=[4, 8], strides=[2])
-    with pytest.raises(OptionsError, match="The encoder of this network is not known"):
-        freeze_encoder(network)
 
 
 def test_a_model_that_grey_images_may_feed_takes_both(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from napari_tileseg.training import train as training
 from napari_tileseg.training import trainer as fitting
 from napari_tileseg.training.config import TrainConfig
 from napari_tileseg.training.events import EpochEnded, Noted, StepEnded, TrainingEnded, TrainingStarted, from_dict
-from napari_tileseg.training.train import work_folder
+from napari_tileseg.training.work_folder import work_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -195,6 +195,26 @@ def test_it_stops_early_and_the_best_epoch_counts(tmp_path: Path, monkeypatch: p
     assert spec.training["epoch"] == 2
     assert events[-1].reason == "early"
     assert len(spec.training["curves"]["loss"]) == 4
+
+
+@pytest.mark.parametrize(("scores", "kept"), [([0.0, 0.0, 0.0], 3), ([0.0, 0.2, 0.0], 2), ([0.0, 0.0, 0.1], 3)])
+def test_where_no_epoch_finds_anything_the_last_one_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scores: list[float], kept: int
+) -> None:
+    given = iter(scores)
+    monkeypatch.setattr(training.Validation, "score", lambda self, found: next(given))
+    events: list[Any] = []
+    spec = train(config(tmp_path / "m", epochs=3), pairs(), on_event=events.append)
+    assert spec.training["epoch"] == kept
+    told = [event.message for event in events if isinstance(event, Noted)]
+    assert any("No epoch has found anything" in message for message in told) == (max(scores) == 0)
+    assert any("No epoch has found anything" in note for note in spec.training["notes"]) == (max(scores) == 0)
+
+
+def test_nothing_found_is_no_better_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training.Validation, "score", lambda self, found: 0.0)
+    spec = train(config(tmp_path / "m", epochs=6, patience=2), pairs())
+    assert (spec.training["ended"], spec.training["epochs"], spec.training["epoch"]) == ("early", 3, 3)
 
 
 def test_a_loss_that_is_no_number_keeps_the_best_and_names_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

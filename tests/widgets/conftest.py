@@ -20,16 +20,13 @@ from qtpy.QtWidgets import QApplication
 from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.package import write_package
 from napari_tileseg.models.spec import ModelSpec
-from napari_tileseg.widgets import bridge, session
+from napari_tileseg.widgets import bridge, followed, session
 from napari_tileseg.widgets.batch import BatchWidget
-from napari_tileseg.widgets.batch import session as batch_session
 from napari_tileseg.widgets.models import ModelsWidget
 from napari_tileseg.widgets.models import session as models_session
 from napari_tileseg.widgets.refine import RefineWidget
-from napari_tileseg.widgets.refine import session as refine_session
 from napari_tileseg.widgets.segment import SegmentWidget
 from napari_tileseg.widgets.train import TrainWidget
-from napari_tileseg.widgets.train import session as train_session
 from napari_tileseg.worker import Supervisor
 
 sys.path.insert(0, str(Path(__file__).parent))  # for what several files of tests share
@@ -135,10 +132,6 @@ def _sessions(monkeypatch: pytest.MonkeyPatch) -> dict[int, Any]:
     """Give every test its own sessions."""
     sessions: dict[int, Any] = {-1: _Sentinel()}
     monkeypatch.setattr(session, "_SESSIONS", sessions)
-    monkeypatch.setattr(batch_session, "_SESSIONS", {})
-    monkeypatch.setattr(models_session, "_SESSIONS", {})
-    monkeypatch.setattr(refine_session, "_SESSIONS", {})
-    monkeypatch.setattr(train_session, "_SESSIONS", {})
     return sessions
 
 
@@ -217,7 +210,7 @@ def desk(no_leaks: None, make_napari_viewer: Any, qtbot: Any) -> Callable[..., D
 @pytest.fixture
 def batch(no_leaks: None, make_napari_viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., BatchDesk]:
     """Return a function that opens a viewer with the Batch dock."""
-    monkeypatch.setattr(batch_session, "_CALM", 0.0)
+    monkeypatch.setattr(followed, "_CALM", 0.0)
 
     def make(*, show: bool = False, viewer: Any = None) -> BatchDesk:
         viewer = viewer or make_napari_viewer(show=show)
@@ -296,7 +289,7 @@ def train(
     no_leaks: None, make_napari_viewer: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., TrainDesk]]:
     """Return a function that opens a viewer with the Train dock; models go into a folder of the test."""
-    monkeypatch.setattr(train_session, "_CALM", 0.0)
+    monkeypatch.setattr(followed, "_CALM", 0.0)
     monkeypatch.setenv("TILESEG_MODELS", str(tmp_path / "models"))
     bridge.close_supervisor()  # the process of the test before looks elsewhere
 

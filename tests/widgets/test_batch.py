@@ -18,9 +18,8 @@ from qtpy.QtWidgets import QApplication
 
 from napari_tileseg.batch.job import BatchJob
 from napari_tileseg.io.registry import read_volume
-from napari_tileseg.widgets import bridge
+from napari_tileseg.widgets import bridge, followed
 from napari_tileseg.widgets.batch import BatchWidget
-from napari_tileseg.widgets.batch import session as batch_session
 from napari_tileseg.widgets.states import Action, Phase
 
 if TYPE_CHECKING:
@@ -339,7 +338,7 @@ def test_a_closed_dock_stops_nothing(ready: Callable[[], Any], qtbot: Any) -> No
 def test_a_notification_only_where_the_dock_is_hidden(ready: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     here = ready()
     told: list[str] = []
-    monkeypatch.setattr(batch_session, "show_info", told.append)
+    monkeypatch.setattr(followed, "show_info", told.append)
     here.start()
     here.finish()
     assert told == []
@@ -357,7 +356,7 @@ def test_napari_asks_before_it_closes_and_the_job_goes_on_without_it(
     ready: Callable[[], Any], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(batch_session, "ask_before_closing", lambda run, words: asked.append(words))
+    monkeypatch.setattr(followed, "ask_before_closing", lambda run, words: asked.append(words))
     here = ready()
     here.start()
     here.until(lambda: here.over() >= 2)

@@ -139,6 +139,8 @@ def test_a_run_can_be_repeated_by_a_command() -> None:
         "tileseg segment '/data/my cells.tif' -o 'my cells_flat.ome.tif' --model flat --axes TYX "
         "--window 512,512 --overlap 0.25 --device cpu"
     )
+    two = Job(model="flat", region=(((0, 5), (1, 6)), ((7, 9), (2, 4))))
+    assert command_line(two, FLAT, "x.tif").endswith("--model flat --region 0:5,1:6 --region 7:9,2:4")
     assert command_line(Job(model="flat"), FLAT, "x.ome.tif").startswith("tileseg segment IMAGE -o x.ome.tif")
 
 

@@ -27,7 +27,7 @@ from napari_tileseg.widgets.layers import (
     volume_from_layer,
 )
 from napari_tileseg.widgets.objects import objects_table
-from napari_tileseg.widgets.regions import rectangles, visible_part
+from napari_tileseg.widgets.regions import framed, rectangles, visible_part, words
 from napari_tileseg.widgets.result import finished_features
 
 FLAT = ModelSpec(name="flat", axes="CYX", channels=["grey"], classes=["background", "a", "b"], colors=["#ff0000", "#00ff00"], window=(8, 8))
@@ -154,9 +154,7 @@ def test_rectangles_become_a_region() -> None:
     image = Image(np.zeros((40, 60)), scale=(0.5, 0.5), translate=(10, 10))
     axis_map = map_axes("YX", (40, 60), FLAT)
     corners = np.array([[12.0, 15.0], [12.0, 20.0], [17.0, 20.0], [17.0, 15.0]])
-    region, count = rectangles(Shapes([corners], shape_type="rectangle"), image, axis_map)
-    assert count == 1
-    assert region == ((4, 15), (10, 21))
+    assert rectangles(Shapes([corners], shape_type="rectangle"), image, axis_map) == (((4, 15), (10, 21)),)
     with pytest.raises(OptionsError, match="No Shapes layer"):
         rectangles(None, image, axis_map)
     with pytest.raises(OptionsError, match="no rectangle"):
@@ -168,11 +166,31 @@ def test_rectangles_become_a_region() -> None:
 def test_a_flat_rectangle_takes_all_planes_of_a_volume() -> None:
     image = Image(np.zeros((9, 40, 60)))
     corners = np.array([[12.0, 15.0], [12.0, 20.0], [17.0, 20.0], [17.0, 15.0]])
-    region, _ = rectangles(Shapes([corners], shape_type="rectangle"), image, map_axes("ZYX", (9, 40, 60), DEEP))
+    (region,) = rectangles(Shapes([corners], shape_type="rectangle"), image, map_axes("ZYX", (9, 40, 60), DEEP))
     assert region[0] == (0, 9)
     flat = np.concatenate([np.full((4, 1), 3.0), corners], axis=1)
-    region, _ = rectangles(Shapes([flat], shape_type="rectangle"), image, map_axes("TYX", (9, 40, 60), FLAT))
+    (region,) = rectangles(Shapes([flat], shape_type="rectangle"), image, map_axes("TYX", (9, 40, 60), FLAT))
     assert region[0] == (3, 4), "drawn on one frame, it means that frame"
+    both = Shapes([flat, flat + np.array([2, 0, 20])], shape_type="rectangle")
+    first, second = rectangles(both, image, map_axes("TYX", (9, 40, 60), FLAT))
+    assert (first[0], second[0]) == ((3, 4), (5, 6)), "nothing is meant of what lies between"
+    assert framed(both, image, map_axes("TYX", (9, 40, 60), FLAT))[0] == (3, 6)
+    deep = map_axes("ZYX", (9, 40, 60), DEEP)
+    assert [region[0] for region in rectangles(both, image, deep)] == [(0, 9), (0, 9)]
+    (between,) = rectangles(Shapes([flat, flat + np.array([2, 0, 0])], shape_type="rectangle"), image, deep)
+    assert between[0] == (3, 6), "one above the other, they mean what is between them"
+
+
+def test_several_rectangles_are_several_regions() -> None:
+    image, axis_map = Image(np.zeros((40, 60))), map_axes("YX", (40, 60), FLAT)
+    corners = np.array([[2.0, 5.0], [2.0, 9.0], [5.0, 9.0], [5.0, 5.0]])
+    shapes = Shapes([corners, corners + 30, corners + 900], shape_type="rectangle")
+    regions = rectangles(shapes, image, axis_map)
+    assert regions == (((2, 6), (5, 10)), ((32, 36), (35, 40))), "one lies outside of the image"
+    assert framed(Shapes([corners, corners + 30], shape_type="rectangle"), image, axis_map) == ((2, 36), (5, 40))
+    assert words(regions, axis_map) == "2, 2 % of image"
+    assert words((regions[0], regions[0]), axis_map) == "2, < 1 % of image", "what they share counts once"
+    assert words(regions[:1], axis_map) == "4 × 5"
 
 
 def test_the_visible_part() -> None:

@@ -140,6 +140,24 @@ def test_classes_at_the_odds_of_a_threshold(refine: Callable[..., Any]) -> None:
     np.testing.assert_array_equal(here.data, raw.argmax(axis=0))
 
 
+def test_what_the_model_leaves_out_in_any_case_is_said(refine: Callable[..., Any]) -> None:
+    here = refine()
+    image = noise((40, 50))
+    made(here, "small-anomaly", image, "YX")
+    scores = fold(here, "Scores")
+    assert "in any case" not in scores.note.text()
+    scores.kept.spec.decoder_parameters["min_size"] = 20.0
+    try:
+        scores._look()
+        assert "Parts of less than 20 pixels go in any case." in scores.note.text()
+    finally:
+        del scores.kept.spec.decoder_parameters["min_size"]
+    scores.least.number.setValue(4)
+    here.until(lambda: not scores._pause.isActive())
+    let_go(here, scores)
+    assert here.text.endswith("at threshold 0.5, from 4 pixels on.")
+
+
 def test_going_back_to_where_it_was_is_no_step(refine: Callable[..., Any]) -> None:
     here = refine()
     made(here, "small-objects", noise((40, 50)), "YX")

@@ -92,7 +92,7 @@ def test_a_rectangle_means_what_is_drawn_in_it() -> None:
     corners = [drawn_at(layer, (z, 20, x), viewer.dims.displayed, 3) for z, x in ((5, 8), (5, 25), (20, 25), (20, 8))]
     axis_map = map_axes("ZYX", (30, 40, 35), find_spec("hippocampus-3d"))
     shapes = Shapes([np.array(corners) / (2.0, 1.0, 0.5)], shape_type="rectangle", scale=(2.0, 1.0, 0.5))
-    region, _ = rectangles(shapes, layer, axis_map, viewer.dims.displayed, 3)
+    (region,) = rectangles(shapes, layer, axis_map, viewer.dims.displayed, 3)
     assert (region[0], region[2]) == ((5, 21), (8, 26)), "with the pixels on its sides"
 
 

@@ -368,6 +368,23 @@ def test_layers_as_channels(desk: Callable[..., Any]) -> None:
     np.testing.assert_array_equal(here.labels.data, reference(here))
 
 
+def test_only_rectangles(desk: Callable[..., Any]) -> None:
+    here = opened(desk)
+    corner = np.array([[0, 0], [0, 10], [10, 10], [10, 0]])
+    size = np.array(here.dock.image.data.shape)
+    here.viewer.add_shapes([corner, corner + size - 12], name="where")
+    here.dock.form.region.choose("rectangles")
+    assert here.dock.form.where_fold.header.text().startswith("Where: rectangles (2, ")
+    here.run()
+    assert here.phase is Phase.DONE, here.session.state
+    first, second = here.session.order.job.region
+    np.testing.assert_array_equal(here.labels.data, reference(here))
+    labels = np.array(here.labels.data)
+    for region in (first, second):
+        labels[tuple(slice(*span) for span in region)] = 0
+    assert not labels.any()
+
+
 def test_only_a_rectangle(desk: Callable[..., Any]) -> None:
     here = opened(desk, scale=(2, 2))
     image = here.dock.image

@@ -77,7 +77,7 @@ def test_keys_and_theme(train: Callable[..., Any]) -> None:
     here.until(lambda: len(here.form.pairs.rows) == 3)
     here.make_small(epochs=400)
     here.settle()
-    assert not here.dock._stop_key.isEnabled(), "Esc is napari's while nothing goes on"
+    assert not here.dock._cancel_key.isEnabled(), "Esc is napari's while nothing goes on"
     field = here.form.name
     here.dock.window().activateWindow()
     field.setFocus()

@@ -16,6 +16,7 @@ from napari_tileseg.models.registry import list_models
 from napari_tileseg.training.config import Strengths, TrainConfig
 from napari_tileseg.training.events import EpochEnded, Noted, StepEnded, TrainingEnded, TrainingStarted
 from napari_tileseg.training.losses import LOSSES as KNOWN_LOSSES
+from napari_tileseg.widgets.course import press
 from napari_tileseg.widgets.states import Action, Phase, Prospect
 from napari_tileseg.widgets.train import choices
 from napari_tileseg.widgets.train.choices import FOLDS, Choices, config_of, default_name, read_value, startable, words_of
@@ -23,7 +24,7 @@ from napari_tileseg.widgets.train.curves import Curves
 from napari_tileseg.widgets.train.pairs import LayerFiles, examples_of, natural_pairs, possible_pairs
 from napari_tileseg.widgets.train.results import ResultView, score_of
 from napari_tileseg.widgets.train.shown import read_shown
-from napari_tileseg.widgets.train.states import Training, advance, press, view
+from napari_tileseg.widgets.train.states import Training, advance, view
 from napari_tileseg.worker.messages import CancelledRun, Died, Done, Evented, Failed, Loading, Queued, from_line, to_line
 
 if TYPE_CHECKING:

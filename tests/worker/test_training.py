@@ -14,7 +14,8 @@ from safetensors.numpy import load_file
 
 from napari_tileseg.training.config import TrainConfig
 from napari_tileseg.training.events import EpochEnded, StepEnded, TrainingEnded
-from napari_tileseg.training.train import train, work_folder
+from napari_tileseg.training.train import train
+from napari_tileseg.training.work_folder import work_folder
 from napari_tileseg.worker.messages import CancelledRun, Died, Done
 
 if TYPE_CHECKING:

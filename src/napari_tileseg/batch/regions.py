@@ -239,8 +239,8 @@ class _Divided:
             stack.callback(unfinished.close)
             store = unfinished.store(self.target, run.axis_map, run.image)
             self._take_up(run, unfinished, store)
-            for part, _ in run.parts:
-                run.measured(part.position.get("T"))
+            for layout in run.layouts:
+                run.measured(layout.part.position.get("T"))
             self._decide(run)
             self._compute(run, unfinished, store.path)
             self._join(run, store)
@@ -362,7 +362,7 @@ class _Divided:
         if run.axis_map.output != "instances":
             store.rebuild()
             return
-        for sample in range(len(run.parts)):
+        for sample in range(len(run.layouts)):
             pieces = [
                 StoredPiece(self.folder / "pieces" / f"{share.number}.zarr", Tile(*(tuple(ends) for ends in zip(*share.box, strict=True))))
                 for share in self.shares

@@ -60,7 +60,7 @@ def prepare(
     """Return the run of the whole image, with its tiles laid."""
     predictor, options = turned(volume, predictor, options)
     axis_map = map_axes(volume.axes, volume.shape, predictor.spec, channels=channels)
-    run = Run(volume, axis_map, predictor, options, None, tell, cancel)
+    run = Run(volume, axis_map, predictor, options, (), tell, cancel)
     run.prepare()
     return run
 
@@ -78,7 +78,7 @@ def _run(order: dict[str, Any], models: Models, tell: Callable[[Event], None], s
 def survey(order: dict[str, Any], models: Models, say: Say, stop: Callable[[], bool]) -> dict[str, Any]:
     """Choose the precision for all workers, on tiles of the whole image."""
     run = _run(order, models, lambda event: None, stop)
-    verdict = run.decided(run.source(*run.parts[0]))
+    verdict = run.decided(run.source(run.layout.part, run.layout.read))
     return {"verdict": asdict(verdict) if verdict else None, "settings": _settings(run)}
 
 

@@ -114,8 +114,12 @@ Channels = Annotated[str | None, typer.Option("--channels", help="Channel for ea
 Series = Annotated[int | None, typer.Option("--series", min=0, help="Which image of the file, from 0; of a folder of DICOM which series.")]
 Level = Annotated[int, typer.Option("--level", min=0, help="Which resolution of the file; 0 is the finest.")]
 Region = Annotated[
-    str | None,
-    typer.Option("--region", metavar="START:STOP,...", help="Only this part, one pair for each axis of the image without C: 0:512,0:512."),
+    list[str] | None,
+    typer.Option(
+        "--region",
+        metavar="START:STOP,...",
+        help="Only this part, one pair for each axis of the image without C: 0:512,0:512; again for several parts.",
+    ),
 ]
 Window = Annotated[str | None, _described("window", "--window", metavar="N,N[,N]")]
 Overlap = Annotated[float | None, _described("overlap", "--overlap", metavar="0..1")]

@@ -18,6 +18,7 @@ from napari_tileseg.cli.arguments import (
     Models,
     Overlap,
     Precision,
+    Region,
     Scores,
     Series,
     SkipBackground,
@@ -29,7 +30,7 @@ from napari_tileseg.cli.fetching import bring
 from napari_tileseg.cli.program import app
 from napari_tileseg.cli.series import which_series
 from napari_tileseg.cli.single import open_image
-from napari_tileseg.cli.values import chosen, numbers, one_reference
+from napari_tileseg.cli.values import chosen, numbers, one_reference, regions_from
 from napari_tileseg.job import Job
 
 __all__ = ["estimate"]
@@ -43,6 +44,7 @@ def estimate(
     channels: Channels = None,
     series: Series = None,
     level: Level = 0,
+    region: Region = None,
     window: Window = None,
     overlap: Overlap = None,
     adaptive: Adaptive = False,
@@ -81,10 +83,11 @@ def estimate(
             channels=numbers(channels, "--channels"),
             series=which_series(image, series, json_lines=json_lines),
             level=level,
+            region=regions_from(region),
         )
         bring(job.model)
         volume = open_image(job, find_spec(job.model))
-        needs = estimate_run(volume, job.model, options=options, channels=job.channels, probe=probe)
+        needs = estimate_run(volume, job.model, options=options, channels=job.channels, region=job.region, probe=probe)
         if json_lines:
             return emit({"event": "estimate", **asdict(needs)})
         size = " x ".join(str(side) for side in needs.window)

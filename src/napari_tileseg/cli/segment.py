@@ -37,7 +37,7 @@ from napari_tileseg.cli.console import guarded
 from napari_tileseg.cli.program import app
 from napari_tileseg.cli.series import which_series
 from napari_tileseg.cli.single import perform
-from napari_tileseg.cli.values import chosen, numbers, one_reference, region_of
+from napari_tileseg.cli.values import chosen, numbers, one_reference, regions_from
 from napari_tileseg.job import Job
 
 __all__ = ["segment"]
@@ -104,7 +104,7 @@ def segment(
             output=str(output),
             axes=axes,
             channels=numbers(channels, "--channels"),
-            region=region_of(region),
+            region=regions_from(region),
             series=which_series(image, series, json_lines=json_lines),
             level=level,
         )

@@ -134,7 +134,7 @@ def _preview(config: TrainConfig, json_lines: bool, try_steps: bool) -> None:
     from napari_tileseg.training.plan import make_plan
     from napari_tileseg.training.probe import probe
     from napari_tileseg.training.report import inspect
-    from napari_tileseg.training.train import place_of
+    from napari_tileseg.training.work_folder import place_of
 
     report = inspect(config)
     plan = make_plan(config, report, place_of(config)[1])
@@ -183,7 +183,7 @@ def _tell(event: TrainEvent) -> None:
             parts = ", ".join(f"{name} {value:.4f}" for name, value in event.losses.items())
             loss = f"loss {event.loss:.4f}" + (f" ({parts})" if parts else "")
             left = f", at most {duration(event.seconds_left)} left" if event.seconds_left else ""
-            typer.echo(f"Epoch {event.epoch} of {event.epochs}: {loss}{scores}{' (best)' * event.best}{left}")
+            typer.echo(f"Epoch {event.epoch} of {event.epochs}: {loss}{scores}{' (best)' * (event.best and event.score != 0)}{left}")
         case Noted(message):
             complain(message)
         case TrainingEnded():

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from napari_tileseg.errors import OptionsError
-from napari_tileseg.job import SegmentOptions
+from napari_tileseg.job import Region, Regions, SegmentOptions
 
-__all__ = ["chosen", "numbers", "one_reference", "region_of", "series_of", "suffix_of"]
+__all__ = ["chosen", "numbers", "one_reference", "regions_from", "series_of", "suffix_of"]
 
 
 def chosen(**given: Any) -> SegmentOptions:
@@ -44,10 +44,12 @@ def suffix_of(text: str | None) -> str | None:
     return text if text is None or text == "auto" or text.startswith(".") else f".{text}"
 
 
-def region_of(text: str | None) -> tuple[tuple[int, int], ...] | None:
-    """Read ``"0:512,100:612"`` as start and stop along each axis."""
-    if text is None:
-        return None
+def regions_from(texts: list[str] | None) -> Regions | None:
+    """Read ``"0:512,100:612"`` as start and stop along each axis, every time it was given."""
+    return tuple(_region(text) for text in texts) if texts else None
+
+
+def _region(text: str) -> Region:
     spans = [part.split(":") for part in text.split(",")]
     try:
         return tuple((int(start), int(stop)) for start, stop in spans)

@@ -15,11 +15,24 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_tileseg.engine.compiled import Compiled, can_compile
 from napari_tileseg.engine.exported import Exported, can_export
+from napari_tileseg.engine.graphs import Graphs, can_record
 
 if TYPE_CHECKING:
     from napari_tileseg.engine.protocols import Predictor
 
-__all__ = ["AUTOCAST", "COMPILED", "HALF", "ONNX", "backends", "call", "fold_batch_norms", "is_short", "starts_slowly"]
+__all__ = [
+    "AUTOCAST",
+    "COMPILED",
+    "HALF",
+    "ONNX",
+    "RECORDED",
+    "backends",
+    "call",
+    "fold_batch_norms",
+    "is_short",
+    "release",
+    "starts_slowly",
+]
 
 AUTOCAST = "bfloat16"
 """The one way that needs nothing but the predictor's own call."""
@@ -29,6 +42,9 @@ HALF = "float16"
 
 COMPILED = "compiled"
 """End of the names of ways that were compiled."""
+
+RECORDED = "recorded"
+"""End of the names of ways that a GPU is told as one piece."""
 
 ONNX = "ONNX Runtime"
 """The way of another library, in float32."""
@@ -44,6 +60,7 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _prepared: WeakKeyDictionary[nn.Module, nn.Module] = WeakKeyDictionary()
 _exported: WeakKeyDictionary[nn.Module, Exported] = WeakKeyDictionary()
 _compiled: WeakKeyDictionary[nn.Module, Compiled] = WeakKeyDictionary()
+_recorded: WeakKeyDictionary[nn.Module, dict[str, Graphs]] = WeakKeyDictionary()
 
 
 def backends(predictor: Predictor) -> list[str]:
@@ -52,15 +69,17 @@ def backends(predictor: Predictor) -> list[str]:
     "bfloat16" computes products and convolutions in that type, "float16" in that one: on a GPU, where many know no other.
     "channels last" works on a copy of the module whose weights and pixels hold all channels of a place side by side, and whose
     batch normalisations are part of the convolutions before them; it needs a predictor with a `module`, and not so many scores
-    that bringing their channels back to the front costs more than was gained. "compiled" is that copy, compiled for this
-    computer where there is a compiler. "ONNX Runtime" computes what the module was exported to, where that package is there.
+    that bringing their channels back to the front costs more than was gained. "recorded" is that copy as a graph, on
+    GPUs of NVIDIA; "compiled" is it compiled for this computer where there is a compiler. "ONNX Runtime" computes what the module
+    was exported to, where that package is there.
     """
     if len(predictor.spec.score_names) > _MOST_SCORES:
         return _types(predictor.device)
     members = getattr(predictor, "members", (predictor,))
     if predictor.device == "mps" or not all(isinstance(getattr(_unturned(member), "module", None), nn.Module) for member in members):
         return _types(predictor.device)
-    prepared = [_LAST, COMPILED] if can_compile(predictor.device) else [_LAST]
+    device = predictor.device
+    prepared = [_LAST, *([RECORDED] if can_record(device) else []), *([COMPILED] if can_compile(device) else [])]
     short = [", ".join(way) for kind in _types(predictor.device) for way in [(kind,), *((kind, one) for one in prepared)]]
     return [*short, *prepared, *([ONNX] if can_export(predictor.device) else [])]
 
@@ -107,16 +126,29 @@ def call(predictor: Predictor, batch: torch.Tensor, backend: str) -> Any:
         exported = _exported.get(module) or _exported.setdefault(module, Exported(module))
         return exported(batch)
     kind = torch.float16 if backend.startswith(HALF) else torch.bfloat16
-    with torch.autocast(batch.device.type, dtype=kind) if is_short(backend) else nullcontext():
-        if not backend.endswith((_LAST, COMPILED)):
+    # A recording would go on reading short copies of the weights that autocast lets go at the end of this block.
+    kept = not backend.endswith(RECORDED)
+    with torch.autocast(batch.device.type, dtype=kind, cache_enabled=kept) if is_short(backend) else nullcontext():
+        if not backend.endswith((_LAST, RECORDED, COMPILED)):
             return predictor(batch)
         original: nn.Module = predictor.module  # type: ignore[attr-defined]  # `backends` has looked for it
         forward: Any = _channels_last(original, batch.ndim)
         if backend.endswith(COMPILED):
             # Not by the copy, which the compiled form holds on to: neither would ever be let go.
             forward = _compiled.get(original) or _compiled.setdefault(original, Compiled(forward))
+        elif backend.endswith(RECORDED):
+            graphs = _recorded.setdefault(original, {})  # one for each type: it is part of what was recorded
+            forward = graphs.get(backend) or graphs.setdefault(backend, Graphs(forward))
         scores = forward(batch.contiguous(memory_format=_FORMATS[batch.ndim]))
     return scores.contiguous() if isinstance(scores, torch.Tensor) else scores
+
+
+def release(predictor: Predictor) -> None:
+    """Let recordings go, with the memory of the device that they hold; the next call records anew."""
+    for member in getattr(predictor, "members", (predictor,)):
+        module = getattr(_unturned(member), "module", None)
+        if isinstance(module, nn.Module):
+            _recorded.pop(module, None)
 
 
 def _unturned(predictor: Predictor) -> Predictor:

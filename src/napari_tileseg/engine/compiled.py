@@ -7,6 +7,7 @@ import shutil
 import sys
 import warnings
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Compiled", "can_compile"]
 
+_VOLTA = 7
+"""First version of NVIDIA's GPUs that the compiler writes for."""
+
 _OPTIONS: dict[str, Any] = {
     "freezing": True,  # weights are laid out for the processor once
     "compile_threads": 1,  # no pool of processes that outlives the run
@@ -27,11 +31,13 @@ _OPTIONS: dict[str, Any] = {
 
 
 def can_compile(device: str) -> bool:
-    """Say whether there is what compiling a network for a device needs.
-
-    Only for processors so far: on a GPU the gain was never measured.
-    """
-    if device != "cpu" or sys.platform == "win32":  # there a compiler works in its own console only
+    """Say whether there is what compiling a network for a device needs: a C++ compiler, for a GPU of NVIDIA's Triton as well."""
+    if sys.platform == "win32":  # there a compiler works in its own console only
+        return False
+    if device.startswith("cuda"):
+        if find_spec("triton") is None or torch.cuda.get_device_capability(torch.device(device))[0] < _VOLTA:
+            return False
+    elif device != "cpu":
         return False
     return shutil.which(os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")) is not None
 
@@ -49,13 +55,26 @@ class Compiled:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
         with _quiet():
             self._forward: Any = torch.compile(module, dynamic=False, options=_OPTIONS)
+        self._sizes: set[int] = set()
 
     def __call__(self, batch: torch.Tensor) -> Any:
         """Return what the module returns for a batch, shape (N, C, *window)."""
         with _quiet():
+            if batch.device.type != "cpu":
+                return self._together(batch)
             # One by one: every other number of tiles would be compiled anew.
             scores = [self._forward(tile) for tile in batch.split(1)]
         return torch.cat(scores) if len(scores) > 1 else scores[0]
+
+    def _together(self, batch: torch.Tensor) -> Any:
+        """Compute a batch at once, which fills a GPU; what is left at the end of a row is made as large as a whole batch."""
+        count = len(batch)
+        # Not one of half the size or less: it is small because memory was short.
+        size = min((size for size in self._sizes if count <= size < 2 * count), default=count)
+        self._sizes.add(size)
+        if size > count:
+            batch = torch.cat([batch, batch.new_zeros(size - count, *batch.shape[1:])])
+        return self._forward(batch)[:count]
 
 
 @contextmanager

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from napari_tileseg.engine.axes import AxisMap
-    from napari_tileseg.engine.parts import Region
     from napari_tileseg.engine.protocols import Predictor
     from napari_tileseg.job import SegmentOptions
     from napari_tileseg.volume import Volume
@@ -35,7 +34,7 @@ def fingerprint(
     axis_map: AxisMap,
     predictor: Predictor,
     options: SegmentOptions,
-    region: Region | None,
+    region: list[Any] | None,
 ) -> dict[str, str]:
     """Return what must be equal for a run to go on where another one stopped.
 

@@ -135,12 +135,6 @@ class Grid:
             return np.arange(start, stop, dtype=np.float64) * self.steps[axis] + self.shifts[axis]
         return (np.arange(start, stop, dtype=np.float64) + 0.5) * (self.image[axis] / self.model[axis]) - 0.5
 
-    def model_row(self, row: int) -> int:
-        """Return the first row of the model's grid that rows of the image from `row` on take their labels from."""
-        if self.steps is not None:
-            return int(self.nearest(0, row, row + 1)[0]) if row else 0
-        return math.floor((row + 0.5) * self.model[0] / self.image[0]) if row else 0
-
     def image_region(self, region: Region) -> Region:
         """Return the pixels of the image whose centres lie in a box of the model's grid; possibly none."""
         return tuple((self._first(start, axis), self._first(stop, axis)) for axis, (start, stop) in enumerate(region))

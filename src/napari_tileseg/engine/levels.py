@@ -143,7 +143,7 @@ class View:
         stop = tuple(min(size, math.ceil(high / step - 1e-9)) for high, step, size in zip(part.stop, steps, sizes, strict=True))
         outer = [(round(low * step), round(high * step)) for low, high, step in zip(start, stop, steps, strict=True)]
         moved = Part(part.position, tuple(low for low, _ in outer), tuple(high for _, high in outer), part.wanted)
-        return moved, Part(part.position, start, stop, tuple(zip(start, stop, strict=True)))
+        return moved, Part(part.position, start, stop, (tuple(zip(start, stop, strict=True)),))
 
     def cut(self, part: Part, read: Part, start: tuple[int, ...], stop: tuple[int, ...], spatial: str) -> tuple[Part, Part]:
         """Return a box, as `snapped` gave it, cut down to `start` and `stop` in pixels of the level."""

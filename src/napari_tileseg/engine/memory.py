@@ -15,6 +15,9 @@ __all__ = ["Device", "Estimate", "by_strips", "default_batch", "devices", "estim
 
 _FLOAT = 4
 _FEATURE_MAPS = 256
+_FILLS = 1 << 22
+"""Pixels at once that a large GPU should be busy with: two tiles of 128 x 128 x 128, 64 of 256 x 256. A guess, not measured yet."""
+_MOST_TILES = 64
 """Feature maps at full size that a network is assumed to hold at once, for a first guess of the batch."""
 
 
@@ -138,13 +141,14 @@ def free_memory(device: str) -> int:
 def default_batch(plan: TilePlan, device: str) -> int:
     """Return how many tiles to compute at once when nobody has said.
 
-    One where there is no GPU: more is not faster there. Otherwise what half of the free memory takes, at most 8, under a
-    cautious guess of what a network holds; a wrong guess costs a retry, not the run.
+    One where there is no GPU: more is not faster there. Otherwise what half of the free memory takes, under a cautious
+    guess of what a network holds, and no more than keeps the device busy; a wrong guess costs a retry, not the run.
     """
     if not device.startswith("cuda"):
         return 1
-    tile = _FEATURE_MAPS * _FLOAT * math.prod(plan.window)
-    return max(1, min(8, free_memory(device) // (2 * tile), plan.tiles_per_row))
+    pixels = math.prod(plan.window)
+    fills = min(_MOST_TILES, max(8, _FILLS // pixels))
+    return max(1, min(fills, free_memory(device) // (2 * _FEATURE_MAPS * _FLOAT * pixels), plan.tiles_per_row))
 
 
 def _cores() -> int:

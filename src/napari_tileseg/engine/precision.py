@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from napari_tileseg.engine.abnormal import whole
-from napari_tileseg.engine.backends import AUTOCAST, backends, starts_slowly
+from napari_tileseg.engine.backends import AUTOCAST, backends, release, starts_slowly
 from napari_tileseg.engine.decode import argmax, label_type, masks, regions
 from napari_tileseg.engine.decoders import find_decoder
 from napari_tileseg.engine.feed import read_padded
+from napari_tileseg.engine.memory import default_batch
 from napari_tileseg.engine.predict import Network
 from napari_tileseg.engine.recipe import resolve
 from napari_tileseg.engine.tiles import Tile
@@ -151,26 +152,37 @@ def decide(
     plan = resolve(spec, options).plan(source.shape[1:])
     network = Network(predictor, plan.output, tta=options.tta, check=check)
     chosen = contrast_tiles(source, plan)
-    values = list(range(1, len(spec.foreground_classes) + 1))
     timer = timer or (time.process_time if predictor.device == "cpu" else time.perf_counter)
     key = timing_key(spec, plan.window, predictor.device, threads=torch.get_num_threads(), tta=options.tta)
-    ways = Ways(network, predictor, chosen[0], key, timer)
-    exact, total = ways.seconds[EXACT], tiles or len(plan)
+    at_once = min(options.batch or default_batch(plan, predictor.device), plan.tiles_per_row)
+    ways = Ways(network, predictor, chosen[0], key, timer, batch=at_once)
+    total = tiles or len(plan)
+    try:
+        return _chosen(ways, network, chosen, spec, options, total)
+    finally:
+        release(predictor)  # ways that were only tried hold memory of the device
+
+
+def _chosen(
+    ways: Ways, network: Network, tiles: list[tuple[Tile, NDArray[np.float32]]], spec: ModelSpec, options: SegmentOptions, total: int
+) -> Verdict:
+    """Return the fastest way that keeps the labels of some tiles, for a run of so many in total."""
+    exact, values = ways.seconds[EXACT], list(range(1, len(spec.foreground_classes) + 1))
     refused, expected = "", None
     for name in ways.faster(total):
         seconds = ways.seconds[name]
         if expected is None:
-            if total * (exact - seconds) <= len(chosen) * (exact + seconds):
+            if total * (exact - seconds) <= len(tiles) * (exact + seconds):
                 return Verdict(False, f"With {total} tiles, a check of the labels takes longer than it saves, so the run stays exact.")
-            expected = _decoded(network, chosen, spec, options)
-        found = _decoded(network, chosen, spec, options, backend=name)
+            expected = _decoded(network, tiles, spec, options)
+        found = _decoded(network, tiles, spec, options, backend=name)
         score, least = _score(expected, found, values, instances=spec.output == "instances")
         if score is None:
             return Verdict(False, "The tiles that were tried hold nothing to compare, so the run stays exact.")
         if score >= least:
-            return Verdict(True, f"{name}: {exact / seconds:.1f} times as fast, agreement {score:.4f} on {len(chosen)} tiles.", name)
+            return Verdict(True, f"{name}: {exact / seconds:.1f} times as fast, agreement {score:.4f} on {len(tiles)} tiles.", name)
         refused = refused or f"{name} changes labels (agreement {score:.3f}, {least} is needed), so the run stays exact."
-    return Verdict(False, refused or f"{backends(predictor)[0]} is no faster than exact arithmetic on this device, so the run stays exact.")
+    return Verdict(False, refused or f"{ways.first} is no faster than exact arithmetic on this device, so the run stays exact.")
 
 
 def probe(predictor: Predictor, options: SegmentOptions) -> float:

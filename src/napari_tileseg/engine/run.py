@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_tileseg.engine.adaptive import Refinement
 from napari_tileseg.engine.allocator import kept_memory
-from napari_tileseg.engine.backends import backends
+from napari_tileseg.engine.backends import backends, release
 from napari_tileseg.engine.checks import check_limit, check_source
 from napari_tileseg.engine.counted import CountedSlab, counted_depth, empty_scores
 from napari_tileseg.engine.decode import Decoder, PerPixel, Undecoded
@@ -211,6 +211,7 @@ def _prepare(
     decoder = keeper.resume(fresh)
     if decoder is None:
         raise OptionsError("A run that finds objects cannot continue in the middle of an image without its journal. Start it again.")
+    release(predictor)  # what an earlier run has recorded would be missing from the free memory
     relief.batch = relief.batch or options.batch or default_batch(plan, predictor.device)
     scores = options.scores or bool(options.uncertainty) or back is not None
     first, skip = plan.first_row(keeper.rows), keeper.rows

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_tileseg.engine.parts import frame
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
@@ -19,7 +21,7 @@ __all__ = ["GridSink", "MovedSink"]
 
 
 class GridSink:
-    """Writes slabs of one part into arrays on the image's grid; what lies outside the wanted box is dropped.
+    """Writes slabs of one part into arrays on the image's grid; what lies outside the wanted boxes is dropped.
 
     Parameters
     ----------
@@ -36,7 +38,7 @@ class GridSink:
     lost : callable, optional
         Gives the boxes of a sample's region, in pixels of the image, that could not be read; no labels are written there.
     tally : Tally, optional
-        Sums up the scores of the wanted box.
+        Sums up the scores of the wanted boxes.
     """
 
     def __init__(
@@ -74,8 +76,9 @@ class GridSink:
         """Put raw scores, shape (K, *region), where they belong."""
         if self._scores is not None:
             self._put(self._scores, region, scores, leading=1)
-        if self._tally is not None and (wanted := self._cut(region, scores, leading=1)) is not None:
-            self._tally.add(wanted[1])
+        if self._tally is not None:
+            for _, wanted in self._cut(region, scores, leading=1):
+                self._tally.add(wanted)
 
     def write_uncertainty(self, region: tuple[slice, ...], uncertainty: NDArray[np.float32]) -> None:
         """Put uncertainty, shape (*region), where it belongs."""
@@ -83,38 +86,38 @@ class GridSink:
             self._put(self._uncertainty, region, uncertainty, leading=0)
 
     def grid_region(self, region: Region) -> Region | None:
-        """Return a slab's place along the axes of the result; None if nothing of it is wanted."""
-        spans = dict(zip(self._map.spatial, self._clip(region), strict=True))
-        if any(start >= stop for start, stop in spans.values()):
+        """Return the frame around what is wanted of a slab, along the axes of the result; None if nothing of it is."""
+        clipped = list(self._clip(region))
+        if not clipped:
             return None
+        spans = dict(zip(self._map.spatial, frame(clipped), strict=True))
         full = {"C": (0, self._map.classes), **spans, **{axis: (index, index + 1) for axis, index in self._part.position.items()}}
         return tuple(full[axis] for axis in self._map.result_axes)
 
-    def _clip(self, region: Region) -> Region:
+    def _clip(self, region: Region) -> Iterator[Region]:
+        """Yield what a slab has in common with each of the wanted boxes."""
         moved = [(start + by, stop + by) for (start, stop), by in zip(region, self._part.start, strict=True)]
-        return tuple((max(start, low), min(stop, high)) for (start, stop), (low, high) in zip(moved, self._part.wanted, strict=True))
+        for box in self._part.wanted:
+            spans = tuple((max(start, low), min(stop, high)) for (start, stop), (low, high) in zip(moved, box, strict=True))
+            if all(start < stop for start, stop in spans):
+                yield spans
 
-    def _cut(self, region: tuple[slice, ...], values: NDArray[Any], leading: int) -> tuple[Region, NDArray[Any]] | None:
-        """Return where a slab's part of the wanted box lies, and its values; None if nothing of it is wanted."""
-        spans = self._clip(tuple((span.start, span.stop) for span in region))
-        if any(start >= stop for start, stop in spans):
-            return None
-        inside = tuple(
-            slice(start - by - span.start, stop - by - span.start)
-            for (start, stop), by, span in zip(spans, self._part.start, region, strict=True)
-        )
-        return spans, values[(slice(None),) * leading + inside]
+    def _cut(self, region: tuple[slice, ...], values: NDArray[Any], leading: int) -> Iterator[tuple[Region, NDArray[Any]]]:
+        """Yield where each wanted piece of a slab lies, and its values."""
+        for spans in self._clip(tuple((span.start, span.stop) for span in region)):
+            inside = tuple(
+                slice(start - by - span.start, stop - by - span.start)
+                for (start, stop), by, span in zip(spans, self._part.start, region, strict=True)
+            )
+            yield spans, values[(slice(None),) * leading + inside]
 
     def _put(self, target: NDArray[Any], region: tuple[slice, ...], values: NDArray[Any], leading: int) -> None:
-        wanted = self._cut(region, values, leading)
-        if wanted is None:
-            return
-        spans, block = wanted
-        lookup: dict[str, Any] = {axis: slice(*span) for axis, span in zip(self._map.spatial, spans, strict=True)}
-        lookup.update(self._part.position)
         order = [self._map.spatial.index(axis) for axis in self._map.grid_axes if axis in self._map.spatial]
-        block = block.transpose([*range(leading), *(leading + place for place in order)])
-        target[(slice(None),) * leading + tuple(lookup[axis] for axis in self._map.grid_axes)] = block
+        for spans, block in self._cut(region, values, leading):
+            lookup: dict[str, Any] = {axis: slice(*span) for axis, span in zip(self._map.spatial, spans, strict=True)}
+            lookup.update(self._part.position)
+            turned = block.transpose([*range(leading), *(leading + place for place in order)])
+            target[(slice(None),) * leading + tuple(lookup[axis] for axis in self._map.grid_axes)] = turned
 
 
 class MovedSink:

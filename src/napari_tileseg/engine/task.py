@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from napari_tileseg.engine.adaptive import line_of
-from napari_tileseg.engine.backends import backends
+from napari_tileseg.engine.backends import backends, release
 from napari_tileseg.engine.decode import PerPixel
 from napari_tileseg.engine.events import Event, Planned, Progress, SlabDone, Warned
 from napari_tileseg.engine.precision import Verdict, decide
@@ -226,6 +226,7 @@ class Task:
     def _give_way(self, tiles: int) -> str:
         """Do with less memory, one step at a time; say how."""
         self.ferry.forget()
+        release(self.predictor)
         if tiles > 1:
             self.ferry.batch = self.relief.batch = tiles // 2
             text = f"the batch is now {self.ferry.batch}"

@@ -329,12 +329,7 @@ def plan_tiles(
         If the sizes do not fit each other.
     """
     offset = output_offset or (0,) * len(shape)
-    if not len(shape) == len(window) == len(offset) or not 1 <= len(shape) <= 3:
-        raise OptionsError(f"A window of {len(window)} axes was given for an image of {len(shape)}. Give one size for each axis.")
-    if min(shape) < 1 or not 0 <= overlap < 1:
-        raise OptionsError(f"An image of {shape} pixels with overlap {overlap} cannot be tiled. The overlap must be from 0 to below 1.")
-    if any(size - 2 * lost < 1 for size, lost in zip(window, offset, strict=True)):
-        raise OptionsError(f"Window {window} is too small: the network loses {offset} pixels at each side. Use a larger window.")
+    _check_sizes(shape, window, offset, overlap)
     if steps == "inside":
         by = strides or (1,) * len(shape)
         sizes = tuple(min(size, -(-length // step) * step) for size, length, step in zip(window, shape, by, strict=True))
@@ -345,26 +340,39 @@ def plan_tiles(
         padded = tuple(steps_cellpose(*pair, overlap, early=early) for pair in zip(shape, window, strict=True))
         sizes = tuple(step[0].keep[1] - step[0].keep[0] for step in padded)
         return TilePlan(tuple(shape), sizes, tuple(offset), blending, padded, reflect)
-    place = steps_even if steps == "even" else steps_fixed
-    axes = []
-    for length, size, lost, stride in zip(shape, window, offset, strides or (1,) * len(shape), strict=True):
-        output = size - 2 * lost
-        if blending == "crop":
-            halo = min(int(output * overlap) // 2, (output - 1) // 2)
-            if steps == "aligned":
-                axes.append(aligned_steps(length, output, lost, halo, stride))
-                continue
-            axes.append(crop_steps(length, output - 2 * halo, lost + halo, place))
-        else:
-            before = max(output - length, 0) // 2
-            starts = [start - before for start in place(max(length, output), output, overlap)]
-            kept = seams(starts, output) if blending == "seam" else [(start, start + output) for start in starts]
-            axes.append(tuple(Step(start - lost, keep) for start, keep in zip(starts, kept, strict=True)))
+    axes = [
+        _steps_of_axis(length, size, lost, stride, overlap=overlap, steps=steps, blending=blending)
+        for length, size, lost, stride in zip(shape, window, offset, strides or (1,) * len(shape), strict=True)
+    ]
     turned = from_end or (False,) * len(shape)
     steps_of = tuple(
         reversed_steps(axis, length, size) if turn else axis for axis, length, size, turn in zip(axes, shape, window, turned, strict=True)
     )
     return TilePlan(tuple(shape), tuple(window), tuple(offset), blending, steps_of, reflect)
+
+
+def _check_sizes(shape: tuple[int, ...], window: tuple[int, ...], offset: tuple[int, ...], overlap: float) -> None:
+    if not len(shape) == len(window) == len(offset) or not 1 <= len(shape) <= 3:
+        raise OptionsError(f"A window of {len(window)} axes was given for an image of {len(shape)}. Give one size for each axis.")
+    if min(shape) < 1 or not 0 <= overlap < 1:
+        raise OptionsError(f"An image of {shape} pixels with overlap {overlap} cannot be tiled. The overlap must be from 0 to below 1.")
+    if any(size - 2 * lost < 1 for size, lost in zip(window, offset, strict=True)):
+        raise OptionsError(f"Window {window} is too small: the network loses {offset} pixels at each side. Use a larger window.")
+
+
+def _steps_of_axis(length: int, size: int, lost: int, stride: int, *, overlap: float, steps: str, blending: str) -> tuple[Step, ...]:
+    """Lay windows of a size along an axis of a length; the network's output lacks `lost` pixels at each side."""
+    place = steps_even if steps == "even" else steps_fixed
+    output = size - 2 * lost
+    if blending == "crop":
+        halo = min(int(output * overlap) // 2, (output - 1) // 2)
+        if steps == "aligned":
+            return aligned_steps(length, output, lost, halo, stride)
+        return crop_steps(length, output - 2 * halo, lost + halo, place)
+    before = max(output - length, 0) // 2
+    starts = [start - before for start in place(max(length, output), output, overlap)]
+    kept = seams(starts, output) if blending == "seam" else [(start, start + output) for start in starts]
+    return tuple(Step(start - lost, keep) for start, keep in zip(starts, kept, strict=True))
 
 
 def mirror(start: int, stop: int, length: int) -> NDArray[np.intp]:

@@ -47,21 +47,33 @@ class Ways:
         By which times are remembered, see `timings.timing_key`.
     timer : callable
         The clock.
+    batch : int
+        How many tiles the run computes at once: on a GPU one by itself says little about several.
     """
 
     def __init__(
-        self, network: Network, predictor: Predictor, tile: tuple[Tile, NDArray[Any]], key: str, timer: Callable[[], float]
+        self,
+        network: Network,
+        predictor: Predictor,
+        tile: tuple[Tile, NDArray[Any]],
+        key: str,
+        timer: Callable[[], float],
+        *,
+        batch: int = 1,
     ) -> None:
-        self._network, self._tile, self._key, self._timer = network, tile, key, timer
+        self._network, self._tile, self._timer, self._batch = network, tile, timer, batch
+        self._key = f"{key}|batches of {batch}" if key and batch > 1 else key
         offered = backends(predictor)
+        self.first = offered[0]
+        """The name of the way that is there for every model."""
         self._compiled = [name for name in offered if starts_slowly(name)]
         ready = [name for name in offered if name not in self._compiled]
-        known = recall(key)
+        known = recall(self._key)
         self.seconds = {name: known[name] for name in (EXACT, *ready) if name in known}
         """Seconds for one tile by the name of the way, ``"exact"`` among them."""
         if len(self.seconds) < 2:
-            self.seconds = measure(network, tile, ready, timer=timer)
-            remember(key, self.seconds)
+            self.seconds = measure(network, tile, ready, timer=timer, batch=batch)
+            remember(self._key, self.seconds)
 
     def faster(self, tiles: int) -> Iterator[str]:
         """Yield the ways that are faster than exact arithmetic for so many tiles, those of the faster arithmetic before the others.
@@ -85,7 +97,7 @@ class Ways:
             if tiles * otherwise < WORTH:
                 return False
             began = time.perf_counter()
-            found = measure(self._network, self._tile, [name], timer=self._timer)
+            found = measure(self._network, self._tile, [name], timer=self._timer, batch=self._batch)
             start = time.perf_counter() - began if name in found else math.inf
             remember(self._key, {_START + name: start} | ({name: found[name]} if name in found else {}))
             if name in found:
@@ -104,6 +116,7 @@ def measure(
     *,
     rounds: int = 3,
     timer: Callable[[], float] = time.perf_counter,
+    batch: int = 1,
 ) -> dict[str, float]:
     """Time one tile in exact arithmetic and in other ways, in turns; a way that fails is left out.
 
@@ -119,35 +132,51 @@ def measure(
         How often each of them is timed.
     timer : callable
         The clock.
+    batch : int
+        How many of them are computed at once; fewer where memory is short.
 
     Returns
     -------
     dict of str to float
-        Seconds of the fastest round, by the name of the way; ``"exact"`` is always there.
+        Seconds for one tile in the fastest round, by the name of the way; ``"exact"`` is always there.
     """
     place, pixels = tile
-    batch = torch.from_numpy(pixels)[None]
+    one = torch.from_numpy(pixels)[None]
     seconds: dict[str, list[float]] = {EXACT: []}
     with kept_memory():  # as in a run
-        compute(network, batch, place, EXACT)  # warming up is not speed
+        tiles = _warmed(network, one, place, batch)
         for name in names:
             # What a library cannot compute in this way is no fault of the run; exact arithmetic is still there.
             with suppress(PredictorError, DeviceMemoryError):
-                compute(network, batch, place, name)
+                compute(network, tiles, place, name)
                 seconds[name] = []
         for _ in range(rounds):
             for name, times in seconds.items():
                 start = timer()
-                compute(network, batch, place, name)
+                compute(network, tiles, place, name)
                 times.append(timer() - start)
-    return {name: min(times) for name, times in seconds.items()}
+    return {name: min(times) / len(tiles) for name, times in seconds.items()}
+
+
+def _warmed(network: Network, tile: torch.Tensor, place: Tile, batch: int) -> torch.Tensor:
+    """Return as many copies of a tile as the device has memory for, at most `batch`, computed once: warming up is not speed."""
+    while True:
+        tiles = tile.expand(batch, *tile.shape[1:]).contiguous()
+        try:
+            compute(network, tiles, place, EXACT)
+        except DeviceMemoryError:
+            if batch == 1:
+                raise
+            batch //= 2  # as the run will do
+        else:
+            return tiles
 
 
 def compute(network: Network, batch: torch.Tensor, tile: Tile, name: str) -> torch.Tensor:
-    """Return the scores of one tile, computed in a way by its name."""
+    """Return the scores of the first of a batch of tiles, all of which lie in the same place, computed in a way by its name."""
     network.fast, before = name != EXACT, network.backend
     network.backend = before if name == EXACT else name
     try:
-        return network(batch, [tile])[0]
+        return network(batch, [tile] * len(batch))[0]
     finally:
         network.fast, network.backend = False, before

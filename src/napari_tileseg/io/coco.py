@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["KEY", "count_coco", "draw", "read_coco", "run_lengths", "write_coco"]
+__all__ = ["KEY", "count_coco", "draw", "list_coco", "read_coco", "run_lengths", "write_coco"]
 
 KEY = "napari-tileseg"
 """Key of our own note in ``info``."""
@@ -198,15 +199,10 @@ def read_coco(path: Path, *, series: int = 0, level: int = 0, overlapping: bool 
     InputError
         If the file is missing, no COCO, or lists no such image; for `overlapping` also where it lists no categories.
     """
-    check_readable(path)
     if level:
         raise InputError(f'"{path.name}" holds one resolution. Choose level 0, not {level}.')
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-        images, annotations = list(content["images"]), list(content["annotations"])
-        note = (content.get("info") or {}).get(KEY)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f'"{path.name}" is no COCO file, or it is damaged. Export it again from the program that made it.') from error
+    content = _content(path)
+    images, annotations, note = content["images"], content["annotations"], (content.get("info") or {}).get(KEY)
     name = path.name[: -len(".coco.json")] if path.name.lower().endswith(".coco.json") else path.stem
     if isinstance(note, dict) and not series and ("C" in str(note.get("axes")) or not overlapping):
         try:
@@ -224,10 +220,49 @@ def read_coco(path: Path, *, series: int = 0, level: int = 0, overlapping: bool 
         raise InputError(f'"{path.name}" has an annotation that cannot be drawn. Export it again from the program that made it.') from error
 
 
+def list_coco(path: Path) -> list[str]:
+    """Return the file name of each image that a file lists, in its order.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, or no COCO.
+    """
+    try:
+        return [str(image["file_name"]) for image in _content(path)["images"]]
+    except (KeyError, TypeError) as error:
+        raise InputError(f'"{path.name}" does not say which files its images are. Export it again with their names.') from error
+
+
 def count_coco(path: Path) -> int:
     """Return how many images a file lists; those of this package are one."""
     volume = read_coco(path)
     return int(volume.metadata.get("series", 1))
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """Return what a file holds, which nobody may change.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, or no COCO.
+    """
+    check_readable(path)
+    told = path.stat()
+    return _parsed(path, told.st_mtime_ns, told.st_size)
+
+
+@lru_cache(maxsize=1)
+def _parsed(path: Path, changed: int, size: int) -> dict[str, Any]:
+    """Read a file once for all the images that it lists, until it is changed."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))
+        content["images"], content["annotations"] = list(content["images"]), list(content["annotations"])
+        (content.get("info") or {}).get(KEY)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f'"{path.name}" is no COCO file, or it is damaged. Export it again from the program that made it.') from error
+    return content
 
 
 def _drawn_again(images: list[Any], annotations: list[Any], note: Mapping[str, Any], name: str) -> Volume:

@@ -33,6 +33,7 @@ __all__ = [
     "load_weights",
     "parse_spec",
     "read_spec",
+    "refuse_other_files",
     "write_package",
     "write_spec",
 ]
@@ -210,6 +211,22 @@ def build_for(spec: ModelSpec, found: Mapping[str, tuple[int, ...]]) -> nn.Modul
     return build_network(spec.architecture, **spec.arguments)
 
 
+def refuse_other_files(path: Path) -> None:
+    """Do nothing where a model may be put, which replaces what stands there.
+
+    Raises
+    ------
+    OutputError
+        If that is a folder of other files.
+    """
+    try:
+        foreign = path.is_dir() and any(path.iterdir()) and not (path / SPEC_FILE).is_file()
+    except OSError as error:
+        raise OutputError(f"{path} cannot be looked into: {error.strerror or error}. Choose another folder.") from error
+    if foreign:
+        raise OutputError(f'"{path}" holds other files than a model. Choose another name.')
+
+
 def write_package(
     path: Path | str,
     spec: ModelSpec,
@@ -244,12 +261,13 @@ def write_package(
     Raises
     ------
     OutputError
-        If it cannot be written there.
+        If it cannot be written there, or a folder stands there that is no model.
     """
     import torch
     from safetensors.torch import save
 
     path = Path(path)
+    refuse_other_files(path)
     tensors = {
         key: (value.detach().cpu().to(torch.float16) if half and value.is_floating_point() and value.ndim > 1 else value.detach().cpu())
         .contiguous()

@@ -79,14 +79,6 @@ class EditLog:
         return self._move(self._undone, self._done)
 
     @property
-    def can_undo(self) -> bool:
-        return bool(self._done)
-
-    @property
-    def can_redo(self) -> bool:
-        return bool(self._undone)
-
-    @property
     def last(self) -> Edit | Mark | None:
         """The step that `undo` would return, which stays where it is."""
         return self._read(self._done[-1]) if self._done else None

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
+from napari_tileseg.training.vectors import turned
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -184,6 +186,9 @@ def cut(
     drawn = F.grid_sample(channels, grid, mode="nearest", padding_mode="zeros", align_corners=True)[0]
     nearest = drawn.reshape(*labels.shape[: -len(size)], *size) + example.outside
     count = len(example.image)
+    if example.vectors:
+        directions = slice(count, count + len(size))
+        warped[directions] = turned(warped[directions], matrix, field)
     if padding == "reflect":
         mirrored = F.grid_sample(smooth[None, :count], grid, mode="bilinear", padding_mode="reflection", align_corners=True)[0]
         return Crop(mirrored, nearest.round().long(), warped[count:], zoom)

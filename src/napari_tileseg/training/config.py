@@ -41,7 +41,7 @@ class TrainConfig(TomlConfig):
 
     kind: Literal["train"] = "train"
     images: str = Field("", title="Images", description="Folder of images, or one image.")
-    labels: str = Field("", title="Labels", description="Folder of labels with the names of the images, or one file.")
+    labels: str = Field("", title="Labels", description="Folder of labels with the names of the images, or one file; COCO lists many.")
     val_images: str = Field("", title="Validation images", description="Their own folder; a part of the images if empty.")
     val_labels: str = Field("", title="Validation labels", description="Labels of these.")
     output: str = Field("", title="Save in", description="Folder of the model; one with its name among your models if empty.")
@@ -74,7 +74,11 @@ class TrainConfig(TomlConfig):
     network: str = Field("residual_unet", min_length=1, title="Network", description="A name that `build_network` takes.")
     arguments: dict[str, Any] = Field(default_factory=dict, title="Arguments", description="Of the network, besides channels and classes.")
     start: str = Field("", title="Start from", description="A model to go on from; its network, channels and pixel size are taken.")
-    freeze: Literal["none", "encoder"] = Field("none", title="Freeze", description="encoder: only the way up and the head are trained.")
+    freeze: Literal["none", "encoder", "backbone"] = Field(
+        "none",
+        title="Freeze",
+        description="encoder: the way up and the head are trained; backbone: only the head, which scores the classes.",
+    )
     loss: str = Field("auto", min_length=1, title="Loss", description="A name that `get_loss` takes; auto: ce_dice, or that of objects.")
     loss_arguments: dict[str, Any] = Field(default_factory=dict, title="Loss arguments", description="As of `get_loss`.")
     adversarial: float = Field(

@@ -58,6 +58,8 @@ class Example:
         Where pixels of each class are, or of objects at 1: enough to draw from. Found in the labels for each crop if None.
     outside : int
         The label of what a crop sees beyond the image.
+    vectors : bool
+        Whether the maps begin with a vector, one map for each axis of space, which turns with a crop.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Example:
     maps: NDArray[np.float16]
     places: Mapping[int, NDArray[np.int32]] | None = None
     outside: int = 0
+    vectors: bool = False
 
 
 def list_pairs(folder: Path | str, part: str) -> list[Pair]:

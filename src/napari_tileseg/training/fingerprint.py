@@ -15,6 +15,7 @@ from scipy import ndimage
 from napari_tileseg.errors import InputError, TileSegError
 from napari_tileseg.image import check_dtype
 from napari_tileseg.training.items import open_image, open_labels
+from napari_tileseg.training.listed import Listed
 from napari_tileseg.training.masks import open_masks
 from napari_tileseg.training.truth import check_place, lengths, whole_numbers
 
@@ -166,7 +167,8 @@ def state_of(item: Item) -> tuple[Any, ...]:
     """Return sizes and dates of an item's files; empty where it has none, or they are gone."""
     found: list[Any] = []
     labels = item.labels.values() if isinstance(item.labels, Mapping) else [item.labels]
-    for path in (item.image, *labels):
+    for file in (item.image, *labels):
+        path = file.path if isinstance(file, Listed) else file
         if isinstance(path, Path):
             try:
                 told = path.stat()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_tileseg.errors import DeviceMemoryError
+from napari_tileseg.training.freezing import set_learning
 from napari_tileseg.training.options import FitOptions, learning_rate
 from napari_tileseg.training.ranks import ALONE
 from napari_tileseg.training.trainer import Trainer, means_no_memory
@@ -171,7 +172,7 @@ def _loop(
                 due = True
                 mean, each = trainer.epoch_loss()
                 yield Epoch(trainer.step, mean, trainer.seconds, trainer.averaged_state(), each)
-                trainer.network.train()
+                set_learning(trainer.network)
                 trainer.seconds = time.monotonic() - started
             if checkpoint is not None and due:
                 trainer.save(checkpoint)

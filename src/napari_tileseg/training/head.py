@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_tileseg.models.nets import build_network
+from napari_tileseg.models.nets.shapes import expected_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["RESULTS", "keep_shared"]
+__all__ = ["RESULTS", "keep_shared", "result_weights"]
 
 RESULTS = ("out_channels", "num_classes")
 """What networks call the number of their results."""
@@ -54,7 +54,7 @@ def keep_shared(network: nn.Module, state: Mapping[str, Tensor], before: ModelSp
     fresh = [row for name, row in new.items() if name not in old and not (after.output == "softmax" and row == 0)]
     pairs = [(new[name], old[name]) for name in shared]
     with torch.no_grad():
-        for name, axes in _of_results(after).items():
+        for name, axes in result_weights(after).items():
             if name not in state or any(own[name].shape[axis] != len(after.score_names) for axis in axes):
                 continue
             source, target = (tensor.movedim(axes, tuple(range(len(axes)))) for tensor in (state[name].to(own[name]), own[name]))
@@ -100,16 +100,16 @@ def _rows(spec: ModelSpec) -> dict[str, int]:
     return {name: place for place, name in enumerate(spec.score_names)}
 
 
-def _of_results(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
-    """Return the weights that there is a part of for each result, and along which axes these parts lie."""
+def result_weights(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """Return the weights that there is a part of for each result, by name, and along which axes these parts lie.
+
+    Empty where the network does not say how many results it has.
+    """
     results = next((name for name in RESULTS if name in spec.arguments), "")
     if not results:
         return {}
-    shapes = []
-    for more in (0, 1):
-        with torch.device("meta"):
-            built = build_network(spec.architecture, **(spec.arguments | {results: len(spec.score_names) + more}))
-        shapes.append({name: tuple(value.shape) for name, value in built.state_dict().items()})
+    counts = (len(spec.score_names), len(spec.score_names) + 1)
+    shapes = [expected_shapes(spec.architecture, spec.arguments | {results: count}) for count in counts]
     found = {}
     for name, shape in shapes[0].items():
         other = shapes[1].get(name, shape)

@@ -16,6 +16,7 @@ from napari_tileseg.io.files import zarr_root
 from napari_tileseg.io.registry import read_volume
 from napari_tileseg.training.class_folders import match_class_folders
 from napari_tileseg.training.colours import colours_last
+from napari_tileseg.training.listed import Listed, is_list, match_listed
 from napari_tileseg.training.matching import list_files, match, stem
 from napari_tileseg.volume import Volume
 
@@ -36,7 +37,8 @@ class Item:
     name : str
         Without folder and suffix.
     image, labels : Path, Volume or ndarray
-        Labels also as a mapping from the names of classes to these: a mask for each, which may overlap.
+        Labels also as what a COCO file says of the image, or as a mapping from the names of classes to all these: a mask for each, which
+        may overlap.
     group : str
         What the name says before its last number: ``mouse_012`` -> ``mouse``.
     held_out : bool
@@ -118,6 +120,8 @@ def open_labels(item: Item, axes: str) -> Volume:
         If they have other axes, or cannot be read.
     """
     wanted = axes.replace("C", "")
+    if isinstance(item.labels, Listed):
+        return cut(item.labels.open(), item.box)
     volume = _opened(item.labels, None if isinstance(item.labels, str | Path | Volume) else wanted)
     if volume.axes != wanted:
         squeezed = "".join(axis for axis, size in zip(volume.axes, volume.shape, strict=True) if size > 1 or axis in wanted)
@@ -175,6 +179,9 @@ def _listed(images: Path, labels: Path, *, held_out: bool = False, certain: bool
             if not path.exists():
                 raise InputError(f'There is no file or folder "{path}". Check the name.')
         return Found((_item(images, labels, held_out),))
+    if _is_folder(images) and is_list(labels):
+        listed, left = match_listed(images, labels)
+        return Found(tuple(_item(image, of_image, held_out) for image, of_image in listed), left)
     of_classes = match_class_folders(images, labels, certain=certain) if _is_folder(images) else None
     if of_classes is not None and of_classes[0]:
         return Found(tuple(_item(image, masks, held_out) for image, masks in of_classes[0]), of_classes[1])
@@ -188,7 +195,7 @@ def _listed(images: Path, labels: Path, *, held_out: bool = False, certain: bool
     return Found(tuple(_item(image, label, held_out) for image, label in matched.pairs), tuple(unmatched))
 
 
-def _item(image: Path, labels: Path | Mapping[str, Path], held_out: bool) -> Item:
+def _item(image: Path, labels: Path | Listed | Mapping[str, Path], held_out: bool) -> Item:
     name = stem(image)
     return Item(name, image, labels, _group(name), held_out)
 

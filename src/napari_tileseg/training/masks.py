@@ -16,6 +16,7 @@ from napari_tileseg.io.geojson import read_geojson
 from napari_tileseg.io.registry import read_volume
 from napari_tileseg.segmentation import label_volume
 from napari_tileseg.training.items import cut, open_image, open_labels
+from napari_tileseg.training.listed import Listed
 from napari_tileseg.training.truth import check_place, whole_numbers
 from napari_tileseg.volume import Volume
 
@@ -62,8 +63,8 @@ class MaskRule:
 def holds_masks(items: Sequence[Item], axes: str | None) -> bool:
     """Say whether the labels of the first item that opens are surely masks: a file for each class, or channels that are no colours."""
     for item in items:
-        if isinstance(item.labels, Mapping):
-            return True
+        if isinstance(item.labels, Mapping | Listed):
+            return isinstance(item.labels, Mapping)  # annotations are objects, unless somebody says otherwise
         try:
             image = open_image(item, axes)
             labels = item.labels if isinstance(item.labels, Volume) else _read(item.labels, "C" + image.axes.replace("C", ""), image)
@@ -156,6 +157,8 @@ def _mask(numbers: NDArray[Any], unlabelled: int | None) -> NDArray[np.int8]:
 def _read(labels: Any, axes: str, image: Volume) -> Volume:
     if isinstance(labels, Volume):
         return labels
+    if isinstance(labels, Listed):
+        return _as_large(labels.open(overlapping=True), image)
     if not isinstance(labels, str | Path):
         array = np.asarray(labels)
         return as_volume(array, axes=axes if array.ndim == len(axes) else axes[1:])

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from napari_tileseg.training.losses import InstanceLoss, get_loss
-from napari_tileseg.training.plan import INSTANCE_LOSS
+from napari_tileseg.training.losses import OBJECT_LOSSES, get_loss, get_object_loss
 from napari_tileseg.training.prepare import IGNORED
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ class Objective(nn.Module):
     Parameters
     ----------
     name : str
-        A name that `get_loss` takes, or `INSTANCE_LOSS`.
+        A name that `get_loss` or `get_object_loss` takes.
     arguments : mapping
         Its own.
     masks : bool
@@ -35,9 +34,9 @@ class Objective(nn.Module):
 
     def __init__(self, name: str, arguments: Mapping[str, Any], *, masks: bool = False) -> None:
         super().__init__()
-        self.instances = name == INSTANCE_LOSS
+        self.instances = name in OBJECT_LOSSES
         self.loss = (
-            InstanceLoss(**arguments)
+            get_object_loss(name, **arguments)
             if self.instances
             else get_loss(name, **{"ignore_index": IGNORED, **({"multi_label": True} if masks else {}), **arguments})
         )

@@ -19,6 +19,8 @@ from napari_tileseg.models.spec import ModelSpec, Normalization
 from napari_tileseg.training.augment import Augmentation
 from napari_tileseg.training.colours import RGB
 from napari_tileseg.training.losses import LOSSES
+from napari_tileseg.training.object_networks import NEW, new_card, seen_at
+from napari_tileseg.training.object_targets import targets_of
 from napari_tileseg.training.options import FitOptions
 from napari_tileseg.training.refusal import OBJECTS, refusal
 
@@ -28,10 +30,7 @@ if TYPE_CHECKING:
     from napari_tileseg.training.config import Strengths, TrainConfig
     from napari_tileseg.training.report import Report
 
-__all__ = ["INSTANCE_LOSS", "Plan", "make_plan"]
-
-INSTANCE_LOSS = "instances"
-"""Name of the loss that goes with objects."""
+__all__ = ["Plan", "make_plan"]
 
 _SIDE = {2: 256, 3: 64}
 _BATCH = {2: 8, 3: 2}
@@ -89,6 +88,16 @@ class Plan:
         plain: dict[str, Any] = json.loads(json.dumps(found))
         return plain
 
+    @property
+    def channels(self) -> int | None:
+        """Channels that a crop must have; None: those of the images, because the network takes fewer as they are."""
+        return None if self.spec.grey == "fewer" else len(self.spec.channels)
+
+    def loss_arguments(self, config: TrainConfig) -> dict[str, Any]:
+        """Return the arguments of the loss: the config's, and what follows from the model's card."""
+        own = targets_of(self.spec).arguments(self.spec) if self.spec.output == "instances" else {}
+        return {**config.loss_arguments, **own}
+
     def fit_options(self, config: TrainConfig, device: str) -> FitOptions:
         """Return how the network is trained on a device."""
         precision = config.precision
@@ -132,6 +141,8 @@ def make_plan(config: TrainConfig, report: Report, name: str) -> Plan:
     start = find_spec(config.start) if config.start else None
     if start is not None:
         _check_start(start, config)
+    elif config.freeze != "none":
+        raise OptionsError("A new network has learnt nothing yet that could be frozen. Start from a model, or freeze nothing.")
     dims = _dimensions(config, report, start)
     try:
         spec = _spec(config, report, name, dims, start)
@@ -140,27 +151,33 @@ def make_plan(config: TrainConfig, report: Report, name: str) -> Plan:
         raise OptionsError(f"The model cannot be made so: {reason}. Choose another window or network.") from None
     if config.loss != "auto" and spec.output != "instances" and config.loss not in LOSSES:
         raise OptionsError(f'There is no loss "{config.loss}". Use one of {", ".join(LOSSES)}.')
-    if spec.output == "instances" and config.loss not in ("auto", INSTANCE_LOSS):
+    own = targets_of(spec).loss if spec.output == "instances" else "ce_dice"
+    if spec.output == "instances" and config.loss not in ("auto", own):
         raise OptionsError(f'The loss "{config.loss}" is for classes. Objects have their own: leave it at auto.')
-    if config.adversarial and spec.output == "instances":
-        raise OptionsError("The adversarial term judges classes, and this model finds objects. Leave it at 0, or train classes.")
+    if config.adversarial and spec.output == "instances" and spec.decoder != OBJECTS:
+        raise OptionsError(f"The adversarial term cannot judge what {spec.label} finds objects by. Leave it at 0.")
     if config.loss == "lovasz_hinge" and spec.output != "instances" and len(spec.score_names) > 2:
         raise OptionsError("The loss lovasz_hinge compares a mask with what lies around it. For three or more classes use lovasz_softmax.")
-    size, lost = spec.window, spec.output_offset or (0,) * dims
+    size, lost = _crop(config, report, spec), spec.output_offset or (0,) * dims
     batch = config.batch or max(1, min(_BATCH[dims], round(_BATCH[dims] * _SIDE[dims] ** dims / math.prod(size))))
     given = math.prod(length - 2 * less for length, less in zip(size, lost, strict=True))
     pixels = sum(math.prod(_spatial(report, item, "ZYX")) for item in report.train)
     steps = math.ceil(pixels / (given * batch * config.accumulation))
-    rate = config.learning_rate or {"adamw": 1e-3, "sgd": 1e-2}[config.optimizer] * (0.3 if start is not None else 1)
+    rate = config.learning_rate or {"adamw": 1e-3, "sgd": 1e-2}[config.optimizer] * _slower(start)
     return Plan(
         spec,
         size,
         batch,
         config.epoch_steps or min(max(steps, _STEPS[0]), _STEPS[1]),
-        config.loss if config.loss != "auto" else INSTANCE_LOSS if spec.output == "instances" else "ce_dice",
+        config.loss if config.loss != "auto" else own,
         rate,
         _augmentation(config.augmentation, size, spec, report),
     )
+
+
+def _slower(start: ModelSpec | None) -> float:
+    """Return by how much a network is trained more slowly than a new one; a transformer forgets what it knows at usual rates."""
+    return 1.0 if start is None else 0.05 if start.architecture == "cellpose_sam" else 0.3
 
 
 def _check_start(start: ModelSpec, config: TrainConfig) -> None:
@@ -199,6 +216,8 @@ def _spec(config: TrainConfig, report: Report, name: str, dims: int, start: Mode
     instances = report.task == "instances"
     heads = ["foreground", "border", "distance"] if instances else []
     outputs = len(heads) or len(report.classes)
+    if start is not None and start.output == "instances" and start.decoder != OBJECTS:
+        return _kept(config, start, report, name)
     told: dict[str, Any] = {
         "name": name,
         "title": "",
@@ -225,6 +244,16 @@ def _spec(config: TrainConfig, report: Report, name: str, dims: int, start: Mode
             f'The network "{network}" learns from images alone. Choose one for segmentation, such as residual_unet or unet2015.'
         )
     facts = report.typical
+    names = list(facts.channel_names) if len(facts.channel_names) == report.channels else report.channels
+    if names == 3 and (facts.dtype == "uint8" or report.grey):
+        names = list(RGB)
+    grey = {"grey": "repeat"} if report.grey else {}
+    spacing, unit = _spacing(config, report, axes[1:])
+    if network in NEW:
+        if not instances:
+            raise OptionsError(f'The network "{network}" finds objects one by one. Say that labels are objects, or choose another network.')
+        card = {"spacing": spacing, "spacing_unit": unit, **new_card(config, report, dims, spacing), "channels": names, **grey}
+        return ModelSpec.model_validate(told | card | ({"normalization": config.normalization} if config.normalization else {}))
     arguments = _arguments(config, report, network, dims, outputs)
     rules = tiling(network, arguments) or {"multiple_of": _multiple(arguments, dims), "padding": "reflect"}
     lost = rules.get("output_offset", (0,) * dims)
@@ -232,15 +261,11 @@ def _spec(config: TrainConfig, report: Report, name: str, dims: int, start: Mode
     window = _window(config, report, axes[1:], multiple, remainder, lost)
     if "img_size" in accepted_arguments(network) and "img_size" not in arguments:
         arguments["img_size"] = list(window)
-    names = list(facts.channel_names) if len(facts.channel_names) == report.channels else report.channels
-    if names == 3 and (facts.dtype == "uint8" or report.grey):
-        names = list(RGB)
-    spacing, unit = _spacing(config, report, axes[1:])
     return ModelSpec(
         **told
         | {key: value for key, value in rules.items() if key not in ("window", "multiple_of", "remainder", "overlap")}
         | {"overlap": rules.get("overlap", told["overlap"])}
-        | ({"grey": "repeat"} if report.grey else {}),
+        | grey,
         architecture=network,
         arguments=arguments,
         axes=axes,
@@ -269,6 +294,33 @@ def _continued(config: TrainConfig, start: ModelSpec, told: dict[str, Any], outp
     values |= {"arguments": start.arguments | {results: outputs}, "training": {}, "weights_sha256": "", "unknown": []}
     values |= {"licence": start.licence, "attribution": start.attribution, "loader": "", "source": "", "source_options": {}}
     return ModelSpec.model_validate(values)
+
+
+def _kept(config: TrainConfig, start: ModelSpec, report: Report, name: str) -> ModelSpec:
+    """Return the card of a model whose network gives what its own decoder wants, and nothing else: most of it stays."""
+    if report.task != "instances":
+        raise OptionsError(
+            f"{start.label} finds objects one by one, and the labels are taken for classes. Say that they are objects (instances), or "
+            "start from another model."
+        )
+    told: dict[str, Any] = {"name": name, "title": "", "description": "", "version": "1"}
+    told |= {"classes": list(config.classes), "colors": []} if config.classes else {}
+    fresh = {"training": {}, "weights_sha256": "", "unknown": [], "loader": "", "source": "", "source_options": {}}
+    changed = {"normalization": config.normalization} if config.normalization is not None else {}
+    return ModelSpec.model_validate(start.model_dump() | told | fresh | seen_at(start, config, report) | changed)
+
+
+def _crop(config: TrainConfig, report: Report, spec: ModelSpec) -> tuple[int, ...]:
+    """Return the size of a crop: a tile, but where tiles are large because neighbours overlap far."""
+    if spec.decoder in ("", OBJECTS) or spec.fixed_window:
+        return spec.window
+    if config.window is None:
+        size = _window(config, report, spec.spatial_axes, math.lcm(*spec.multiples), 0, (0,) * spec.spatial_ndim)
+        return tuple(min(side, most) for side, most in zip(size, spec.window, strict=True))
+    if len(config.window) != spec.spatial_ndim or any(side % step for side, step in zip(config.window, spec.multiples, strict=True)):
+        steps = " x ".join(map(str, spec.multiples))
+        raise OptionsError(f"The window {config.window} must be made of multiples of {steps}, one number for each axis of space.")
+    return config.window
 
 
 def _arguments(config: TrainConfig, report: Report, network: str, dims: int, outputs: int) -> dict[str, Any]:

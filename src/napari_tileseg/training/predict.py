@@ -26,13 +26,14 @@ def whole_image_scores(module: nn.Module, spec: ModelSpec, image: NDArray[np.flo
     Parameters
     ----------
     image : ndarray, shape (C, *spatial)
-        Normalised; one channel is repeated if the model has more.
+        Normalised; one channel is repeated if the model has more, and the image may not have fewer.
 
     Returns
     -------
     ndarray of float32, shape (K, *spatial)
     """
-    tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)).expand(len(spec.channels), *image.shape[1:])
+    channels = len(image) if spec.grey == "fewer" else len(spec.channels)
+    tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)).expand(channels, *image.shape[1:])
     least = spec.window if spec.spatial_ndim == 3 else (1,) * spec.spatial_ndim
     padding: list[int] = []
     for length, window, step in zip(reversed(image.shape[1:]), reversed(least), reversed(spec.multiples), strict=True):

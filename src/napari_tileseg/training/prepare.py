@@ -17,8 +17,8 @@ from napari_tileseg.training.data import Example
 from napari_tileseg.training.fingerprint import state_of
 from napari_tileseg.training.items import open_image, open_labels
 from napari_tileseg.training.masks import IGNORED, open_masks
+from napari_tileseg.training.object_targets import targets_of
 from napari_tileseg.training.places import places_of
-from napari_tileseg.training.targets import object_maps
 from napari_tileseg.training.truth import whole_numbers
 
 if TYPE_CHECKING:
@@ -138,10 +138,11 @@ def _examples(item: Item, spec: ModelSpec, report: Report, *, unlabelled: int | 
             source = ResampledSource(source, grid)
         if spec.output == "instances":
             labels = _numbered(sample, unlabelled)
-            maps = object_maps(np.maximum(labels, 0)).astype(np.float16)
+            learnt = targets_of(spec)
+            maps, vectors = learnt.make_maps(np.maximum(labels, 0), spec).astype(np.float16), learnt.vectors
         else:
             labels = sample if classes else to_classes(sample, report.values, unlabelled)
-            maps = np.zeros((0, *sample.shape[len(classes) :]), np.float16)
+            maps, vectors = np.zeros((0, *sample.shape[len(classes) :]), np.float16), False
         if sparse and not (labels != IGNORED).any():
             continue
         pixels = np.empty(source.shape, np.float16)
@@ -149,7 +150,7 @@ def _examples(item: Item, spec: ModelSpec, report: Report, *, unlabelled: int | 
             pixels[(slice(None), *region)] = source.read(region)
         name = item.name if mapped.count == 1 else f"{item.name} {count + 1}"
         places = places_of(labels, instances=spec.output == "instances", sparse=sparse, masks=bool(classes))
-        yield Example(name, item.group, pixels, labels, maps, places, IGNORED)
+        yield Example(name, item.group, pixels, labels, maps, places, IGNORED, vectors)
 
 
 def _nearest(labels: NDArray[Any], grid: Grid) -> NDArray[Any]:
@@ -186,4 +187,4 @@ def _on_disk(example: Example, folder: Path, number: int) -> Example:
             mapped[field] = np.load(path, mmap_mode="r")
         except OSError as error:
             raise refused(path, error) from error
-    return Example(example.name, example.group, places=example.places, outside=example.outside, **mapped)
+    return Example(example.name, example.group, places=example.places, outside=example.outside, vectors=example.vectors, **mapped)

@@ -73,14 +73,14 @@ def probe(config: TrainConfig, report: Report, plan: Plan, *, cancel: Callable[[
         sampler = Sampler(
             examples,
             plan.augmentation,
-            channels=len(plan.spec.channels),
+            channels=plan.channels,
             batch=plan.batch * config.accumulation,
             centred=config.foreground,
             seed=config.seed,
         )
         # Without a warm-up, since a discriminator counts after it only.
         options = replace(plan.fit_options(config, device), steps=_STEPS, warmup=0.0, epoch_steps=None)
-        objective = Objective(plan.loss, config.loss_arguments, masks=plan.spec.output == "sigmoid")
+        objective = Objective(plan.loss, plan.loss_arguments(config), masks=plan.spec.output == "sigmoid")
         times, parts = [0.0], 0
         adversary = make_adversary(config, plan.spec, device, ALONE)
         events = fit(network, objective, sampler.batch, options, report_every=1, cancel=cancel, adversary=adversary)

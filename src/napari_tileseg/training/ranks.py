@@ -6,7 +6,7 @@ import contextlib
 import copy
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,7 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from napari_tileseg.errors import OptionsError, RunError, TileSegError
 from napari_tileseg.models.predictor import pick_device
-from napari_tileseg.training.shared_normalization import share_normalization
+from napari_tileseg.training.attempt import Attempt
+from napari_tileseg.training.shared_normalization import share_normalization, watch_normalization
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["ALONE", "Ranks", "joined", "launched"]
 
 T = TypeVar("T")
+
+_gather: Any = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+"""As torch calls it from 2.13 on, and before."""
 
 _PATIENCE = timedelta(days=1)
 """How long processes wait for one that validates or writes; ``torchrun`` ends all of them as soon as one is gone."""
@@ -47,6 +51,8 @@ class Ranks:
         The same on this computer.
     talk : ProcessGroup, optional
         For plain values, on the CPU.
+    attempt : Attempt
+        At learning the part of a batch that is at hand.
     """
 
     rank: int = 0
@@ -54,6 +60,7 @@ class Ranks:
     local_rank: int = 0
     local_size: int = 1
     talk: ProcessGroup | None = None
+    attempt: Attempt = field(default_factory=Attempt)
 
     @property
     def first(self) -> bool:
@@ -120,34 +127,55 @@ class Ranks:
             raise OptionsError(
                 f"A batch of {batch} crops cannot be divided evenly over {self.size} processes. Give --batch a multiple of {self.size}."
             )
-        own = batch // self.size
-        return [part * batch + self.rank * own + crop for part in range(accumulation) for crop in range(own)]
+        # In turn, so that halves of what each has are together the halves of the batch.
+        return list(range(self.rank, batch * accumulation, self.size))
 
     def whole(self, part: Tensor) -> Tensor:
-        """Return the parts (B, ...) of all processes in a row; gradients flow into the own part only."""
+        """Return the parts (B, ...) of all processes in a row; gradients flow into the own part only.
+
+        Raises
+        ------
+        Abandoned
+            If one of them cannot go on.
+        """
         if self.size == 1:
             return part
         own = part.detach().contiguous()
-        parts = [torch.empty_like(own) for _ in range(self.size)]
-        dist.all_gather(parts, own)
-        parts[self.rank] = part
-        return torch.cat(parts)
+        found = own.new_empty((self.size * len(own), *own.shape[1:]))
+        self.attempt.meet()  # what takes memory comes before
+        _gather(found, own)
+        first = self.rank * len(own)
+        return torch.cat([found[:first], part, found[first + len(own) :]])
 
-    def wrapped(self, network: nn.Module, image: Tensor) -> nn.Module:
+    def wrapped(self, network: nn.Module, image: Tensor | None = None) -> nn.Module:
         """Return the network so that backward passes average its gradients over all processes; its weights become the first one's.
+
+        What comes back is of no use any more once an attempt was abandoned.
 
         Parameters
         ----------
         network : torch module
-        image : Tensor, shape (B, C, *spatial)
-            Something to try it with: weights that no score depends on have to be known.
+        image : Tensor, shape (B, C, *spatial), optional
+            Something to try it with, where there may be weights that no score depends on.
+
+        Raises
+        ------
+        Abandoned
+            If one of the processes cannot go on.
         """
         if self.size == 1:
             return network
-        return DistributedDataParallel(network, device_ids=self.places(network), find_unused_parameters=_has_idle_weights(network, image))
+        # With idle weights each backward pass would look for them and talk about it unasked, and with buffers each forward pass; these
+        # are alike, as normalisation measures over all processes.
+        idle = [] if image is None else _idle_weights(network, image)
+        left_out = [*idle, *(name for name, _ in network.named_buffers())]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(network, left_out)
+        self.attempt.meet()
+        made = DistributedDataParallel(network, device_ids=self._places(network))
+        made.register_comm_hook(None, lambda state, bucket: self.attempt.average(bucket))
+        return made
 
-    def places(self, network: nn.Module) -> list[int | None] | None:
-        """Return where a network lies, as torch wants to know it."""
+    def _places(self, network: nn.Module) -> list[int | None] | None:
         device = next(network.parameters()).device
         return [device.index] if device.type == "cuda" else None
 
@@ -164,9 +192,8 @@ class Ranks:
         if self.size == 1:
             return network
         if next(network.parameters()).device.type == "cuda":
-            changed: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-            return changed
-        return share_normalization(network)
+            return watch_normalization(nn.SyncBatchNorm.convert_sync_batchnorm(network), self.attempt)
+        return share_normalization(network, self.attempt)
 
     def device(self, choice: str) -> str:
         """Return the device of this process.
@@ -223,7 +250,7 @@ def joined(choice: str) -> Iterator[Ranks]:
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     try:
         talk = dist.new_group(backend="gloo", timeout=_PATIENCE)
-        yield Ranks(rank, size, local_rank, local_size, talk)
+        yield Ranks(rank, size, local_rank, local_size, talk, Attempt(talk))
         dist.barrier(talk)  # nobody leaves while another still waits for its answer
     except TileSegError as error:
         error.told = not _is_news(store, error)
@@ -232,7 +259,7 @@ def joined(choice: str) -> Iterator[Ranks]:
         if not _means_lost(error):
             raise
         lost = RunError(_LOST)
-        lost.told = rank != 0
+        lost.told = not _is_news(store, lost)
         raise lost from error
     finally:
         dist.destroy_process_group()
@@ -252,12 +279,12 @@ def _device(choice: str, local_rank: int, local_size: int) -> str:
     return f"cuda:{local_rank}"
 
 
-def _has_idle_weights(network: nn.Module, image: Tensor) -> bool:
+def _idle_weights(network: nn.Module, image: Tensor) -> list[str]:
     cuda = [image.device] if image.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):  # dropout draws nothing that others miss
         tried = copy.deepcopy(network)
         tried(image).sum().backward()
-    return any(parameter.requires_grad and parameter.grad is None for parameter in tried.parameters())
+    return [name for name, parameter in tried.named_parameters() if parameter.requires_grad and parameter.grad is None]
 
 
 def _is_news(store: Any, error: TileSegError) -> bool:

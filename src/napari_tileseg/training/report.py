@@ -12,6 +12,7 @@ from napari_tileseg.models.registry import find_spec
 from napari_tileseg.training.fingerprint import divide, look_at, number_of_values
 from napari_tileseg.training.items import find_items, keep_apart
 from napari_tileseg.training.kinds import same_kind
+from napari_tileseg.training.listed import Listed
 from napari_tileseg.training.mask_balance import classes_in, mask_classes, mask_lines, names_of_start
 from napari_tileseg.training.masks import MaskRule, holds_masks
 from napari_tileseg.training.sentences import left_out, some
@@ -150,6 +151,10 @@ def _mask_rule(items: Sequence[Item], config: TrainConfig) -> MaskRule | None:
 
 
 def _task(facts: list[Facts], config: TrainConfig) -> str:
+    if any(isinstance(fact.item.labels, Listed) for fact in facts):
+        if config.task == "classes":
+            raise OptionsError("A COCO file lists objects, or classes that may overlap. Set the task to instances or overlapping.")
+        return "instances"
     if config.task != "auto":
         return config.task
     if config.values or len(config.classes) > 2 or config.unlabelled is not None:
@@ -197,8 +202,9 @@ def _classes(facts: list[Facts], config: TrainConfig, task: str, warnings: list[
             f"{len(config.classes)} classes were given, but the labels hold the values {_numbers(values)}{where}. "
             "Give a name for each, the background first."
         )
-    if len(values) < 2:
-        raise InputError("There is only one value in the labels, so there is nothing to tell apart.")
+    if len(values) < 2 or (len(found) < 2 and not config.start):
+        held = f"no other value than {found[0]}" if found else "nothing"
+        raise InputError(f"The labels hold {held}, so there is nothing to tell apart. Label the background and at least one class.")
     if values != tuple(range(len(values))):
         told = ", ".join(f"{value} is class {number}" for number, value in enumerate(values))
         warnings.append(f"The numbers in the labels have holes: {told}.")

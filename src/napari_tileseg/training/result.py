@@ -11,12 +11,14 @@ from napari_tileseg.engine.decoders import find_decoder
 from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.package import write_package
 from napari_tileseg.training.card import write_card, write_curves
+from napari_tileseg.training.object_targets import targets_of
 from napari_tileseg.training.predict import whole_image_scores
 from napari_tileseg.training.tune import tune_decoder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from napari_tileseg.models.spec import ModelSpec
@@ -33,15 +35,8 @@ FITTED = 12
 
 _PARTS = ("segmentation", "adversarial", "discriminator")
 
-_CHOICES = {
-    "depth": (0.1, 0.2, 0.3, 0.4, 0.5),
-    "foreground_bias": (-0.2, 0.0, 0.2, 0.4),
-    "border_weight": (0.0, 0.25, 0.5, 1.0),
-    "min_score": (0.5, 0.6, 0.7, 0.8),
-    "min_size": (5.0, 10.0, 20.0),
-    "min_height": (0.0, 0.3, 0.5),
-}
-"""Values of the decoder's parameters that are tried."""
+_ROOM = 1 << 30
+"""Bytes of scores to which a decoder is fitted, at most; those of the first image are always there."""
 
 
 def fit_decoder(spec: ModelSpec, state: Mapping[str, Tensor], examples: Sequence[Example]) -> dict[str, float]:
@@ -63,8 +58,15 @@ def fit_decoder(spec: ModelSpec, state: Mapping[str, Tensor], examples: Sequence
     """
     network = build_network(spec.architecture, **spec.arguments)
     network.load_state_dict(state)
-    samples = [(whole_image_scores(network.eval(), spec, item.image), np.maximum(item.labels, 0)) for item in examples[:FITTED]]
-    return tune_decoder(find_decoder(spec.decoder), samples, spec.decoder_parameters, _CHOICES, rounds=1)[0]
+    samples: list[tuple[NDArray[np.float32], NDArray[Any]]] = []
+    used = 0
+    for item in examples[:FITTED]:
+        scores = whole_image_scores(network.eval(), spec, item.image)
+        used += scores.nbytes
+        if samples and used > _ROOM:
+            break
+        samples.append((scores, np.maximum(item.labels, 0)))
+    return tune_decoder(find_decoder(spec.decoder), samples, spec.decoder_parameters, targets_of(spec).choices, rounds=1)[0]
 
 
 def write_result(

@@ -51,7 +51,7 @@ class Sampler:
     examples : sequence of Example
     augmentation : Augmentation
     channels : int
-        Channels of the network's input; one-channel crops are repeated.
+        Channels of the network's input; one-channel crops are repeated. Crops have those of the images if None.
     batch : int
         Crops per batch.
     shares : mapping of str to float, optional
@@ -68,7 +68,7 @@ class Sampler:
         examples: Sequence[Example],
         augmentation: Augmentation,
         *,
-        channels: int,
+        channels: int | None,
         batch: int,
         shares: Mapping[str, float] | None = None,
         centred: float = 0.5,
@@ -96,7 +96,7 @@ class Sampler:
         # Each crop has numbers of its own, so that it is the same whoever draws the others.
         drawn = [self._crop(np.random.default_rng([self.seed, number, crop])) for crop in self.only]
         crops = [crop for _, crop in drawn]
-        images = [crop.image.expand(self.channels, *crop.image.shape[1:]) for crop in crops]
+        images = [crop.image.expand(self.channels or len(crop.image), *crop.image.shape[1:]) for crop in crops]
         return Batch(
             torch.stack(images),
             torch.stack([crop.labels for crop in crops]),

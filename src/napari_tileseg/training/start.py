@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
-from napari_tileseg.errors import ModelError, OptionsError
+from napari_tileseg.errors import ModelError
 from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.nets.transfer import load_matching
 from napari_tileseg.models.predictor import load_model
+from napari_tileseg.training.freezing import freeze
 from napari_tileseg.training.head import keep_shared
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.training.config import TrainConfig
 
-__all__ = ["freeze_encoder", "start_network"]
-
-_WAY_UP = re.compile(
-    r"^(\w+\.)?(up|right|decod|merge|fuse|head|out|final|conv_final|seg|transp|layers_up|concat_back|sccsa|norm_up|classifier)", re.I
-)
-"""Names of the parts that bring features back to full size and of those that score them, in the networks that are known here."""
+__all__ = ["start_network"]
 
 
 def start_network(config: TrainConfig, spec: ModelSpec) -> tuple[nn.Module, tuple[str, ...]]:
@@ -50,24 +46,5 @@ def start_network(config: TrainConfig, spec: ModelSpec) -> tuple[nn.Module, tupl
             notes = (f"The head is new; it begins with what {before.spec.label} knows of {', '.join(kept)}.",)
         elif not fit.exact:
             notes = (f"Not taken over from {before.spec.label}: {fit}.",)
-    if config.freeze == "encoder":
-        freeze_encoder(network)
-    return network.requires_grad_(True) if config.freeze == "none" else network, notes
-
-
-def freeze_encoder(network: nn.Module) -> None:
-    """Leave the way down as it is, and train the way up and the head.
-
-    Raises
-    ------
-    OptionsError
-        If the network's parts do not say which they are.
-    """
-    trained = [name for name, _ in network.named_parameters() if _WAY_UP.match(name)]
-    if not trained or len(trained) == len(list(network.parameters())):
-        raise OptionsError("The encoder of this network is not known, so it cannot be frozen. Freeze nothing, or choose another network.")
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name in set(trained))
-    for name, module in network.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and not _WAY_UP.match(name):
-            module.momentum = 0.0  # what it has measured stays as well
+    freeze(network, spec, config.freeze)
+    return network, notes

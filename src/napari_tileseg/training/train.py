@@ -6,7 +6,6 @@ import contextlib
 import copy
 import hashlib
 import json
-import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tileseg.errors import Cancelled, OptionsError, OutputError, RunError
-from napari_tileseg.folders import model_folder
-from napari_tileseg.io.output import put_in_place, refused
+from napari_tileseg.errors import Cancelled, DeviceMemoryError, OptionsError, OutputError, RunError
+from napari_tileseg.io.output import put_in_place
 from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.package import build_module, write_package
 from napari_tileseg.training.adversary import make_adversary
@@ -32,8 +30,10 @@ from napari_tileseg.training.report import inspect
 from napari_tileseg.training.result import FITTED, fit_decoder, write_result
 from napari_tileseg.training.sampling import Sampler
 from napari_tileseg.training.start import start_network
+from napari_tileseg.training.trainer import means_no_memory
 from napari_tileseg.training.training_log import TrainingLog, picture_of
 from napari_tileseg.training.validate import Validation
+from napari_tileseg.training.work_folder import WorkFolder, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,12 +48,16 @@ if TYPE_CHECKING:
     from napari_tileseg.training.ranks import Ranks
     from napari_tileseg.training.report import Report
 
-__all__ = ["place_of", "preview", "train", "work_folder"]
+__all__ = ["preview", "train"]
 
 _FREE = {"device", "log", "memory_limit", "preview", "output", "patience"}
 """Fields that may differ when a training goes on."""
 
 _FITTED_NOTE = "What turns scores into objects was fitted to the validation images, so the scores on them are somewhat too good."
+
+_NOTHING = "No epoch has found anything that is right in the validation images, so the weights of the last one are kept."
+
+_NO_ROOM = "There is no memory for this network and what it is trained with. Choose a smaller network, or a smaller window."
 
 _HALVED = "The device has no memory for the batch; {} crops are learnt at once, and the result is nearly the same."
 
@@ -104,13 +108,20 @@ def train(
     Cancelled
         If it was stopped before anything was learnt.
     RunError, DeviceMemoryError
-        If the loss is no number any more, or a single crop is too large; the best model so far is written if there is one, and
-        ``error.kept`` says where.
+        If the loss is no number any more, or there is no memory for the network or a single crop; the best model so far is written
+        if there is one, and ``error.kept`` says where.
     """
     with joined(config.device) as ranks:
         tell = on_event if on_event is not None and ranks.first else lambda event: None
         training = _Training(config, data, tell, cancel or (lambda: False), paused or (lambda: False), views, ranks)
-        return training.run(resume=resume, overwrite=overwrite)
+        try:
+            return training.run(resume=resume, overwrite=overwrite)
+        except (MemoryError, RuntimeError) as error:  # outside of a batch, which would be learnt in halves
+            if not means_no_memory(error):
+                raise
+            raise DeviceMemoryError(_NO_ROOM) from error
+        finally:
+            training.work.release()
 
 
 def preview(
@@ -136,7 +147,9 @@ def preview(
     Cancelled
     """
     output, name = place_of(config)
-    if output.exists() and not (work_folder(output) / "checkpoint.pt").is_file():
+    work = WorkFolder(output)
+    work.check(resume=True, overwrite=True)
+    if output.exists() and not work.checkpoint.is_file():
         raise OutputError(f'There is a model "{output.name}" already. Choose another name.')
     report = inspect(config, data, cancel=cancel)
     plan = make_plan(config, report, name)
@@ -146,29 +159,6 @@ def preview(
         on_event(started)
         on_event(probe(config, report, plan, cancel=cancel))
     return started
-
-
-def place_of(config: TrainConfig) -> tuple[Path, str]:
-    """Return the folder of the model that a config makes, and the model's name.
-
-    Raises
-    ------
-    OptionsError
-        If neither was given.
-    """
-    if not config.output and not config.name:
-        raise OptionsError("Say where the model shall be saved, or give it a name (output, name).")
-    output = Path(config.output).expanduser() if config.output else model_folder() / config.name
-    name = config.name or output.name.removesuffix(".zip").removesuffix(".tileseg")
-    cleaned = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in name).strip("._-")
-    if not cleaned or (config.name and cleaned != config.name):
-        raise OptionsError(f'"{name}" is no name for a model. Letters, digits, ".", "_" and "-" are accepted.')
-    return output, cleaned
-
-
-def work_folder(output: Path) -> Path:
-    """Return the folder for what an unfinished training needs to go on."""
-    return output.with_name(f".{output.name}.training")
 
 
 class _Training:
@@ -192,7 +182,7 @@ class _Training:
         self.paused = paused
         self.views = views
         self.output, self.name = place_of(config)
-        self.work = work_folder(self.output)
+        self.work = WorkFolder(self.output)
         self.notes: dict[str, Any] = {"history": [], "best": None, "best_epoch": 0, "scores": {}, "rows": {}}
         self.log: TrainingLog | None = None
         self.report: Report
@@ -213,13 +203,13 @@ class _Training:
     def run(self, *, resume: bool, overwrite: bool) -> ModelSpec:
         config, ranks = self.config, self.ranks
         device = ranks.device(config.device)
-        ranks.once(lambda: self._check_place(resume=resume, overwrite=overwrite))
+        ranks.once(lambda: self.work.check(resume=resume, overwrite=overwrite))
         self.report = inspect(config, self.data, cancel=self.cancel)
         self.plan = make_plan(config, self.report, self.name)
         crops = ranks.crops(self.plan.batch, config.accumulation)
         self._open(resume=resume)
         if ranks.first:
-            folder = Path(config.log).expanduser() / self.name if config.log else self.work / "tensorboard"
+            folder = Path(config.log).expanduser() / self.name if config.log else self.work.path / "tensorboard"
             self.log = TrainingLog(folder, config.epochs, self.plan.epoch_steps)
         network, remarks = start_network(config, self.plan.spec)
         network = network.to(device)
@@ -231,7 +221,7 @@ class _Training:
             self.report.train,
             self.report,
             self.plan.spec,
-            folder=self.work / "prepared" / str(ranks.rank),
+            folder=self.work.path / "prepared" / str(ranks.rank),
             unlabelled=config.unlabelled,
             axes=config.axes,
             memory_limit=room,
@@ -240,7 +230,7 @@ class _Training:
         sampler = Sampler(
             examples,
             self.plan.augmentation,
-            channels=len(self.plan.spec.channels),
+            channels=self.plan.channels,
             batch=self.plan.batch * config.accumulation,
             centred=config.foreground,
             seed=config.seed,
@@ -281,10 +271,10 @@ class _Training:
         reason, seconds = "done", 0.0
         events = fit(
             network,
-            Objective(plan.loss, config.loss_arguments, masks=plan.spec.output == "sigmoid"),
+            Objective(plan.loss, plan.loss_arguments(config), masks=plan.spec.output == "sigmoid"),
             sampler.batch,
             options,
-            checkpoint=self.work / "checkpoint.pt",
+            checkpoint=self.work.checkpoint,
             resume=True,
             cancel=self._stop,
             report_every=max(1, plan.epoch_steps // _REPORTS),
@@ -301,7 +291,7 @@ class _Training:
                         rate = learning_rate(step / steps, options)
                         self.tell(StepEnded(step, steps, loss, rate, seconds, _left(seconds, step, steps), losses=parts))
                     case BatchSplit(_, size):
-                        self.tell(Noted(_HALVED.format(size)))
+                        self.tell(Noted(_HALVED.format(size * self.ranks.size)))
                     case Epoch():
                         self.state = event.state
                         model.load_state_dict(event.state)
@@ -335,11 +325,15 @@ class _Training:
             except Cancelled:
                 return False
         score = validation.score(scores) if validation.items else None
-        best = self.notes["best"] is None or score is None or score > self.notes["best"]
+        before = self.notes["best"]
+        better = before is None or score is None or score > before
+        best = better or score == before == 0  # where nothing has been found yet, the last weights are the nearest to it
         rate = learning_rate(event.step / options.steps, options)
         self.history.append({"epoch": number, "loss": event.loss, "rate": rate, "score": score, **event.parts, **scores})
         if best:
             self.notes |= {"best": score, "best_epoch": number, "scores": scores, "rows": validation.rows}
+        if better:
+            self.notes["improved"] = number
         self.ranks.once(lambda: self._keep(event.state if best else None))
         path = self._preview(shown) if self.ranks.first else ""
         if self.log is not None and shown is not None and (best or self.log.wants(number)):
@@ -368,34 +362,34 @@ class _Training:
 
     def _keep(self, best: dict[str, Tensor] | None) -> None:
         if best is not None:
-            write_package(self.work / "best", self.plan.spec, best)
-        self._write(self.work / "curves.csv", write_curves(self.history))
+            write_package(self.work.best, self.plan.spec, best)
+        self.work.write("curves.csv", write_curves(self.history))
 
     def _preview(self, labels: Any) -> str:
         if labels is None:
             return ""
-        path = self.work / "preview.npy"
+        path = self.work.path / "preview.npy"
         with put_in_place(path, overwrite=True) as temporary:
             np.save(temporary, labels)
         return str(path.absolute())
 
     def _waited_enough(self) -> bool:
-        waited = len(self.history) - self.notes["best_epoch"]
+        waited = len(self.history) - self.notes.get("improved", self.notes["best_epoch"])
         return 0 < self.config.patience <= waited and self.notes["best"] is not None
 
     def _best_there(self) -> bool:
-        return bool(self.notes["best_epoch"]) and (self.work / "best").is_dir()
+        return bool(self.notes["best_epoch"]) and self.work.best.is_dir()
 
     def _finish(self, reason: str, seconds: float, *, keep: bool) -> ModelSpec:
         """Write the model; what is needed to go on stays where `keep` says so."""
         written = self.ranks.once(lambda: self._complete(reason, seconds, keep=keep))
         if not keep:
-            shutil.rmtree(self.work, ignore_errors=True)  # other computers have one too
+            self.work.remove()  # other computers have one too
         return written
 
     def _complete(self, reason: str, seconds: float, *, keep: bool) -> ModelSpec:
         if self._best_there():
-            _, module = build_module(self.work / "best")
+            _, module = build_module(self.work.best)
             state = module.state_dict()
         elif self.state is not None:
             state = self.state
@@ -403,22 +397,25 @@ class _Training:
             raise Cancelled("Stopped before anything was learnt. The same call goes on from here.")
         if reason in ("done", "early") and self._best_there():
             self._fit_decoder(state)
+        if self.notes["best"] == 0:
+            self.tell(Noted(_NOTHING))
+            self.report = replace(self.report, warnings=(*self.report.warnings, _NOTHING))
         written = write_result(self.output, self.config, self.plan, self.report, self.notes, state, ended=reason, log=self.log)
         if not keep:
-            shutil.rmtree(self.work, ignore_errors=True)
+            self.work.remove()
         self.tell(TrainingEnded(str(self.output), self.notes["best_epoch"], self.notes["best"], reason, seconds))
         return written
 
     def _fit_decoder(self, state: dict[str, Tensor]) -> None:
         """Fit the decoder of a model of objects to the validation images, and keep that where they are scored better with it."""
         spec, config, validation = self.plan.spec, self.config, self.validation
-        if spec.output != "instances" or spec.output_offset is not None or not validation.items:
+        if spec.output != "instances" or spec.output_offset is not None or spec.fixed_window or not validation.items:
             return
         examples = prepare_items(
             validation.items[:FITTED],
             self.report,
             spec,
-            folder=self.work / "fitted",
+            folder=self.work.path / "fitted",
             unlabelled=config.unlabelled,
             axes=config.axes,
             memory_limit=config.memory_limit,
@@ -435,11 +432,6 @@ class _Training:
             self.report = replace(self.report, warnings=(*self.report.warnings, _FITTED_NOTE))
             self.notes |= {"best": score, "scores": scores, "rows": validation.rows}
 
-    def _check_place(self, *, resume: bool, overwrite: bool) -> None:
-        unfinished = resume and (self.work / "checkpoint.pt").is_file()
-        if self.output.exists() and not overwrite and not unfinished:
-            raise OutputError(f'"{self.output}" is there already. Choose another name, or replace it (--overwrite on the command line).')
-
     def _open(self, *, resume: bool) -> None:
         """Make the folder for what is needed to go on, or find that of an earlier call."""
         told: dict[str, Any] = {
@@ -448,33 +440,7 @@ class _Training:
         }
         if len(set(self.ranks.gather(json.dumps(told)))) > 1:
             raise OptionsError("The processes found different images or settings. Give each the same command and the same files.")
-        self.ranks.once(lambda: self._begin(told, resume=resume))
-
-    def _begin(self, told: dict[str, Any], *, resume: bool) -> None:
-        path = self.work / "training.json"
-        if not resume or not (self.work / "checkpoint.pt").is_file():
-            shutil.rmtree(self.work, ignore_errors=True)
-        if path.is_file():
-            known = json.loads(path.read_text(encoding="utf-8"))
-            differing = sorted(
-                name for name in told["config"] if known.get("config", {}).get(name) != json.loads(json.dumps(told["config"][name]))
-            )
-            if differing or known.get("images") != told["images"]:
-                what = f"other settings ({', '.join(differing)})" if differing else "other images"
-                raise OptionsError(
-                    f'"{self.output.name}" was begun with {what}. Use the same, begin anew (--no-resume), or choose another name.'
-                )
-            return
-        self._write(path, json.dumps(told).encode())
-
-    def _write(self, path: Path, content: bytes) -> None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.new")
-            temporary.write_bytes(content)
-            temporary.replace(path)
-        except OSError as error:
-            raise refused(path, error) from error
+        self.ranks.once(lambda: self.work.begin(told, resume=resume))
 
 
 def _left(seconds: float, step: int, steps: int) -> float | None:

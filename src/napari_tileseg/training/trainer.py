@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import io
 import math
 import os
@@ -13,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from napari_tileseg.errors import DeviceMemoryError, ModelError, RunError
 from napari_tileseg.io.output import refused
 from napari_tileseg.moving import move
+from napari_tileseg.training.attempt import Abandoned
+from napari_tileseg.training.freezing import set_learning
 from napari_tileseg.training.options import learning_rate
 from napari_tileseg.training.ranks import ALONE
 
@@ -109,7 +113,7 @@ class Trainer:
         parameters = [p for p in network.parameters() if p.requires_grad]
         self.device = parameters[0].device
         self.format = torch.channels_last if max(p.ndim for p in parameters) == 4 else torch.channels_last_3d
-        self.network = network.to(memory_format=self.format).train()  # type: ignore[call-overload]  # torch's stubs lack it
+        self.network = set_learning(network.to(memory_format=self.format))  # type: ignore[call-overload]  # torch's stubs lack it
         self._wrapped: nn.Module | None = None if ranks.size > 1 else self.network
         if not ranks.first:
             torch.manual_seed(torch.initial_seed() + ranks.rank)  # dropout differs between parts of a batch
@@ -120,6 +124,7 @@ class Trainer:
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": options.decay},
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
+        self._measured = [kept for part in network.modules() if isinstance(part, _NormBase) for kept in part.buffers()]
         self.optimizer: torch.optim.Optimizer
         if options.optimizer == "sgd":
             self.optimizer = torch.optim.SGD(groups, lr=options.learning_rate, momentum=options.momentum, nesterov=options.momentum > 0)
@@ -142,10 +147,8 @@ class Trainer:
             value = self.losses["segmentation"] + self.adversary.weight * self.losses["adversarial"]
         if not math.isfinite(value):
             seen = dict.fromkeys(name for names in self.ranks.gather(batch.names) for name in names)
-            names = f" in a batch of {', '.join(seen)}" if seen else ""
-            raise RunError(
-                f"The loss became {value} at step {self.step + 1}{names}. Lower the learning rate and begin anew, or check them."
-            )
+            names, those = (f" in a batch of {', '.join(seen)}", ", or look for what is wrong with these images") if seen else ("", "")
+            raise RunError(f"The loss became {value} at step {self.step + 1}{names}. Begin anew with a lower learning rate{those}.")
         nn.utils.clip_grad_norm_([p for p in self.network.parameters() if p.grad is not None], self.options.clip)
         self.optimizer.step()
         if self.adversary is not None:
@@ -165,32 +168,47 @@ class Trainer:
         return mean, parts
 
     def _gradients(self, batch: Batch) -> float:
-        """Compute the loss and the gradients of a batch, in as many parts as the device has memory for."""
+        """Compute the loss and the gradients of a batch, in as many parts as every device has memory for."""
+        attempt = self.ranks.attempt
         while True:
-            self.optimizer.zero_grad(set_to_none=True)
-            if self.adversary is not None:
-                self.adversary.forget()
-                self.losses = {"segmentation": 0.0, "adversarial": 0.0, "discriminator": 0.0}
+            self._forget()
+            attempt.begin()
+            measured = [kept.clone() for kept in self._measured]
             try:
-                return self._in_parts(_split(batch, self.parts))
+                value = self._in_parts(_split(batch, self.parts))
+                attempt.meet()  # nobody takes a step that others do not take
+                return value
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not means_no_memory(error):
+                if not (isinstance(error, Abandoned) or means_no_memory(error)):
                     raise
-                if self.ranks.size > 1:  # the others wait for this part, so it cannot be learnt in halves
-                    count = -(-len(batch.image) // self.parts)
-                    raise DeviceMemoryError(
-                        f"There is no memory on {self.device} for {count} crops at once. Give a smaller batch, with more accumulation."
-                    ) from error
+                attempt.give_up()
                 if self.parts >= len(batch.image) or len(self.replicas) > 1:
                     shape = " x ".join(map(str, batch.image.shape[2:]))
+                    where = self.device if self.ranks.size == 1 else self.device.type  # the same sentence in all processes
                     raise DeviceMemoryError(
-                        f"There is no memory on {self.device} for a single crop of {shape}. Choose a smaller window, or a smaller network."
+                        f"There is no memory on {where} for a single crop of {shape}. Choose a smaller window, or a smaller network."
                     ) from error
             # Outside of the handler, which holds what the failed attempt has taken.
             self.parts = min(len(batch.image), 2 * self.parts)
-            self.optimizer.zero_grad(set_to_none=True)
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+            self._begin_again()
+            for kept, before in zip(self._measured, measured, strict=True):
+                kept.copy_(before)
+
+    def _forget(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.adversary is not None:
+            self.adversary.forget()
+            self.losses = {"segmentation": 0.0, "adversarial": 0.0, "discriminator": 0.0}
+
+    def _begin_again(self) -> None:
+        """Give back what an attempt has taken; wrapped networks may be in the middle of a backward pass, so they go too."""
+        self._forget()
+        self._wrapped = None
+        if self.adversary is not None:
+            self.adversary.begin_again()
+        gc.collect()  # else they would still listen for gradients
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _in_parts(self, parts: list[Batch]) -> float:
         count = sum(len(part.image) for part in parts)
@@ -198,7 +216,8 @@ class Trainer:
         if len(self.replicas) == 1 or len(parts) == 1:
             last = len(parts) - 1
             if self._wrapped is None:
-                self._wrapped = self.ranks.wrapped(self.network, parts[0].image.to(self.device))
+                with self._autocast():  # tried with one crop, in no more memory than it is learnt in
+                    self._wrapped = self.ranks.wrapped(self.network, parts[0].image[:1].to(self.device))
             network = self._wrapped
             return sum(
                 self._backward(network, part, share, more=number < last)
@@ -212,7 +231,7 @@ class Trainer:
         """Add the gradients of a part of a batch; `more` of them come before other processes are asked for theirs."""
         image = batch.image.to(self.device).contiguous(memory_format=self.format)
         with replica.no_sync() if more and isinstance(replica, DistributedDataParallel) else contextlib.nullcontext():
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
+            with self._autocast():
                 scores = replica(image)
             # Few losses are means over crops, so each process computes that of the whole batch. Its own crops have gradients; their
             # sum over the processes is what one process would have found, and torch takes the mean of it.
@@ -224,15 +243,19 @@ class Trainer:
         told = float(value.detach())
         if self.adversary is not None:
             self.losses["segmentation"] += told
-            labels = batch.labels.to(self.device, non_blocking=True)
-            self.losses["discriminator"] += self.adversary.learn(image, scores, labels, share, more=more)
+            labels, maps = (tensor.to(self.device, non_blocking=True) for tensor in (batch.labels, batch.maps))
+            self.losses["discriminator"] += self.adversary.learn(image, scores, labels, share, maps=maps, more=more)
         return told
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16")
 
     def _deceive(self, image: Tensor, scores: Tensor, batch: Batch, share: float) -> Tensor:
         assert self.adversary is not None
         if self.progress < self.options.warmup:
             return scores.new_zeros(())
-        term = self.adversary.term(image, scores, batch.labels.to(self.device, non_blocking=True)) * share
+        labels, maps = (tensor.to(self.device, non_blocking=True) for tensor in (batch.labels, batch.maps))
+        term = self.adversary.term(image, scores, labels, maps) * share
         self.losses["adversarial"] += float(term.detach())
         return self.adversary.weight * term
 

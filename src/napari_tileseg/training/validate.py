@@ -17,6 +17,7 @@ from napari_tileseg.models.predictor import Predictor
 from napari_tileseg.pipeline import segment
 from napari_tileseg.training.evaluate import compare, known_only
 from napari_tileseg.training.items import open_image, open_labels
+from napari_tileseg.training.listed import Listed
 from napari_tileseg.training.masks import IGNORED, open_masks
 from napari_tileseg.training.prepare import to_classes
 from napari_tileseg.training.ranks import ALONE
@@ -200,12 +201,14 @@ class Validation:
 
     def _truth(self, number: int, item: Item) -> str:
         """Return the file of an item's labels; masks get one in which each pixel shows the last of its classes."""
-        if self.rule is None or self.views is None:
+        if (self.rule is None and not isinstance(item.labels, Listed)) or self.views is None:
             return str(item.labels) if isinstance(item.labels, str | Path) else ""
         path = self.views / "truth" / f"{number}.npy"
         if not path.is_file():
             whole = replace(item, box=None)
-            _save(path, _flat(np.asarray(open_masks(whole, open_image(whole, self.axes), self.rule).data)))
+            image = open_image(whole, self.axes)
+            truth = open_labels(whole, image.axes) if self.rule is None else open_masks(whole, image, self.rule)
+            _save(path, np.asarray(truth.data) if self.rule is None else _flat(np.asarray(truth.data)))
         return str(path)
 
     def _compared(self, found: Volume, truth: Volume) -> dict[str, float]:

@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from napari_tileseg.models.spec import ModelSpec
+    from napari_tileseg.widgets.course import Course
     from napari_tileseg.widgets.models.session import ModelsSession
     from napari_tileseg.widgets.session import Order, Session
+    from napari_tileseg.widgets.states import Run
 
-__all__ = ["Deeds", "export_job", "show_keys"]
+__all__ = ["Deeds", "copy_details", "export_job", "show_help", "show_keys"]
 
 _COPIED = 1 << 30
 """Labels up to this many bytes are copied before they are saved, so that painting may go on meanwhile."""
@@ -120,7 +122,7 @@ class Deeds(QObject):
 
     def show_help(self, sentence: str) -> None:
         """Say what can be done about a failure."""
-        TextDialog("How to fix", help_text(sentence), parent=self._dock).show()
+        show_help(sentence, self._dock)
 
     def show_keys(self) -> None:
         """Show the keys of the dock."""
@@ -128,8 +130,7 @@ class Deeds(QObject):
 
     def copy_details(self) -> None:
         """Put what a bug report needs on the clipboard."""
-        state = self._session.state
-        copy_text(f"{state.sentence}\n\n{state.details}".strip())
+        copy_details(self._session.state)
 
     def _on_deed(self, deed: str) -> None:
         order = self._session.order
@@ -164,6 +165,16 @@ def export_job(job: BaseModel, name: str, parent: QWidget) -> Message | None:
     except OSError as error:
         return Message("error", f"The job could not be written: {error.strerror or error}. Choose another place.")
     return None
+
+
+def show_help(sentence: str, parent: QWidget) -> None:
+    """Say what can be done about a failure."""
+    TextDialog("How to fix", help_text(sentence), parent=parent).show()
+
+
+def copy_details(state: Run | Course) -> None:
+    """Put what a bug report needs on the clipboard."""
+    copy_text(f"{state.sentence}\n\n{state.details}".strip())
 
 
 def show_keys(parent: QWidget, keys: Sequence[tuple[str, str]] = KEYS) -> None:

@@ -6,6 +6,8 @@ import json
 import shlex
 from typing import TYPE_CHECKING
 
+from napari_tileseg.job import regions_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -35,11 +37,11 @@ def command_line(job: Job, spec: ModelSpec, output: str) -> str:
         File name of the result.
     """
     options = job.options
-    if job.region:  # the command line has no option for it; a job file holds everything
-        return f"{shlex.join(['tileseg', 'run', f'{spec.name}.json', '-o', output])}  # Export job, and name it {spec.name}.json"
     words = ["tileseg", "segment", job.input or "IMAGE", "-o", output, "--model", job.model]
     words += ["--axes", job.axes] if job.axes else []
     words += ["--channels", list_words(job.channels, ",")] if job.channels else []
+    for region in regions_of(job.region):
+        words += ["--region", ",".join(f"{start}:{stop}" for start, stop in region)]
     return shlex.join([*words, *option_words(options, spec)])
 
 

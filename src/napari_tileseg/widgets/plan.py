@@ -28,12 +28,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_tileseg.engine.axes import AxisMap
-    from napari_tileseg.job import SegmentOptions
+    from napari_tileseg.job import Regions, SegmentOptions
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.volume import Volume
     from napari_tileseg.widgets.choices import Choices
     from napari_tileseg.widgets.devices import Device
-    from napari_tileseg.widgets.regions import Region
 
 __all__ = ["MOST_SAMPLES", "SPEEDS", "Plan", "RegionError", "Speeds", "TissueMap", "estimate_words", "make_plan"]
 
@@ -144,7 +143,7 @@ def make_plan(viewer: napari.viewer.Viewer, layer: Image, spec: ModelSpec, choic
     pixel, unit = facts.pixel(axes, spec.spatial_axes)
     options = options_from(choices, spec, pixel)
     resolve_recipe(spec, options)
-    region, told = _region(viewer, layer, axis_map, choices.region)
+    regions = _regions(viewer, layer, axis_map, choices.region)
     path = getattr(layer.source, "path", None)
     job = Job(
         model=spec.name,
@@ -152,9 +151,9 @@ def make_plan(viewer: napari.viewer.Viewer, layer: Image, spec: ModelSpec, choic
         input=str(path) if path else None,
         axes=volume.axes,
         channels=choices.channels,
-        region=region,
+        region=regions or None,
     )
-    return Plan(layer, volume, spec, axis_map, job, unit, told)
+    return Plan(layer, volume, spec, axis_map, job, unit, words(regions, axis_map) if regions else "")
 
 
 def estimate_words(need: Estimate, device: Device | None, seconds: float | None) -> str:
@@ -198,19 +197,17 @@ SPEEDS = Speeds()
 """What this process has learned."""
 
 
-def _region(viewer: napari.viewer.Viewer, layer: Image, axis_map: AxisMap, kind: str) -> tuple[Region | None, str]:
+def _regions(viewer: napari.viewer.Viewer, layer: Image, axis_map: AxisMap, kind: str) -> Regions:
     dims = viewer.dims
     try:
         if kind == "visible":
-            found = visible_part(layer, axis_map, dims.displayed, dims.current_step, dims.ndim, canvas_of(viewer))
-            return found, words(found, axis_map)
+            return (visible_part(layer, axis_map, dims.displayed, dims.current_step, dims.ndim, canvas_of(viewer)),)
         if kind == "rectangles":
             shapes: Any = topmost_shapes(viewer.layers, viewer.layers.selection.active)
-            found, count = rectangles(shapes, layer, axis_map, dims.displayed, dims.ndim)
-            return found, words(found, axis_map) if count == 1 else f"frame of {count}, {words(found, axis_map)}"
+            return rectangles(shapes, layer, axis_map, dims.displayed, dims.ndim)
     except OptionsError as error:
         raise RegionError(str(error)) from None
-    return None, ""
+    return ()
 
 
 def _size(count: int | None) -> str:

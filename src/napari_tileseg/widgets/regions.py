@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from napari.layers import Shapes
 
+from napari_tileseg.engine.parts import apart
 from napari_tileseg.errors import OptionsError
+from napari_tileseg.job import Region, Regions
 from napari_tileseg.widgets.shown import drawn_at, shown_at
 
 if TYPE_CHECKING:
@@ -19,9 +22,8 @@ if TYPE_CHECKING:
 
     from napari_tileseg.engine.axes import AxisMap
 
-__all__ = ["Canvas", "Region", "canvas_of", "meant", "rectangles", "seen", "visible_part", "words", "zoom_of"]
+__all__ = ["Canvas", "Region", "canvas_of", "framed", "meant", "rectangles", "seen", "visible_part", "words", "zoom_of"]
 
-Region = tuple[tuple[int, int], ...]
 Canvas = tuple[tuple[float, ...], tuple[float, ...]]
 
 
@@ -71,8 +73,10 @@ def visible_part(
 
 def rectangles(
     shapes: Shapes | None, layer: Image | Labels, axis_map: AxisMap, displayed: Sequence[int] | None = None, ndim: int = 0
-) -> tuple[Region, int]:
-    """Return the frame around the rectangles of a Shapes layer (the selected ones, else all), and their number.
+) -> Regions:
+    """Return what each rectangle of a Shapes layer means (the selected ones, else all).
+
+    One that is drawn on a single plane of a volume means all of its planes; two that lie above each other mean what is between them.
 
     Parameters
     ----------
@@ -89,27 +93,72 @@ def rectangles(
     OptionsError
         If there is no rectangle, or none of them touches the image.
     """
+    shapes, drawn = _drawn(shapes, layer, displayed, ndim)
+    letters = _letters(layer, axis_map)
+    groups: list[NDArray[np.float64]] = []
+    for points in drawn:
+        group = points
+        while (place := next((place for place, other in enumerate(groups) if _above(other, group, letters, axis_map)), None)) is not None:
+            group = np.concatenate([groups.pop(place), group])
+        groups.append(group)
+    regions = [region for points in groups if (region := _frame(points, shapes.ndim, layer, axis_map)) is not None]
+    return tuple(regions) or _refuse(shapes)
+
+
+def framed(
+    shapes: Shapes | None, layer: Image | Labels, axis_map: AxisMap, displayed: Sequence[int] | None = None, ndim: int = 0
+) -> Region:
+    """Return the frame around the rectangles of a Shapes layer; arguments and errors are those of `rectangles`."""
+    shapes, drawn = _drawn(shapes, layer, displayed, ndim)
+    region = _frame(np.concatenate(drawn), shapes.ndim, layer, axis_map)
+    return _refuse(shapes) if region is None else region
+
+
+def _drawn(
+    shapes: Shapes | None, layer: Image | Labels, displayed: Sequence[int] | None, ndim: int
+) -> tuple[Shapes, list[NDArray[np.float64]]]:
+    """Return the layer, and the corners of every rectangle that is meant, in pixels of the image."""
     if shapes is None:
         raise OptionsError("No Shapes layer is open. Add one and draw a rectangle, or choose Whole image.")
     wanted = sorted(shapes.selected_data) or range(len(shapes.data))
     corners = [np.asarray(shapes.data[index]) for index in wanted if shapes.shape_type[index] == "rectangle"]
     if not corners:
         raise OptionsError(f'"{shapes.name}" holds no rectangle. Draw one, or choose Whole image.')
-    every = np.concatenate(corners)
-    if displayed is None:
-        points = np.array([layer.world_to_data(shapes.data_to_world(corner)) for corner in every])
-    else:
-        points = np.array([shown_at(layer, drawn_at(shapes, corner, displayed, ndim), displayed) for corner in every])
-    low, high = np.floor(points.min(axis=0) + 0.5), np.ceil(points.max(axis=0) + 0.5)
+
+    def pixel(corner: NDArray[Any]) -> NDArray[np.float64]:
+        if displayed is None:
+            return np.asarray(layer.world_to_data(shapes.data_to_world(corner)), dtype=np.float64)
+        return shown_at(layer, drawn_at(shapes, corner, displayed, ndim), displayed)
+
+    return shapes, [np.array([pixel(corner) for corner in rectangle]) for rectangle in corners]
+
+
+def _frame(points: NDArray[np.float64], drawn_ndim: int, layer: Image | Labels, axis_map: AxisMap) -> Region | None:
+    """Return the frame around corners; None where nothing of the image lies in it."""
+    low, high = _ends(points)
     spans: dict[str, tuple[int, int]] = {}
     for axis, letter in enumerate(_letters(layer, axis_map)):
-        flat = axis < layer.ndim - shapes.ndim or (letter not in "YX" and high[axis] - low[axis] <= 1 and letter not in axis_map.iterated)
+        flat = axis < layer.ndim - drawn_ndim or (letter not in "YX" and high[axis] - low[axis] <= 1 and letter not in axis_map.iterated)
         if not flat:
             spans[letter] = (int(max(0, low[axis])), int(min(axis_map.sizes[letter], max(high[axis], low[axis] + 1))))
     region = _complete(spans, axis_map)
-    if any(stop - start < 1 for start, stop in region):
-        raise OptionsError(f'No rectangle of "{shapes.name}" touches the image. Draw one on it, or choose Whole image.')
-    return region, len(corners)
+    return None if any(stop - start < 1 for start, stop in region) else region
+
+
+def _ends(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return np.floor(points.min(axis=0) + 0.5), np.ceil(points.max(axis=0) + 0.5)
+
+
+def _above(one: NDArray[np.float64], other: NDArray[np.float64], letters: str, axis_map: AxisMap) -> bool:
+    """Whether rectangles lie on different planes of a volume, one above the other."""
+    (low, high), (begin, end) = _ends(one), _ends(other)
+    deep = [letter not in "YX" and letter not in axis_map.iterated for letter in letters[-one.shape[1] :]]
+    common = (low < end) & (begin < high)
+    return bool(common[~np.array(deep)].all() and not common[deep].all())
+
+
+def _refuse(shapes: Shapes) -> NoReturn:
+    raise OptionsError(f'No rectangle of "{shapes.name}" touches the image. Draw one on it, or choose Whole image.')
 
 
 def meant(viewer: napari.viewer.Viewer, layer: Labels, axis_map: AxisMap) -> Region:
@@ -122,7 +171,7 @@ def meant(viewer: napari.viewer.Viewer, layer: Labels, axis_map: AxisMap) -> Reg
     """
     active, dims = viewer.layers.selection.active, viewer.dims
     if isinstance(active, Shapes):
-        return rectangles(active, layer, axis_map, dims.displayed, dims.ndim)[0]
+        return framed(active, layer, axis_map, dims.displayed, dims.ndim)
     return visible_part(layer, axis_map, dims.displayed, dims.current_step, dims.ndim, canvas_of(viewer))
 
 
@@ -159,12 +208,14 @@ def seen(layer: Image | Labels, displayed: Sequence[int], canvas: Canvas) -> NDA
     return np.stack([low, high]).astype(np.intp)
 
 
-def words(region: Region | None, axis_map: AxisMap) -> str:
-    """Say how large a region is: ``"300 x 200"``."""
-    if region is None:
-        return "whole image"
-    sizes = [f"{stop - start}" for (start, stop), axis in zip(region, axis_map.grid_axes, strict=True) if axis in axis_map.spatial]
-    return " × ".join(sizes)
+def words(regions: Regions, axis_map: AxisMap) -> str:
+    """Say how large a region is, or how many there are and how much of the image: ``"300 × 200"``, ``"2, 12 % of image"``."""
+    if len(regions) == 1:
+        sizes = [f"{stop - start}" for (start, stop), axis in zip(regions[0], axis_map.grid_axes, strict=True) if axis in axis_map.spatial]
+        return " × ".join(sizes)
+    pixels = sum(math.prod(stop - start for start, stop in box) for box in apart(regions))
+    share = 100 * pixels / math.prod(axis_map.grid_shape)
+    return f"{len(regions)}, {f'{share:.0f}' if share >= 1 else '< 1'} % of image"
 
 
 def _letters(layer: Image | Labels, axis_map: AxisMap) -> str:

@@ -7,7 +7,7 @@ import logging
 import time
 import weakref
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from napari.utils.notifications import show_error, show_info
@@ -30,6 +30,8 @@ from napari_tileseg.widgets.waiting import ask_before_closing
 from napari_tileseg.worker.messages import CancelledRun, Died, Done, Evented, Failed, Loaded
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import napari
     from napari.layers import Image, Layer
 
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["Order", "Session", "real_viewer", "session_of", "tell_models_changed"]
 
 _LOG = logging.getLogger(__name__)
+_Beside = TypeVar("_Beside")
 _TICK = 200
 """Milliseconds between two drawings while a run goes on."""
 
@@ -106,6 +109,7 @@ class Session(QObject):
         self._tick.timeout.connect(self._draw)
         self._closed = False
         self._window: Window | None = None
+        self._beside: dict[Any, Any] = {}
         viewer.layers.events.removed.connect(self._on_removed)
 
     @property
@@ -120,6 +124,13 @@ class Session(QObject):
     def region(self) -> Layer | None:
         """The layer of the region of a large result that is open; None where none is."""
         return self._window.layer if self._window is not None else None
+
+    def beside(self, kind: Callable[..., _Beside], *arguments: Any) -> _Beside:
+        """Return what the viewer has beside its runs, a batch or a training; it is made when it is first asked for."""
+        if kind not in self._beside:
+            self._beside[kind] = kind(self, *arguments)
+        found: _Beside = self._beside[kind]
+        return found
 
     def start(self, order: Order) -> None:
         """Start a run; the one before it keeps its layer.
@@ -202,6 +213,7 @@ class Session(QObject):
             return
         self._closed = True
         self.closing.emit()
+        self._beside.clear()
         self._bridge.close()
         self._tick.stop()
         self._activity.close()

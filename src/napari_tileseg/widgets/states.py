@@ -9,7 +9,22 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Action", "Bar", "Form", "Link", "Message", "Phase", "Prospect", "Run", "View", "press", "progress_words", "summary", "view"]
+__all__ = [
+    "Action",
+    "Bar",
+    "Form",
+    "Link",
+    "Message",
+    "Phase",
+    "Prospect",
+    "Run",
+    "View",
+    "press",
+    "progress_words",
+    "queue_bar",
+    "summary",
+    "view",
+]
 
 Kind = Literal["info", "done", "warning", "error"]
 Press = Literal["segment", "cancel", "continue", "nothing"]
@@ -346,11 +361,15 @@ def _subject(question: str) -> str:
     return question.removeprefix("What is ").split(" (")[0].rstrip("?")
 
 
+def queue_bar(waiting: int) -> Bar:
+    """Say how many runs something waits for."""
+    return Bar("Waiting for another run" if waiting <= 1 else f"Waiting for {waiting} other runs")
+
+
 def _bar(run: Run) -> Bar | None:
     match run.phase:
         case Phase.QUEUED:
-            before = "another run" if run.waiting <= 1 else f"{run.waiting} other runs"
-            return Bar(f"Waiting for {before}")
+            return queue_bar(run.waiting)
         case Phase.DOWNLOADING if run.megabytes:
             got, whole = run.megabytes
             return Bar(f"Downloading {got:.0f} of {whole:.0f} MB", got / whole if whole else None)

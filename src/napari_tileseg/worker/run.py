@@ -115,7 +115,7 @@ class Run(Turn):
     map : AxisMap
         How its axes meet the model's.
     finished_rows : int
-        Rows of the labels that are final, as ``AxisMap.rows_until`` counts them.
+        Rows of the labels that are final, as ``AxisMap.rows_until`` counts them; of several regions, up to the lowest slab of any.
     total_rows : int
         Rows there are.
     """

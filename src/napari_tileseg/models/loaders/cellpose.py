@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from napari_tileseg.errors import ModelError, OptionsError, WeightsError
 from napari_tileseg.models.archive import printable
 from napari_tileseg.models.loaders.describe import describe
-from napari_tileseg.models.resampling import Interpolation, Resampling
+from napari_tileseg.models.object_cards import flow_card
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,31 +71,18 @@ def read_spec(path: Path, *, diameter: str = "", flow_threshold: str = "", niter
     four = "W2" in state
     steps = _number("niter", niter, 1, 100_000) or int(_STEPS / zoom)
     threshold = _number("flow_threshold", flow_threshold, 0, 100)
+    card = flow_card(four=four)
+    if threshold is not None:
+        card["decoder_parameters"]["flow_threshold"] = threshold
     known: dict[str, Any] = {
+        **card,
         **network,
         "title": path.stem,
         "description": f"Cellpose {4 if four else '1 to 3'}. Objects of {wanted:g} pixels across are looked for.",
-        "axes": "CYX",
-        "grey": "fewer",
-        "normalization": {"kind": "percentile", "lower": 1.0, "upper": 99.0},
         "spacing": None,
         "zoom": None if abs(zoom - 1) < 1e-6 else (zoom, zoom),
-        "resampling": Resampling(tolerance=0, down=True, image=Interpolation(antialias=False), scores=Interpolation()).model_dump(),
-        "overlap": 0.1,
-        "steps": "cellpose4" if four else "cellpose3",
-        "blending": "cellpose",
-        "mirror_axes": "",  # a mirrored tile has other flows
-        "output": "instances",
         "classes": ["background", "cell"],
-        "heads": ["cell", "flow along Y", "flow along X"],
-        "decoder": "cellpose",
-        "decoder_parameters": {
-            "steps": float(steps),
-            "flow_threshold": 0.4 if threshold is None else threshold,
-            "touching": float(four),
-            "aside": float(four),
-        },
-        "citation": "Pachitariu et al., bioRxiv 2025.04.28.651001" if four else "Stringer et al., Nature Methods 18 (2021), 100",
+        "decoder_parameters": {"steps": float(steps), **card["decoder_parameters"]},
         "training": {"framework": "Cellpose", "diameter": trained, "diameter_of_images": usual},
     }
     return describe(path, known)

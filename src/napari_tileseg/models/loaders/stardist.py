@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import TYPE_CHECKING, Any
 
 from napari_tileseg.errors import ModelError, OptionsError, WeightsError
 from napari_tileseg.models.archive import Archive, parse_json, printable
 from napari_tileseg.models.loaders.describe import describe
-from napari_tileseg.models.loaders.stardist_config import CONFIG, anisotropy, network_arguments, reach
+from napari_tileseg.models.loaders.stardist_config import CONFIG, anisotropy, network_arguments
+from napari_tileseg.models.object_cards import star_card
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,12 +22,6 @@ __all__ = ["detect", "files", "load", "read_spec"]
 _THRESHOLDS = "thresholds.json"
 _WEIGHTS = ("weights_best.h5", "weights_last.h5", "weights_now.h5")
 _LARGEST = 1 << 20
-_RIM = 2
-"""Pixels of the grid at the border of an image that StarDist leaves out."""
-
-_WINDOWS = {2: 1024, 3: 128}
-_OVERLAP = 0.375
-"""Largest overlap of volumes: more would be exact, and take days."""
 
 
 def detect(path: Path) -> bool:
@@ -63,48 +57,28 @@ def read_spec(path: Path, *, scale: str = "", prob_thresh: str = "", nms_thresh:
     config = _json(path, CONFIG)
     arguments = network_arguments(path, config)
     ndim, grid = arguments["spatial_dims"], arguments["grid"]
-    axes = "ZYX"[3 - ndim :]
     thresholds = _thresholds(path)
     for name, text in (("prob", prob_thresh), ("nms", nms_thresh)):
         if text:
             thresholds[name] = _number(f"{name}_thresh", text, 0, 1)
     zoom = _number("scale", scale, 0.01, 50) if scale else 1.0
-    multiples = [by * pool ** arguments["depth"] for by, pool in zip(grid, arguments["pool"], strict=True)]
-    multiple = math.lcm(*multiples)
-    halo = reach(arguments)
-    window = -(-max(_WINDOWS[ndim], multiple) // multiple) * multiple
-    overlap = min(0.75, 2 * halo / window) if ndim == 2 else min(_OVERLAP, 2 * halo / window)
+    card = star_card(arguments)
     classes = config.get("n_classes")
     known: dict[str, Any] = {
+        **card,
         "title": path.name,
         "description": f"StarDist, {ndim}D, {arguments['rays']} rays."
         + (" Classes of objects are not told apart." if isinstance(classes, int) and classes > 1 else ""),
-        "architecture": "stardist_unet",
-        "arguments": arguments,
-        "axes": "C" + axes,
         "channels": ["red", "green", "blue"] if arguments["in_channels"] == 3 and ndim == 2 else arguments["in_channels"],
-        "normalization": {"kind": "percentile", "lower": 1.0, "upper": 99.8},
         "spacing": None,
         "zoom": None if zoom == 1 else (zoom,) * ndim,
-        "resampling": {"tolerance": 0, "image": {"antialias": False}},
-        "window": (window,) * ndim,
-        "multiple_of": tuple(multiples),
-        "overlap": overlap,
-        "steps": "inside",
-        "blending": "crop",
-        "mirror_axes": "",  # in a mirrored tile rays have other numbers
-        "output": "instances",
         "classes": ["background", "object"],
-        "heads": ["object", *(f"distance {ray}" for ray in range(arguments["rays"]))],
-        "decoder": "stardist",
         "decoder_parameters": {
             "prob_thresh": thresholds["prob"],
             "nms_thresh": thresholds["nms"],
-            **{f"rim_{axis.lower()}": float(_RIM * step) for axis, step in zip(axes, grid, strict=True)},
-            **{f"padded_{axis.lower()}": float(by) for axis, by in zip(axes, multiples, strict=True)},
+            **card["decoder_parameters"],
             **anisotropy(path, config, ndim),
         },
-        "citation": "Schmidt et al., MICCAI 2018" if ndim == 2 else "Weigert et al., WACV 2020",
         "training": {"framework": "StarDist", "rays": arguments["rays"], "grid": list(grid)},
     }
     return describe(path, known)

@@ -38,9 +38,10 @@ NETWORKS: dict[str, str] = {
     "f_anogan": "napari_tileseg.models.nets.anomaly:FAnoGAN",
     "paired_generator": "napari_tileseg.models.nets.anomaly:PairedGenerator",
     "monai.DiNTS": "napari_tileseg.models.nets.monai_nets:dints",
+    "monai.SegResNetVAE": "napari_tileseg.models.nets.monai_nets:SegResNetVAE",
     "monai.VISTA3D": "napari_tileseg.models.nets.monai_nets:vista3d",
 }
-"""Where each architecture lives, as ``module:class``; those of MONAI's that plain arguments cannot build are here too."""
+"""Where each architecture lives, as ``module:class``; those of MONAI's that are built or used in another way are here too."""
 
 
 def build_network(name: str, **arguments: Any) -> nn.Module:

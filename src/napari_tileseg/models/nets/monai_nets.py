@@ -1,4 +1,4 @@
-"""Networks of MONAI that are made of other objects than numbers and words, from plain arguments."""
+"""Networks of MONAI that are made of other objects than numbers and words, from plain arguments, or that have a second task."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from monai.networks.nets.dints import DiNTS, TopologyInstance
+from monai.networks.nets.segresnet import SegResNetVAE as _SegResNetVAE
 from monai.networks.nets.vista3d import VISTA3D, vista3d132
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Vista3D", "dints", "vista3d"]
+__all__ = ["SegResNetVAE", "Vista3D", "dints", "vista3d"]
 
 
 def dints(
@@ -54,6 +55,17 @@ def dints(
         use_downsample=use_downsample,
         node_a=node,
     )
+
+
+class SegResNetVAE(_SegResNetVAE):
+    """SegResNet with a branch that draws the image again (Myronenko, arXiv:1810.11654); that task is not learnt here.
+
+    So the branch is not computed in training either, where it would change what normalisation has measured on the way up, and cannot be
+    in the memory layout that is fastest for the rest.
+    """
+
+    def _get_vae_loss(self, net_input: torch.Tensor, vae_input: torch.Tensor) -> None:
+        return None
 
 
 class Vista3D(VISTA3D):

@@ -9,15 +9,31 @@ from napari_tileseg.errors import OptionsError
 from napari_tileseg.training.losses.adversarial import AdversarialLoss
 from napari_tileseg.training.losses.distance import Distance
 from napari_tileseg.training.losses.entropy import Combo, CrossEntropy, Focal
+from napari_tileseg.training.losses.flows import FlowLoss
 from napari_tileseg.training.losses.instances import CrossEntropyDice, InstanceLoss, soft_dice
 from napari_tileseg.training.losses.loss import Loss, WeightedSum
 from napari_tileseg.training.losses.lovasz import LovaszHinge, LovaszSoftmax
 from napari_tileseg.training.losses.overlap import Dice, FocalTversky, Jaccard, LogCoshDice, Tversky
+from napari_tileseg.training.losses.stars import StarLoss
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-__all__ = ["LOSSES", "AdversarialLoss", "CrossEntropyDice", "InstanceLoss", "Loss", "get_loss", "soft_dice"]
+    from torch import nn
+
+__all__ = [
+    "LOSSES",
+    "OBJECT_LOSSES",
+    "AdversarialLoss",
+    "CrossEntropyDice",
+    "FlowLoss",
+    "InstanceLoss",
+    "Loss",
+    "StarLoss",
+    "get_loss",
+    "get_object_loss",
+    "soft_dice",
+]
 
 
 def _entropy_and_dice(
@@ -92,10 +108,38 @@ def get_loss(name: str, **arguments: Any) -> Loss:
     OptionsError
         If there is no such loss, or it does not take the arguments.
     """
-    if name not in LOSSES:
-        raise OptionsError(f'There is no loss "{name}". Use one of {", ".join(LOSSES)}.')
+    found: Loss = _made(LOSSES, name, arguments)
+    return found
+
+
+OBJECT_LOSSES: dict[str, Callable[..., nn.Module]] = {"instances": InstanceLoss, "stars": StarLoss, "flows": FlowLoss}
+"""How the losses of objects are made; which one it is follows from the decoder."""
+
+
+def get_object_loss(name: str, **arguments: Any) -> nn.Module:
+    """Make a loss of objects, called with raw scores (B, C, *spatial) and a `Batch`.
+
+    Parameters
+    ----------
+    name : str
+        A key of `OBJECT_LOSSES`.
+    **arguments
+        Its own.
+
+    Raises
+    ------
+    OptionsError
+        If there is no such loss, or it does not take the arguments.
+    """
+    found: nn.Module = _made(OBJECT_LOSSES, name, arguments)
+    return found
+
+
+def _made(losses: Mapping[str, Callable[..., Any]], name: str, arguments: Mapping[str, Any]) -> Any:
+    if name not in losses:
+        raise OptionsError(f'There is no loss "{name}". Use one of {", ".join(losses)}.')
     try:
-        return LOSSES[name](**arguments)
+        return losses[name](**arguments)
     except TypeError as error:
         given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
         raise OptionsError(f'The loss "{name}" cannot be made with {given}: {error}') from error

@@ -17,7 +17,7 @@ from napari_tileseg.training.unsupervised.embedding import Embedding, project
 from napari_tileseg.training.unsupervised.tiles import Part, parts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -91,25 +91,33 @@ def embed(
     ]
     if not places:
         raise InputError(f'There is nothing to look at in "{image.name}": its labels are empty. Label something, or look at tiles.')
+    codes, scores = _codes(predictor, [(part, middle) for _, part, middle, _ in places], size, cancel)
+    return Embedding(
+        positions=np.array([_position(axis_map, position, middle) for position, _, middle, _ in places]),
+        codes=codes,
+        points=project(codes, dimensions),
+        labels=np.array([label for *_, label in places], np.int64),
+        scores=scores,
+        axes="".join(axis_map.grid_axes),
+    )
+
+
+def _codes(
+    predictor: Any, places: Sequence[tuple[Any, Any]], size: tuple[int, int], cancel: Callable[[], bool] | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the codes of the tiles around places (image, middle), and how strange each is: 0 where the model does not say."""
     codes, scores = [], []
     with torch.inference_mode():
         for start in range(0, len(places), _BATCH):
             if cancel is not None and cancel():
                 raise Cancelled(f"Stopped after {start} of {len(places)}.")
-            tiles = np.stack([_tile(part, middle, size) for _, part, middle, _ in places[start : start + _BATCH]])
+            tiles = np.stack([_tile(part, middle, size) for part, middle in places[start : start + _BATCH]])
             batch = torch.from_numpy(tiles).to(predictor.device)
-            codes.append(network.codes(batch).float().cpu().numpy())
-            told = network(batch)
-            scores.append((told.mean((1, 2, 3)) if spec.output == "anomaly" else torch.zeros(len(tiles))).float().cpu().numpy())
-    every = np.concatenate(codes)
-    return Embedding(
-        positions=np.array([_position(axis_map, position, middle) for position, _, middle, _ in places]),
-        codes=every,
-        points=project(every, dimensions),
-        labels=np.array([label for *_, label in places], np.int64),
-        scores=np.concatenate(scores),
-        axes="".join(axis_map.grid_axes),
-    )
+            codes.append(predictor.module.codes(batch).float().cpu().numpy())
+            told = predictor.module(batch)
+            strange = told.mean((1, 2, 3)) if predictor.spec.output == "anomaly" else torch.zeros(len(tiles))
+            scores.append(strange.float().cpu().numpy())
+    return np.concatenate(codes), np.concatenate(scores)
 
 
 def _labels(labels: Volume | NDArray[Any] | None, axis_map: AxisMap, name: str) -> Any:

@@ -99,35 +99,23 @@ def train_unsupervised(
     RunError
         If the loss is no number any more.
     """
-    if launched() > 1:
-        raise OptionsError("Without labels, one process learns. Start it without torchrun.")
     tell, stop = on_event or (lambda event: None), cancel or (lambda: False)
     began = time.monotonic()
     place = config.place
     unfinished = unfinished_file(place)
-    if place.exists() and not overwrite and not (resume and unfinished.is_file()):
-        raise OutputError(f'There is a model at "{place}" already. Choose another name, or replace it.')
+    _check_may_begin(place, overwrite=overwrite or (resume and unfinished.is_file()))
     images = _images(config, volumes, masks)
     paired = images.parts[0].masks is not None
     if paired and not config.adversarial:
         raise OptionsError(f"Masks are learnt by {', '.join(ADVERSARIAL)} only. Choose one of these, or give no masks.")
     train, held = (images.parts, []) if paired else split(images.parts, config.held_out, config.tile, config.seed)
     spec = _spec(config, images, paired=paired)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        network = build_network(spec.architecture, **spec.arguments)
     device = pick_device(config.device)
-    network.to(device)
+    network = _network(spec, config.seed).to(device)
     stages = stages_of(config)
     tell(Started(len(images.names), tuple(dict.fromkeys(part.name for part in held)), images.left_out, stages))
-    tiles = Tiles(
-        train,
-        config.tile,
-        batch=config.batch,
-        classes=len(config.classes) if paired else 0,
-        flips=config.flips,
-        seed=config.seed,
-    )
+    classes = len(config.classes) if paired else 0
+    tiles = Tiles(train, config.tile, batch=config.batch, classes=classes, flips=config.flips, seed=config.seed)
     checkpoint = Checkpoint(unfinished, _identity(config, images))
     if not resume:
         checkpoint.remove()
@@ -148,14 +136,7 @@ def train_unsupervised(
             raise
         stopped = True
     network.eval().requires_grad_(False)
-    facts: dict[str, Any] = {
-        "images": len(images.names),
-        "tiles": config.batch * sum(steps for _, steps in stages),
-        "options": config.model_dump(mode="json", exclude={"output", "images", "labels", "device", "log"}),
-        "losses": losses,
-    }
-    if stopped and reached is not None:
-        facts["stopped"] = f"after {reached.step} of {dict(stages)[reached.stage]} steps of the {reached.stage}"
+    facts = _facts(config, images, losses, reached if stopped else None)
     if not paired:
         spec, told = _with_threshold(spec, network, held, config, device, never if stopped else stop)
         facts |= told
@@ -169,6 +150,37 @@ def train_unsupervised(
 def unfinished_file(place: Path) -> Path:
     """Return the file beside a model from which its training goes on."""
     return place.with_name(f".{place.name}.training.pt")
+
+
+def _check_may_begin(place: Path, *, overwrite: bool) -> None:
+    if launched() > 1:
+        raise OptionsError("Without labels, one process learns. Start it without torchrun.")
+    if place.exists() and not overwrite:
+        raise OutputError(f'There is a model at "{place}" already. Choose another name, or replace it.')
+
+
+def _network(spec: ModelSpec, seed: int) -> nn.Module:
+    """Build the network; its first weights follow from the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network: nn.Module = build_network(spec.architecture, **spec.arguments)
+    return network
+
+
+def _facts(
+    config: UnsupervisedConfig, images: Images, losses: dict[str, dict[str, float]], stopped: CheckpointSaved | None
+) -> dict[str, Any]:
+    """Return what the card says of the training; `stopped` is how far one came that was not finished."""
+    stages = stages_of(config)
+    facts: dict[str, Any] = {
+        "images": len(images.names),
+        "tiles": config.batch * sum(steps for _, steps in stages),
+        "options": config.model_dump(mode="json", exclude={"output", "images", "labels", "device", "log"}),
+        "losses": losses,
+    }
+    if stopped is not None:
+        facts["stopped"] = f"after {stopped.step} of {dict(stages)[stopped.stage]} steps of the {stopped.stage}"
+    return facts
 
 
 def _with_threshold(

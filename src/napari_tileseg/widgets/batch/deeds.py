@@ -12,8 +12,7 @@ from qtpy.QtGui import QDesktopServices
 
 from napari_tileseg.models.registry import find_spec
 from napari_tileseg.widgets.batch.choices import batch_command
-from napari_tileseg.widgets.deeds import export_job, show_keys
-from napari_tileseg.widgets.details import help_text
+from napari_tileseg.widgets.deeds import copy_details, export_job, show_help, show_keys
 from napari_tileseg.widgets.dialogs import TextDialog, copy_text
 from napari_tileseg.widgets.states import Message
 
@@ -105,7 +104,7 @@ class BatchDeeds(QObject):
 
     def show_help(self) -> None:
         """Say what can be done about a failure."""
-        TextDialog("How to fix", help_text(self._session.state.sentence), parent=self._dock).show()
+        show_help(self._session.state.sentence, self._dock)
 
     def show_keys(self) -> None:
         """Show the keys of the dock."""
@@ -113,8 +112,7 @@ class BatchDeeds(QObject):
 
     def copy_details(self) -> None:
         """Put what a bug report needs on the clipboard."""
-        state = self._session.state
-        copy_text(f"{state.sentence}\n\n{state.details}".strip())
+        copy_details(self._session.state)
 
     def _open(self, path: Path) -> None:
         if not path.exists() or not QDesktopServices.openUrl(QUrl.fromLocalFile(str(path))):

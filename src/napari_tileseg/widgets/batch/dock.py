@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
-from napari.settings import get_settings
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel
 
 from napari_tileseg.batch.job import BatchJob
 from napari_tileseg.errors import TileSegError
@@ -32,17 +30,15 @@ from napari_tileseg.widgets.batch.outlook import Outlook, look, place_of
 from napari_tileseg.widgets.batch.recipe import segment_recipe
 from napari_tileseg.widgets.batch.rows import SHOWN
 from napari_tileseg.widgets.batch.session import batch_session_of
-from napari_tileseg.widgets.batch.states import press, row_message, view
+from napari_tileseg.widgets.batch.states import row_message, view
 from napari_tileseg.widgets.batch.table import FileView
 from napari_tileseg.widgets.bridge import Bridge
-from napari_tileseg.widgets.keys import dock_shortcut
+from napari_tileseg.widgets.folding import FoldingDock
 from napari_tileseg.widgets.late import Late, soon
-from napari_tileseg.widgets.parts import Box, Combo, Dock, Fold, MainButton, MessageBox, ProgressBar, Scroll
-from napari_tileseg.widgets.parts.scroll import page
-from napari_tileseg.widgets.session import real_viewer, session_of
+from napari_tileseg.widgets.parts import Combo, MessageBox
+from napari_tileseg.widgets.session import real_viewer
 from napari_tileseg.widgets.states import Action, Message, Prospect
-from napari_tileseg.widgets.style import icon_color, sheet
-from napari_tileseg.widgets.watch import LayerWatch
+from napari_tileseg.widgets.style import icon_color
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +46,7 @@ if TYPE_CHECKING:
     import napari
 
     from napari_tileseg.widgets.batch.outlook import Order
+    from napari_tileseg.widgets.batch.session import BatchSession
 
 __all__ = ["BatchWidget"]
 
@@ -62,7 +59,7 @@ _STEP = 150
 _NOTHING = "Choose a folder of images, or open layers."
 
 
-class BatchWidget(Dock):
+class BatchWidget(FoldingDock):
     """Form, what will happen, buttons, progress, message, the files, and a sentence about the selected one.
 
     Parameters
@@ -70,35 +67,23 @@ class BatchWidget(Dock):
     viewer : napari.viewer.Viewer
     """
 
+    session: BatchSession
+    form: BatchForm
+
     def __init__(self, viewer: napari.viewer.Viewer) -> None:  # napari looks for exactly this annotation to inject the viewer
         viewer = real_viewer(viewer)
-        segment = session_of(viewer)
-        super().__init__(segment.docks)
-        self.viewer, self.segment = viewer, segment
-        self.session = batch_session_of(viewer)
-        self.form = BatchForm()
-        self.setup = Fold("Set-up", self.form)
-        self.scroller = Scroll(page(self.setup))
-        self.box = Box("What will happen")
-        self.button = MainButton("Start")
-        self.second = MainButton("Pause")
-        self.progress = ProgressBar()
-        self.message = MessageBox()
+        super().__init__(viewer, batch_session_of(viewer), BatchForm(), ("Start", "Pause"))
         self.shown = Combo("Show", "Which files are shown.")
         self.files = FileView(self.session.table)
         self.about_row = MessageBox("About the selected file")
         self.deeds = BatchDeeds(self.session, self)
-        self._watch = LayerWatch(viewer, self)
         self._bridge = Bridge(self)
         self._saved: Recipe | None = None
-        self._prospect = Prospect()
         self._outlook: Outlook | None = None
         self._looking: threading.Event | None = None
-        self._told: Message | None = None
         self._row_told = ""
         self._own_output = False
         self._guess = ""
-        self._folded = False
         self._pause = soon(self, _PAUSE, self._look)
         self._step = soon(self, _STEP, self._open_row)
         self._lay_out()
@@ -113,14 +98,6 @@ class BatchWidget(Dock):
     # -- building --------------------------------------------------------------------------------------------------
 
     def _lay_out(self) -> None:
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(4)
-        layout.addWidget(self.scroller)
-        buttons = QHBoxLayout()
-        buttons.setSpacing(4)
-        for button in (self.button, self.second):
-            buttons.addWidget(button, 1)
         filters = QHBoxLayout()
         filters.setSpacing(6)
         label = QLabel("Show")
@@ -128,54 +105,28 @@ class BatchWidget(Dock):
         filters.addWidget(label)
         filters.addWidget(self.shown, 1)
         self.shown.fill([(text, state) for state, text in SHOWN.items()])
-        below = QVBoxLayout()
-        below.setContentsMargins(6, 0, 6, 4)
-        below.setSpacing(4)
-        below.addWidget(self.box)
-        below.addLayout(buttons)
-        below.addWidget(self.progress)
-        below.addWidget(self.message)
+        below = self._stack()
         below.addLayout(filters)
         below.addWidget(self.files, 1)
         below.addWidget(self.about_row)
-        layout.addLayout(below, 1)
-        self.second.hide()
-        self.setup.header.hide()
-        self.setup.open()
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
-        order = [self.setup.header, *self.form.widgets_in_order(), self.button, self.second, self.shown, self.files]
-        for before, after in pairwise(order):
-            QWidget.setTabOrder(before, after)
+        self._order_tabs(self.shown, self.files)
 
     def _connect(self) -> None:
-        self.form.changed.connect(self._on_change)
+        super()._connect()
         self.form.output_edited.connect(self._on_output)
         self.form.settings_chosen.connect(self._on_settings)
         self.form.acted.connect(self.act)
-        self.message.chosen.connect(self.act)
         self.about_row.chosen.connect(self.act)
         self.deeds.told.connect(self._on_told)
-        self.setup.toggled.connect(self._draw)
-        self.button.clicked.connect(self.press)
-        self.second.clicked.connect(self.press_second)
         self.shown.currentIndexChanged.connect(self._on_filter)
         self.files.chosen.connect(self._on_row)
         self.files.stepped.connect(self._on_stepped)
         self.files.opened.connect(self._on_opened)
-        self.session.changed.connect(self._draw)
         self.session.ended.connect(self._on_change)
         self.session.told.connect(self._on_row_told)
         self.segment.altered.connect(self._on_segment)
         self.segment.models_changed.connect(self._on_change)
-        self._watch.listed.connect(self._on_layers)
-        self._watch.altered.connect(self._on_layers)
         self.viewer.layers.selection.events.changed.connect(self._on_layers)
-        self.viewer.events.theme.connect(self._restyle)
-        get_settings().appearance.events.font_size.connect(self._restyle)
-        self._cancel_key = dock_shortcut(self, "Esc", self.session.cancel)
-        for keys in ("Ctrl+Return", "Ctrl+Enter"):
-            dock_shortcut(self, keys, self.press)
-        dock_shortcut(self, "?", self.deeds.show_keys)
 
     # -- what the form holds ---------------------------------------------------------------------------------------
 
@@ -329,32 +280,12 @@ class BatchWidget(Dock):
 
     # -- deeds -----------------------------------------------------------------------------------------------------
 
-    def press(self) -> None:
-        """Do what the primary button says."""
-        deeds: dict[str, Callable[[], object]] = {
-            "start": self.start,
-            "cancel": self.session.cancel,
-            "continue": self.session.carry_on,
-            "new": self.new_batch,
-        }
-        deed = deeds.get(press(self._prospect, self.session.state))
-        if deed is not None:
-            self.on_show()
-            deed()
-
-    def press_second(self) -> None:
-        """Do what the button beside it says."""
-        if self.session.active:
-            self.session.pause()
-        else:
-            self.new_batch()
-
     def start(self) -> None:
         """Start a batch with what the fields hold now."""
         if self._outlook is not None:
             self.session.start(self._outlook.order)
 
-    def new_batch(self) -> None:
+    def renew(self) -> None:
         """Put the last batch away and set up another."""
         self.session.forget()
         self._on_change()
@@ -393,6 +324,10 @@ class BatchWidget(Dock):
         else:
             self.session.retry(number)
 
+    def show_keys(self) -> None:
+        """Show the keys of the dock."""
+        self.deeds.show_keys()
+
     # -- the files -------------------------------------------------------------------------------------------------
 
     def _on_filter(self) -> None:
@@ -428,16 +363,9 @@ class BatchWidget(Dock):
     def _draw(self) -> None:
         state = self.session.state
         shown = view(self._prospect, state)
-        self._fold(shown.folded, shown.setup)
-        self.box.say(shown.box)
+        self._show_view(shown)
         self.box.setVisible(not shown.folded or self.setup.opened)
-        self.button.show_state(shown.button, enabled=shown.enabled, primary=shown.primary)
-        self.second.setVisible(bool(shown.second))
-        if shown.second:
-            self.second.show_state(shown.second, enabled=True, primary=False)
-        self.progress.show_bar(shown.bar)
         self.message.show_message(self._told if self._told is not None and not self.session.active else shown.message)
-        self._cancel_key.setEnabled(self.session.active)
         counts = self.session.table.counts()
         for place, (key, text) in enumerate(SHOWN.items()):
             words = f"{text} ({counts[key]})"
@@ -453,27 +381,14 @@ class BatchWidget(Dock):
             message = Message("warning", self._row_told, (Action.SHOW,))
         self.about_row.show_message(message)
 
-    def _fold(self, folded: bool, title: str) -> None:
-        """Fold the form away once a batch goes on, and bring it back when it is forgotten."""
-        self.setup.say(title)
-        if folded == self._folded:
-            return
-        self._folded = folded
-        self.setup.header.setVisible(folded)
-        self.setup.open(not folded)
-
     def _on_told(self, message: Message) -> None:
         self._told = message
         self._draw()
 
     def _restyle(self, event: Any = None) -> None:
+        super()._restyle(event)
         theme = str(self.viewer.theme)
-        self.setStyleSheet(sheet(theme))
         color = icon_color(theme)
-        self.setup.set_theme(theme)
-        self.form.set_theme(theme, color)
         self.session.table.set_theme(theme, color)
-        for box in (self.message, self.about_row):
-            box.set_theme(theme, color)
-        self.form.align()
+        self.about_row.set_theme(theme, color)
         self.files.fit()

@@ -3,124 +3,61 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from napari_tileseg.batch.events import BatchFinished, BatchProgress, BatchStarted
-from napari_tileseg.widgets.states import Action, Bar, Message, Phase, Prospect, duration
+from napari_tileseg.widgets.course import Course, View, moved, over, press
+from napari_tileseg.widgets.states import Action, Bar, Message, Phase, Prospect, duration, queue_bar
 from napari_tileseg.worker.messages import CancelledRun, Died, Done, Evented, Failed, Loaded, Loading, Queued
 
 if TYPE_CHECKING:
     from napari_tileseg.widgets.batch.rows import Row
     from napari_tileseg.worker.messages import Message as Told
 
-__all__ = ["Batch", "View", "advance", "press", "row_message", "view"]
-
-Press = Literal["start", "cancel", "continue", "new", "nothing"]
-
-_OVER = (Phase.DONE, Phase.CANCELLED, Phase.DIED)
+__all__ = ["Batch", "advance", "row_message", "view"]
 
 
 @dataclass(frozen=True)
-class Batch:
-    """How the latest batch stands.
+class Batch(Course):
+    """How the latest batch stands; `done` and `total` count files.
 
     Parameters
     ----------
-    phase : Phase
-    title : str
-        ``"raw → labels, Nuclei 2D"``.
-    done, total : int
-        Files that are over, and all files.
     before : int
         Files that an earlier run had done.
-    seconds_left : float or None
-    pausing, paused : bool
-        Somebody has asked for a pause; no file is under way any more.
-    waiting : int
-        Runs before this one.
-    task : str
-        What is done before the first file: ``"Saving layer 1 of 2"``.
+    paused : bool
+        No file is under way any more.
     result : BatchFinished or None
-    sentence, details : str
-        What went wrong.
     """
 
-    phase: Phase = Phase.NONE
-    title: str = ""
-    done: int = 0
-    total: int = 0
     before: int = 0
-    seconds_left: float | None = None
-    pausing: bool = False
     paused: bool = False
-    waiting: int = 0
-    task: str = ""
     result: BatchFinished | None = None
-    sentence: str = ""
-    details: str = ""
-
-    @property
-    def folded(self) -> bool:
-        """Whether the form makes room for the table."""
-        return self.phase.active or self.phase in _OVER
-
-
-@dataclass(frozen=True)
-class View:
-    """Everything around the table, ready to be shown; an empty `second` hides the second button."""
-
-    button: str
-    enabled: bool
-    primary: bool
-    second: str
-    folded: bool
-    setup: str
-    box: str
-    bar: Bar | None = None
-    message: Message | None = None
 
 
 def advance(batch: Batch, told: Told) -> Batch:
     """Return the batch after a message of the supervisor; one that is being cancelled keeps saying so."""
     match told:
         case Queued(position):
-            return _step(batch, Phase.QUEUED, waiting=position)
+            return moved(batch, Phase.QUEUED, waiting=position)
         case Loading() | Loaded():
-            return _step(batch, Phase.LOADING, task="")
+            return moved(batch, Phase.LOADING, task="")
         case Evented(BatchStarted(names, before=before)):
-            return _step(batch, Phase.RUNNING, total=len(names), before=before, done=before, task="")
+            return moved(batch, Phase.RUNNING, total=len(names), before=before, done=before, task="")
         case Evented(BatchProgress(done, total, seconds_left, paused)):
-            return _step(batch, Phase.RUNNING, done=done, total=total, seconds_left=seconds_left, paused=paused)
+            return moved(batch, Phase.RUNNING, done=done, total=total, seconds_left=seconds_left, paused=paused)
         case Evented(BatchFinished() as result):
             return replace(batch, result=result, done=result.done + result.skipped + result.failed)
         case Done():
-            return replace(batch, phase=Phase.DONE, seconds_left=None, pausing=False, paused=False)
+            return over(batch, Phase.DONE, seconds_left=None, paused=False)
         case CancelledRun(done, total):
-            return replace(batch, phase=Phase.CANCELLED, done=done, total=total or batch.total, pausing=False, paused=False)
+            return over(batch, Phase.CANCELLED, done=done, total=total or batch.total, paused=False)
         case Failed(_, sentence, details):
-            return replace(batch, phase=Phase.FAILED, sentence=sentence, details=details, pausing=False, paused=False)
+            return over(batch, Phase.FAILED, sentence=sentence, details=details, paused=False)
         case Died(sentence, done, total, details):
-            dead = replace(batch, phase=Phase.DIED, sentence=sentence, details=details, pausing=False, paused=False)
+            dead = over(batch, Phase.DIED, sentence=sentence, details=details, paused=False)
             return replace(dead, done=done, total=total or batch.total)
     return batch
-
-
-def _step(batch: Batch, phase: Phase, **values: object) -> Batch:
-    kept = batch.phase is Phase.CANCELLING
-    return replace(batch, phase=batch.phase if kept else phase, **values)  # type: ignore[arg-type]
-
-
-def press(prospect: Prospect, batch: Batch) -> Press:
-    """Say what the primary button does now."""
-    if batch.phase is Phase.CANCELLING:
-        return "nothing"
-    if batch.phase.active:
-        return "cancel"
-    if batch.phase.resumable:
-        return "continue"
-    if batch.phase is Phase.DONE:
-        return "new"
-    return "start" if prospect.ready else "nothing"
 
 
 def view(prospect: Prospect, batch: Batch) -> View:
@@ -177,23 +114,21 @@ def _second(batch: Batch) -> str:
 
 
 def _bar(batch: Batch) -> Bar | None:
-    share = batch.done / batch.total if batch.total else None
     files = f"{batch.done} of {batch.total} files"
     match batch.phase:
         case Phase.QUEUED:
-            before = "another run" if batch.waiting <= 1 else f"{batch.waiting} other runs"
-            return Bar(f"Waiting for {before}")
+            return queue_bar(batch.waiting)
         case Phase.LOADING:
             return Bar(batch.task or "Starting")
         case Phase.RUNNING if batch.paused:
-            return Bar(f"Paused after {files}", share)
+            return Bar(f"Paused after {files}", batch.share)
         case Phase.RUNNING if batch.pausing:
-            return Bar("Finishing what is under way", share)
+            return Bar("Finishing what is under way", batch.share)
         case Phase.RUNNING:
             left = f", {duration(batch.seconds_left)} left" if batch.seconds_left is not None else ""
-            return Bar(files + left, share)
+            return Bar(files + left, batch.share)
         case Phase.CANCELLING:
-            return Bar("Finishing the current tile", share)
+            return Bar("Finishing the current tile", batch.share)
     return None
 
 

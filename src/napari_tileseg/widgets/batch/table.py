@@ -6,10 +6,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QModelIndex, QSize, QSortFilterProxyModel, Qt, Signal
-from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QSizePolicy, QTableView, QWidget
+from qtpy.QtWidgets import QHeaderView, QSizePolicy, QWidget
 
 from napari_tileseg.widgets.batch.rows import Row, counted, found_words, glyph, heard, state_words
-from napari_tileseg.widgets.parts.rows import SIDE, RowTable
+from napari_tileseg.widgets.parts.rows import SIDE, RowTable, RowView
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -128,7 +128,7 @@ class _Filter(QSortFilterProxyModel):
         self.invalidateFilter()
 
 
-class FileView(QTableView):
+class FileView(RowView):
     """The table; the selected row is told by its number in the batch, whatever is shown.
 
     Signals
@@ -146,31 +146,18 @@ class FileView(QTableView):
     opened = Signal(int)
 
     def __init__(self, table: FileTable, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setObjectName("files")
-        self.setAccessibleName("Files of the batch")
+        super().__init__("Files of the batch", parent)
         self._table = table
         self._filter = _Filter(table, self)
         self.setModel(self._filter)
-        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
-        self.setWordWrap(False)
-        self.setShowGrid(False)
-        self.setTabKeyNavigation(False)
         self.setIconSize(QSize(SIDE, SIDE))
         policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Expanding)
         self.setSizePolicy(policy)
-        side, head = self.verticalHeader(), self.horizontalHeader()
-        assert side is not None and head is not None
-        side.hide()
-        side.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+        _, head = self.heads
         head.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         head.setSectionResizeMode(1, QHeaderView.ResizeMode.Fixed)
-        head.setHighlightSections(False)
         head.setSectionsClickable(False)
         selection = self.selectionModel()
         assert selection is not None
@@ -195,8 +182,7 @@ class FileView(QTableView):
     def fit(self) -> None:
         """Give rows and the second column the size that the font asks for."""
         metrics = self.fontMetrics()
-        side, head = self.verticalHeader(), self.horizontalHeader()
-        assert side is not None and head is not None
+        side, head = self.heads
         side.setDefaultSectionSize(metrics.height() + 6)
         head.resizeSection(1, min(metrics.horizontalAdvance("9999 objects, 99 min") + 8, self.width() // 2))
 

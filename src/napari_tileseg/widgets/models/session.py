@@ -384,7 +384,6 @@ class ModelsSession(QObject):
         self.shelf.close()
         if self._chore is not None:
             self._chore.cancel()
-        _SESSIONS.pop(id(self.segment), None)
 
     def _start(
         self,
@@ -446,12 +445,6 @@ class ModelsSession(QObject):
             (show_error if message.kind == "error" else show_info)(message.text)
 
 
-_SESSIONS: dict[int, ModelsSession] = {}
-
-
 def models_session_of(viewer: napari.viewer.Viewer, sources: Sources | None = None) -> ModelsSession:
     """Return the models session of a viewer; docks come and go, the session stays."""
-    segment = session_of(viewer)
-    if id(segment) not in _SESSIONS:
-        _SESSIONS[id(segment)] = ModelsSession(segment, sources)
-    return _SESSIONS[id(segment)]
+    return session_of(viewer).beside(ModelsSession, sources)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QModelIndex, QSize, QSortFilterProxyModel, Qt, Signal
-from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QSizePolicy, QTableView, QWidget
+from qtpy.QtWidgets import QHeaderView, QSizePolicy, QWidget
 
 from napari_tileseg.widgets.models.rows import COLUMNS, Row, cell, glyph, matches, tip
-from napari_tileseg.widgets.parts.rows import SIDE, RowTable
+from napari_tileseg.widgets.parts.rows import SIDE, RowTable, RowView
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +78,7 @@ class _Filter(QSortFilterProxyModel):
         self.invalidateFilter()
 
 
-class ModelView(QTableView):
+class ModelView(RowView):
     """The table; the selected row is told by its model, whatever is shown and however it is sorted.
 
     Signals
@@ -93,32 +93,19 @@ class ModelView(QTableView):
     opened = Signal()
 
     def __init__(self, table: ModelTable, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setObjectName("files")
-        self.setAccessibleName("Models")
+        super().__init__("Models", parent)
         self._table = table
         self._filter = _Filter(table, self)
         self._sorted: int | None = None
         self._longest: dict[str, list[str]] = {}
         self.setModel(self._filter)
-        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setTextElideMode(Qt.TextElideMode.ElideRight)
-        self.setWordWrap(False)
-        self.setShowGrid(False)
-        self.setTabKeyNavigation(False)
         self.setIconSize(QSize(SIDE, SIDE))
         self.setSizePolicy(QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Expanding))
-        side, head = self.verticalHeader(), self.horizontalHeader()
-        assert side is not None and head is not None
-        side.hide()
-        side.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+        _, head = self.heads
         head.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
         head.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-        head.setHighlightSections(False)
         head.setSectionsClickable(True)
         head.setMinimumSectionSize(24)
         head.sectionClicked.connect(self._on_head)
@@ -161,8 +148,7 @@ class ModelView(QTableView):
     def fit(self) -> None:
         """Give rows and columns the size that the font asks for, and hide the columns that there is no room for."""
         metrics = self.fontMetrics()
-        side, head = self.verticalHeader(), self.horizontalHeader()
-        assert side is not None and head is not None
+        side, head = self.heads
         side.setDefaultSectionSize(metrics.height() + 6)
         left = self.width() - metrics.horizontalAdvance(_MODEL) - SIDE - 12
         widest = metrics.horizontalAdvance(_WIDEST)

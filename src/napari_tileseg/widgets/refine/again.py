@@ -26,7 +26,7 @@ from napari_tileseg.widgets.parts import Combo, Fields, Fold
 from napari_tileseg.widgets.parts.fields import tame
 from napari_tileseg.widgets.refine.place import letters_of, place_of
 from napari_tileseg.widgets.refine.subject import classes_of, origin_in
-from napari_tileseg.widgets.regions import canvas_of, rectangles, visible_part, zoom_of
+from napari_tileseg.widgets.regions import canvas_of, framed, visible_part, zoom_of
 from napari_tileseg.widgets.session import Order
 from napari_tileseg.widgets.waiting import ask_before_closing
 from napari_tileseg.worker.messages import CancelledRun, Died, Done, Failed
@@ -275,7 +275,7 @@ class Again(Fold):
         try:
             if rectangle:
                 shapes = topmost_shapes(viewer.layers, viewer.layers.selection.active)
-                return rectangles(shapes, labels, axis_map, dims.displayed, dims.ndim)[0]
+                return framed(shapes, labels, axis_map, dims.displayed, dims.ndim)
             return visible_part(labels, axis_map, dims.displayed, dims.current_step, dims.ndim, canvas_of(viewer))
         except OptionsError as error:
             other = "Visible part" if rectangle else "Rectangles"

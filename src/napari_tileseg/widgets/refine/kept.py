@@ -84,6 +84,11 @@ class Kept:
         """Return from which score on a pixel is abnormal at a threshold; None where they are no scores of what is abnormal."""
         return limit_of(self.spec.decoder_parameters, threshold) if self.spec is not None and self.kind == "anomaly" else None
 
+    @property
+    def least(self) -> float:
+        """Pixels below which the model leaves out what is abnormal, whatever else is asked for."""
+        return self.spec.decoder_parameters.get("min_size", 0.0) if self.spec is not None and self.kind == "anomaly" else 0.0
+
     def redecoded(self, canvas: Canvas, threshold: float, min_size: float, cancel: Callable[[], bool]) -> Edit:
         """Return the step that puts labels decoded anew in place of all there are.
 
@@ -107,7 +112,7 @@ class Kept:
                 labels = self.decode(_squeezed(self.block(box), canvas), threshold, min_size)
                 found[box] = np.where(labels > 0, labels + highest, 0).reshape(found[box].shape)
                 highest = max(highest, int(found[box].max(initial=0)))
-            return Edit("threshold", blend(canvas, every, found).deltas, f"{_objects(highest)} at threshold {threshold:g}.")
+            return Edit("threshold", blend(canvas, every, found).deltas, f"{_objects(highest)} at {_told(threshold, min_size)}.")
         deltas: list[Change] = []
         pixels = 0
         for box in (part for place in places for part in self._parts(canvas, place, min_size)):
@@ -126,7 +131,7 @@ class Kept:
             )
             deltas += edit.deltas
             pixels += edit.pixels
-        return Edit("threshold", tuple(deltas), f"Changed {pixels:,} pixels at threshold {threshold:g}.")
+        return Edit("threshold", tuple(deltas), f"Changed {pixels:,} pixels at {_told(threshold, min_size)}.")
 
     def _parts(self, canvas: Canvas, box: Box, min_size: float) -> list[Box]:
         """Cut a volume into slabs, where no object must be seen as a whole."""
@@ -265,6 +270,10 @@ def _squeezed(block: NDArray[Any], canvas: Canvas) -> NDArray[Any]:
     if any(block.shape[axis] != 1 for axis in gone):
         raise InputError("Scores of several time points are decoded one by one.")
     return block.squeeze(gone) if gone else block
+
+
+def _told(threshold: float, min_size: float) -> str:
+    return f"threshold {threshold:g}" + (f", from {min_size:,.0f} pixels on" if min_size > 0 else "")
 
 
 def _objects(count: int) -> str:

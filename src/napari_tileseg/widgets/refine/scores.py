@@ -250,7 +250,9 @@ class Scores(Fold):
         else:
             own = kept.limit(_OWN)
             self.threshold.slider.mark = None if own is None else round(_OWN * _STEPS)
-            self.note.setText(kept.trouble or ("" if own is None else f"At {_OWN:.2f}, the mark, the model's own limit holds: {own:.3g}."))
+            told = "" if own is None else f"At {_OWN:.2f}, the mark, the model's own limit holds: {own:.3g}."
+            told += f" Parts of less than {kept.least:g} pixels go in any case." if kept.least > 1 else ""
+            self.note.setText(kept.trouble or told)
             self.links.show_links(())
         self.note.setVisible(bool(self.note.text()))
         self.links.setVisible(bool(self.links.shown))

@@ -355,7 +355,6 @@ class RefineSession(QObject):
         for work in self._works.values():
             work.close()
         self._works.clear()
-        _SESSIONS.pop(id(self), None)
 
     # -- within ----------------------------------------------------------------------------------------------------
 
@@ -480,15 +479,6 @@ class RefineSession(QObject):
         self.changed.emit()
 
 
-_SESSIONS: dict[int, RefineSession] = {}
-
-
 def refine_session_of(viewer: napari.viewer.Viewer) -> RefineSession:
     """Return the corrections of a viewer; docks come and go, the session stays."""
-    segment = session_of(viewer)
-    for session in _SESSIONS.values():
-        if session.segment is segment:
-            return session
-    session = RefineSession(segment)
-    _SESSIONS[id(session)] = session
-    return session
+    return session_of(viewer).beside(RefineSession)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QAbstractTableModel, QItemSelection, QItemSelectionModel, QModelIndex, QSize, Qt, QTimer, Signal
-from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QSizePolicy, QTableView, QWidget
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QSizePolicy, QWidget
 
+from napari_tileseg.widgets.parts.rows import RowView
 from napari_tileseg.widgets.refine.checks import CHECK
 from napari_tileseg.widgets.refine.sheets import SCORE
 
@@ -209,7 +210,7 @@ class ObjectTable(QAbstractTableModel):
             self.wanted.emit(rows)
 
 
-class ObjectView(QTableView):
+class ObjectView(RowView):
     """The table; selected rows are told by their labels.
 
     Signals
@@ -227,27 +228,15 @@ class ObjectView(QTableView):
     heading = Signal(str, bool)
 
     def __init__(self, table: ObjectTable, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setObjectName("files")
-        self.setAccessibleName("Objects")
+        super().__init__("Objects", parent)
         self._table = table
         self._quiet = False
         self.setModel(table)
-        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
-        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
-        self.setWordWrap(False)
-        self.setShowGrid(False)
-        self.setTabKeyNavigation(False)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        side, head = self.verticalHeader(), self.horizontalHeader()
-        assert side is not None and head is not None
-        side.hide()
-        side.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+        _, head = self.heads
         head.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-        head.setHighlightSections(False)
         head.setSectionsClickable(True)
         head.setSortIndicatorShown(True)
         head.sectionClicked.connect(self._on_heading)
@@ -317,8 +306,7 @@ class ObjectView(QTableView):
     def _fit(self) -> None:
         """Give rows and columns the size that the font and the first rows ask for."""
         metrics = self.fontMetrics()
-        side, head = self.verticalHeader(), self.horizontalHeader()
-        assert side is not None and head is not None
+        side, head = self.heads
         side.setDefaultSectionSize(metrics.height() + 6)
         name, descending = self._table.sorted_by
         for place, shown in enumerate(self._table.names):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from napari_tileseg.errors import OptionsError
 from napari_tileseg.folders import model_folder
 from napari_tileseg.training.config import Strengths, TrainConfig
 from napari_tileseg.training.refusal import refusal
@@ -17,7 +18,20 @@ if TYPE_CHECKING:
 
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["FOLDS", "LOSSES", "NETWORKS", "Choices", "config_of", "default_name", "outlook", "read_value", "startable", "told", "words_of"]
+__all__ = [
+    "FOLDS",
+    "LOSSES",
+    "NETWORKS",
+    "Choices",
+    "config_of",
+    "default_name",
+    "outlook",
+    "overlapping",
+    "read_value",
+    "startable",
+    "told",
+    "words_of",
+]
 
 Source = Literal["layers", "folder", "sparse", "images"]
 
@@ -37,6 +51,7 @@ NETWORKS = (
     *("residual_unet", "unet2015_same", "unet2015", "plain_conv_unet", "residual_conv_unet", "residual_encoder_unet"),
     *("vnet2d", "vnet2d_paper", "vnet_paper", "brau_net_pp"),
     *("monai.UNet", "monai.BasicUNet", "monai.SegResNet", "monai.DynUNet", "monai.AttentionUnet", "monai.VNet"),
+    *("stardist_unet", "cellpose_unet"),
 )
 """Networks that are offered; a command takes others too."""
 
@@ -101,6 +116,29 @@ def config_of(choices: Choices) -> TrainConfig:
     else:
         values.pop("freeze", None)
     return TrainConfig.parse(name=choices.name.strip(), **values)
+
+
+def overlapping(choices: Choices, unknown: int) -> Choices:
+    """Return the choices where an image has several labels, each of which is the mask of a class.
+
+    Parameters
+    ----------
+    choices : Choices
+    unknown : int
+        What is in masks where nobody has labelled anything.
+
+    Raises
+    ------
+    OptionsError
+        If something else was said of the labels.
+    """
+    task = choices.values.get("task", "auto")
+    if choices.source == "sparse" or task not in ("auto", "overlapping"):
+        said = "Sparse labels" if choices.source == "sparse" else {"instances": "Objects", "classes": "Classes"}[task]
+        raise OptionsError(
+            f"Several labels of one image are classes that may overlap. {said} need one Labels layer for each image: take the others away."
+        )
+    return replace(choices, values={**choices.values, "task": "overlapping", "unlabelled": unknown})
 
 
 def read_value(name: str, text: str, config: type[BaseModel] = TrainConfig) -> Any:

@@ -2,44 +2,41 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.settings import get_settings
 from napari.utils.theme import get_theme
-from qtpy.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QWidget
 
 from napari_tileseg.errors import InputError, TileSegError
 from napari_tileseg.models.registry import list_models
-from napari_tileseg.widgets.deeds import show_keys
-from napari_tileseg.widgets.details import help_text
-from napari_tileseg.widgets.dialogs import TextDialog, copy_text
-from napari_tileseg.widgets.keys import dock_shortcut
+from napari_tileseg.widgets.deeds import copy_details, show_help, show_keys
+from napari_tileseg.widgets.dialogs import TextDialog
+from napari_tileseg.widgets.folding import FoldingDock
 from napari_tileseg.widgets.late import soon
 from napari_tileseg.widgets.models.deeds import bring_to_front
-from napari_tileseg.widgets.parts import Box, Dock, Fold, MainButton, MessageBox, ProgressBar, Scroll
-from napari_tileseg.widgets.parts.scroll import page
 from napari_tileseg.widgets.segment import dock_of
-from napari_tileseg.widgets.session import real_viewer, session_of
+from napari_tileseg.widgets.session import real_viewer
 from napari_tileseg.widgets.states import Action, Message, Prospect
-from napari_tileseg.widgets.style import icon_color, sheet
+from napari_tileseg.widgets.style import icon_color
 from napari_tileseg.widgets.train import unlabelled
-from napari_tileseg.widgets.train.choices import config_of, outlook, startable
+from napari_tileseg.widgets.train.choices import config_of, outlook, overlapping, startable
 from napari_tileseg.widgets.train.curves import Curves
 from napari_tileseg.widgets.train.form import TrainForm
-from napari_tileseg.widgets.train.pairs import examples_of, images_of
+from napari_tileseg.widgets.train.pairs import UNKNOWN, examples_of, images_of
 from napari_tileseg.widgets.train.results import ResultView
 from napari_tileseg.widgets.train.rows import same as same_layers
 from napari_tileseg.widgets.train.session import Order, train_session_of
-from napari_tileseg.widgets.train.states import press, view
+from napari_tileseg.widgets.train.states import view
 from napari_tileseg.widgets.train.unlabelled import unlabelled_config
-from napari_tileseg.widgets.watch import LayerWatch
+from napari_tileseg.widgets.train.words import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import napari
+
+    from napari_tileseg.widgets.train.session import TrainSession
 
 __all__ = ["KEYS", "TrainWidget"]
 
@@ -56,7 +53,7 @@ _NOTHING = "Open images and Labels layers of their size, or choose folders."
 _NO_IMAGES = "Open images of what is normal, or choose a folder of them."
 
 
-class TrainWidget(Dock):
+class TrainWidget(FoldingDock):
     """Form, what will happen, buttons, progress, message, curves, and the validation images.
 
     Parameters
@@ -64,27 +61,15 @@ class TrainWidget(Dock):
     viewer : napari.viewer.Viewer
     """
 
+    session: TrainSession
+    form: TrainForm
+
     def __init__(self, viewer: napari.viewer.Viewer) -> None:  # napari looks for exactly this annotation to inject the viewer
         viewer = real_viewer(viewer)
-        segment = session_of(viewer)
-        super().__init__(segment.docks)
-        self.viewer, self.segment = viewer, segment
-        self.session = train_session_of(viewer)
-        self.form = TrainForm()
-        self.setup = Fold("Set-up", self.form)
-        self.scroller = Scroll(page(self.setup))
-        self.box = Box("What will happen")
-        self.button = MainButton("Train")
-        self.second = MainButton("Stop and keep")
-        self.progress = ProgressBar()
-        self.message = MessageBox()
+        super().__init__(viewer, train_session_of(viewer), TrainForm(), ("Train", "Stop and keep"))
         self.curves = Curves()
         self.results = ResultView()
-        self._watch = LayerWatch(viewer, self)
-        self._prospect = Prospect()
         self._order: Order | None = None
-        self._told: Message | None = None
-        self._folded = False
         self._pause = soon(self, _PAUSE, self._look)
         self._lay_out()
         self._connect()
@@ -97,54 +82,21 @@ class TrainWidget(Dock):
     # -- building --------------------------------------------------------------------------------------------------
 
     def _lay_out(self) -> None:
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(4)
-        layout.addWidget(self.scroller)
-        buttons = QHBoxLayout()
-        buttons.setSpacing(4)
-        for button in (self.button, self.second):
-            buttons.addWidget(button, 1)
-        below = QVBoxLayout()
-        below.setContentsMargins(6, 0, 6, 4)
-        below.setSpacing(4)
-        below.addWidget(self.box)
-        below.addLayout(buttons)
-        for widget in (self.progress, self.message, self.curves):
-            below.addWidget(widget)
+        below = self._stack()
+        below.addWidget(self.curves)
         below.addWidget(self.results, 1)
         self.rest = QWidget()
         self.rest.setObjectName("plain")
         below.addWidget(self.rest, 1)
-        layout.addLayout(below, 1)
-        self.second.hide()
-        self.setup.header.hide()
-        self.setup.open()
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
-        order = [self.setup.header, *self.form.widgets_in_order(), self.button, self.second, self.results]
-        for before, after in pairwise(order):
-            QWidget.setTabOrder(before, after)
+        self._order_tabs(self.results)
 
     def _connect(self) -> None:
-        self.form.changed.connect(self._on_change)
-        self.message.chosen.connect(self.act)
-        self.setup.toggled.connect(self._draw)
-        self.button.clicked.connect(self.press)
-        self.second.clicked.connect(self.press_second)
+        super()._connect()
         self.results.picked.connect(self.session.show)
-        self.session.changed.connect(self._draw)
         self.session.ended.connect(self._on_ended)
         self.session.looked.connect(self._on_looked)
         self.session.told.connect(self._on_told)
         self.segment.models_changed.connect(self._list_models)
-        self._watch.listed.connect(self._on_layers)
-        self._watch.altered.connect(self._on_layers)
-        self.viewer.events.theme.connect(self._restyle)
-        get_settings().appearance.events.font_size.connect(self._restyle)
-        self._stop_key = dock_shortcut(self, "Esc", self.session.stop)
-        for keys in ("Ctrl+Return", "Ctrl+Enter"):
-            dock_shortcut(self, keys, self.press)
-        dock_shortcut(self, "?", self.show_keys)
 
     # -- what the form holds ---------------------------------------------------------------------------------------
 
@@ -180,10 +132,13 @@ class TrainWidget(Dock):
                 raise InputError(_NO_IMAGES)
             return Order(config, tuple(images_of([image for image, *_ in layers], axes)))
         spec = next((spec for spec in list_models() if spec.name == choices.start), None)
-        examples = examples_of([(image, truth) for image, truth in layers], spec, axes)
+        labelled = config_of(choices)
+        examples = examples_of([(image, truth) for image, truth in layers], spec, axes, unlabelled=labelled.unlabelled)
         if not examples:
             raise InputError(_NOTHING)
-        return Order(config, tuple(examples))
+        if any(example.overlapping for example in examples):
+            labelled = config_of(overlapping(choices, UNKNOWN))
+        return Order(labelled, tuple(examples))
 
     def _on_change(self) -> None:
         """Say at once what cannot be, and look at the data soon."""
@@ -220,7 +175,7 @@ class TrainWidget(Dock):
             told = answer if isinstance(answer, TileSegError) else InputError(f"The data could not be looked at: {answer}.")
             self._refuse(told)
             return
-        self.form.tell(answer.report, answer.warnings, answer.settings)
+        self.form.tell(answer.report, [in_words(warning) for warning in answer.warnings], answer.settings)
         box = outlook(answer.settings, answer.epochs) if order.epochs else unlabelled.outlook(answer.settings)
         soon = "Trying a few steps to tell the time..." if order.epochs else "The time is known after the first steps."
         time = f"At most about {answer.settings['expected']}." if "expected" in answer.settings else soon
@@ -230,31 +185,11 @@ class TrainWidget(Dock):
     def _refuse(self, error: TileSegError) -> None:
         self._order = None
         self.form.tell((), (), {})
-        self.form.complain(str(error))
+        self.form.complain(in_words(str(error)))
         self._prospect = Prospect(box="Waiting for a change.")
         self._draw()
 
     # -- deeds -----------------------------------------------------------------------------------------------------
-
-    def press(self) -> None:
-        """Do what the primary button says."""
-        deeds: dict[str, Callable[[], object]] = {
-            "start": self.start,
-            "pause": self.session.pause,
-            "continue": self.session.carry_on,
-            "new": self.new_training,
-        }
-        deed = deeds.get(press(self._prospect, self.session.state))
-        if deed is not None:
-            self.on_show()
-            deed()
-
-    def press_second(self) -> None:
-        """Do what the button beside it says."""
-        if self.session.active:
-            self.session.stop()
-        else:
-            self.new_training()
 
     def start(self) -> None:
         """Start a training with what fields and layers hold now."""
@@ -267,7 +202,7 @@ class TrainWidget(Dock):
             return
         self.session.start(order)
 
-    def new_training(self) -> None:
+    def renew(self) -> None:
         """Put the last training away and set up another."""
         self.session.forget()
         self.form.free_name()
@@ -278,8 +213,8 @@ class TrainWidget(Dock):
         deeds: dict[Action, Callable[[], object]] = {
             Action.USE: self.use,
             Action.CARD: self._show_card,
-            Action.HELP: lambda: TextDialog("How to fix", help_text(self.session.state.sentence), parent=self).show(),
-            Action.COPY: lambda: copy_text(f"{self.session.state.sentence}\n\n{self.session.state.details}".strip()),
+            Action.HELP: lambda: show_help(self.session.state.sentence, self),
+            Action.COPY: lambda: copy_details(self.session.state),
         }
         if action in deeds:
             deeds[action]()
@@ -313,16 +248,9 @@ class TrainWidget(Dock):
     def _draw(self) -> None:
         state, curve = self.session.state, self.session.curve
         shown = view(self._prospect, state)
-        self._fold(shown.folded, shown.setup)
-        self.box.say(shown.box)
+        self._show_view(shown)
         self.box.setVisible(bool(shown.box))
-        self.button.show_state(shown.button, enabled=shown.enabled, primary=shown.primary)
-        self.second.setVisible(bool(shown.second))
-        if shown.second:
-            self.second.show_state(shown.second, enabled=shown.second_enabled, primary=False)
-        self.progress.show_bar(shown.bar)
         self.message.show_message(self._told or shown.message)
-        self._stop_key.setEnabled(self.session.active)
         self.curves.setVisible(shown.folded)
         self.results.setVisible(shown.folded and bool(curve.images))
         self.rest.setVisible(self.results.isHidden())
@@ -334,15 +262,6 @@ class TrainWidget(Dock):
             )
             self.results.show_results(curve.images, state.measure)
 
-    def _fold(self, folded: bool, title: str) -> None:
-        """Fold the form away once a training goes on, and bring it back when it is forgotten."""
-        self.setup.say(title)
-        if folded == self._folded:
-            return
-        self._folded = folded
-        self.setup.header.setVisible(folded)
-        self.setup.open(not folded)
-
     def _on_ended(self) -> None:
         if not self.session.state.folded:
             self.form.propose_name()
@@ -353,12 +272,7 @@ class TrainWidget(Dock):
         self._draw()
 
     def _restyle(self, event: Any = None) -> None:
+        super()._restyle(event)
         theme = str(self.viewer.theme)
-        self.setStyleSheet(sheet(theme))
-        color = icon_color(theme)
-        self.setup.set_theme(theme)
-        self.form.set_theme(theme, color)
-        self.message.set_theme(theme, color)
-        self.curves.set_colors(color, get_theme(theme).highlight.as_hex())
-        self.form.align()
+        self.curves.set_colors(icon_color(theme), get_theme(theme).highlight.as_hex())
         self.results.fit()

@@ -66,7 +66,8 @@ class TrainForm(QWidget):
         self.images = PathEdit("Images", str(TrainConfig.model_fields["images"].description))
         self.labels = PathEdit("Labels", str(TrainConfig.model_fields["labels"].description))
         self.browse_images = Browse("Choose the folder of images", (("Folder...", lambda: self._ask(self.images)),))
-        self.browse_labels = Browse("Choose the folder of labels", (("Folder...", lambda: self._ask(self.labels)),))
+        deeds = (("Folder...", lambda: self._ask(self.labels)), ("COCO file...", lambda: self._ask(self.labels, "COCO (*.json)")))
+        self.browse_labels = Browse("Choose the labels", deeds)
         self.report = Note()
         self.report.setAccessibleName("What there is to learn from")
         self.start = Combo("Start", "A model to go on from needs fewer labels than a new one.")
@@ -224,8 +225,9 @@ class TrainForm(QWidget):
             fields += [fold.header, *page.widgets.values()]
         return fields
 
-    def _ask(self, edit: PathEdit) -> None:
-        chosen = QFileDialog.getExistingDirectory(self, edit.accessibleName(), str(edit.text()))
+    def _ask(self, edit: PathEdit, files: str = "") -> None:
+        name, place = edit.accessibleName(), str(edit.text())
+        chosen = QFileDialog.getOpenFileName(self, name, place, files)[0] if files else QFileDialog.getExistingDirectory(self, name, place)
         if chosen:
             edit.write(chosen)
 

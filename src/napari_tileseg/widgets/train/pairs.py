@@ -1,7 +1,11 @@
-"""``PairsField``: which image goes with which labels, of those that are open; and these as files for the model's process."""
+"""``PairsField``: which image goes with which labels, of those that are open; and these as files for the model's process.
+
+Several Labels layers of one image are a mask for each class, named after its layer; classes may overlap.
+"""
 
 from __future__ import annotations
 
+import re
 import zlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -11,6 +15,7 @@ from napari.layers import Image, Labels
 
 from napari_tileseg.errors import AxesError, InputError
 from napari_tileseg.io.registry import write_image
+from napari_tileseg.segmentation import label_volume
 from napari_tileseg.training.colours import RGB
 from napari_tileseg.volume import Volume
 from napari_tileseg.widgets.layers import array_of, facts_of, volume_from_layer
@@ -25,9 +30,12 @@ if TYPE_CHECKING:
 
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["Example", "LayerFiles", "PairsField", "examples_of", "images_of", "natural_pairs", "possible_pairs"]
+__all__ = ["UNKNOWN", "Example", "LayerFiles", "PairsField", "examples_of", "images_of", "natural_pairs", "possible_pairs"]
 
 Pair = tuple[Image, Labels]
+
+UNKNOWN = 255
+"""What is in a mask where nobody has labelled anything."""
 
 
 def possible_pairs(layers: Sequence[Layer]) -> list[Pair]:
@@ -76,7 +84,7 @@ class PairsField(LayerRows):
     """Images, each with its labels."""
 
     noun = "a pair"
-    tip = "An image and its labels."
+    tip = "An image and its labels. Several labels of one image are classes that may overlap, named after their layers."
     missing = "Open images, and Labels layers of their size."
 
     def possible(self, layers: Sequence[Layer]) -> list[Pair]:
@@ -95,6 +103,10 @@ def _short(image: str, labels: str) -> str:
     return rest or labels
 
 
+def _class_name(image: str, labels: str) -> str:
+    return re.sub(r" \[\d+\]$", "", _short(image, labels))  # what napari appends where a name is there already
+
+
 @dataclass(frozen=True, eq=False)
 class Example:
     """A pair, or an image alone, taken while nothing changes it.
@@ -106,7 +118,7 @@ class Example:
     image : Volume
         The array of the layer, which is not copied.
     truth : Volume or None
-        That of its labels.
+        That of its labels; where classes may overlap the array of each layer, whose names are those of the channels.
     layers : tuple of Layer
         What they were taken from.
     """
@@ -116,8 +128,40 @@ class Example:
     truth: Volume | None = None
     layers: tuple[Layer, ...] = ()
 
+    @property
+    def overlapping(self) -> bool:
+        """Whether there is a mask for each class."""
+        return self.truth is not None and "C" in self.truth.axes
 
-def examples_of(pairs: Sequence[Pair], spec: ModelSpec | None, axes: str = "") -> list[Example]:
+
+class _Masks:
+    """Arrays of one shape along a new first axis, put together when they are read: 1 inside, `UNKNOWN` where there is no array.
+
+    Parameters
+    ----------
+    arrays : sequence of array or None
+    shape : tuple of int
+        Of each.
+    unlabelled : int, optional
+        Number in them of what nobody has labelled.
+    """
+
+    def __init__(self, arrays: Sequence[Any], shape: tuple[int, ...], unlabelled: int | None) -> None:
+        self._arrays, self._unlabelled = tuple(arrays), unlabelled
+        self.shape = (len(self._arrays), *shape)
+        self.ndim = len(self.shape)
+        self.dtype = np.dtype(np.uint8)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        masks = np.full(self.shape, UNKNOWN, self.dtype)
+        for mask, array in zip(masks, self._arrays, strict=True):
+            if array is not None:
+                numbers = np.asarray(array)
+                mask[...] = np.where(numbers == self._unlabelled, UNKNOWN, numbers != 0)
+        return masks.astype(dtype or self.dtype)
+
+
+def examples_of(pairs: Sequence[Pair], spec: ModelSpec | None, axes: str = "", *, unlabelled: int | None = None) -> list[Example]:
     """Take what a training needs of layers; nothing is read.
 
     Parameters
@@ -127,6 +171,8 @@ def examples_of(pairs: Sequence[Pair], spec: ModelSpec | None, axes: str = "") -
         Settles the meaning of axes that napari does not name.
     axes : str
         Of every image, where the user has named them.
+    unlabelled : int, optional
+        Number in labels of what nobody has labelled; in masks of classes that is `UNKNOWN`, as is each class without a layer.
 
     Raises
     ------
@@ -134,15 +180,38 @@ def examples_of(pairs: Sequence[Pair], spec: ModelSpec | None, axes: str = "") -
         If nobody can know what an axis is, or a layer is empty.
     """
     found: list[Example] = []
-    for image, truth in pairs:
+    images = list(dict.fromkeys(image for image, _ in pairs))
+    several = len(pairs) > len(images)
+    classes = tuple(dict.fromkeys(_class_name(image.name, truth.name) for image, truth in pairs)) if several else ()
+    for image in images:
         volume = _taken(image, spec, axes, "Labels")
-        place = volume.drop("C")
-        array = array_of(truth)
+        truths = [truth for other, truth in pairs if other is image]
         wanted = tuple(size for axis, size in zip(volume.axes, volume.shape, strict=True) if axis != "C")
-        if tuple(array.shape) != wanted:
-            raise InputError(f'"{truth.name}" has shape {_times(array.shape)}, "{image.name}" {_times(wanted)}. Choose labels of its size.')
-        found.append(Example(_free(image.name, found), volume, Volume(array, *place, truth.name), (image, truth)))
+        for truth in truths:
+            have = tuple(array_of(truth).shape)
+            if have != wanted:
+                raise InputError(f'"{truth.name}" has shape {_times(have)}, "{image.name}" {_times(wanted)}. Choose labels of its size.')
+        drawn = (
+            _masks(image, truths, volume, classes, unlabelled)
+            if several
+            else Volume(array_of(truths[0]), *volume.drop("C"), truths[0].name)
+        )
+        found.append(Example(_free(image.name, found), volume, drawn, (image, *truths)))
     return found
+
+
+def _masks(image: Image, truths: Sequence[Labels], volume: Volume, classes: tuple[str, ...], unlabelled: int | None) -> Volume:
+    """Return a mask for each class, along C."""
+    arrays: dict[str, Any] = {}
+    for truth in truths:
+        name = _class_name(image.name, truth.name)
+        if name in arrays:
+            raise InputError(f'Two labels of "{image.name}" are called "{name}". Name each layer after the class that it shows.')
+        arrays[name] = array_of(truth)
+    shape = tuple(array_of(truths[0]).shape)
+    masks = _Masks([arrays.get(name) for name in classes], shape, unlabelled)
+    grid = replace(volume, metadata={}, levels=())
+    return replace(label_volume(masks, "C" + volume.axes.replace("C", ""), grid), channel_names=classes)
 
 
 def images_of(images: Sequence[Image], axes: str = "") -> list[Example]:
@@ -223,7 +292,7 @@ class LayerFiles:
 
     def _put(self, name: str, volume: Volume, array: Any, ready: Callable[[], Volume]) -> Path:
         assert self._scratch is not None  # `save` has made it
-        key = (name, volume.axes, volume.affine.tobytes(), volume.units, *_sum(array))
+        key = (name, volume.axes, volume.channel_names, volume.affine.tobytes(), volume.units, *_sum(array))
         if key not in self._known:
             path = self._scratch.folder("layer") / f"{name}.ome.tif"
             write_image(ready(), path)

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.utils.notifications import show_error, show_info
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import Signal
 
 from napari_tileseg.errors import TileSegError
 from napari_tileseg.training.events import EpochEnded, SamplesMade, StepEnded, TrainingEnded, TrainingExpected, TrainingStarted
-from napari_tileseg.widgets.activity import Activity
-from napari_tileseg.widgets.bridge import Bridge, supervisor
-from napari_tileseg.widgets.docks import Docks
+from napari_tileseg.widgets.bridge import supervisor
+from napari_tileseg.widgets.followed import Followed
 from napari_tileseg.widgets.session import session_of, tell_models_changed
 from napari_tileseg.widgets.states import Phase, Prospect, duration
 from napari_tileseg.widgets.train.pairs import LayerFiles
 from napari_tileseg.widgets.train.samples import Samples, read_samples
 from napari_tileseg.widgets.train.shown import Look, Shown, read_shown
 from napari_tileseg.widgets.train.states import Training, advance, view
-from napari_tileseg.widgets.waiting import ask_before_closing
-from napari_tileseg.worker.messages import CancelledRun, Died, Done, Evented, Failed
+from napari_tileseg.worker.messages import Died, Done, Evented, Failed
 
 if TYPE_CHECKING:
     import napari
@@ -31,18 +27,13 @@ if TYPE_CHECKING:
     from napari_tileseg.training.config import TrainConfig
     from napari_tileseg.training.unsupervised.config import UnsupervisedConfig
     from napari_tileseg.widgets.session import Session
+    from napari_tileseg.widgets.states import Message
     from napari_tileseg.widgets.train.pairs import Example
     from napari_tileseg.worker.training_run import TrainingRun
 
 __all__ = ["Curve", "Order", "TrainSession", "train_session_of"]
 
 _LOG = logging.getLogger(__name__)
-
-_TICK = 200
-"""Milliseconds between two drawings while a training goes on."""
-
-_CALM = 0.5
-"""Seconds after the start in which Stop ignores clicks: the second one of a double click."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,63 +98,33 @@ class Curve:
                 points.append((place, value))
 
 
-class TrainSession(QObject):
-    """The training of one viewer.
+class TrainSession(Followed):
+    """The training of one viewer; `told` speaks of a validation image.
 
     Signals
     -------
-    changed
-        The state is another one: draw it.
-    ended
-        A training came to its end.
     looked
         What `look` was asked for: the order, and a `TrainingStarted` or an error.
-    told
-        A sentence about an image that could not be shown.
     """
 
-    changed = Signal()
-    ended = Signal()
     looked = Signal(object, object)
-    told = Signal(str)
+
+    state: Training
 
     def __init__(self, segment: Session) -> None:
-        super().__init__()
-        self._segment = segment
-        self.state = Training()
+        super().__init__(segment, Training())
         self.curve = Curve()
         self.order: Order | None = None
-        self.docks = Docks(segment.close)
         self._files = LayerFiles()
-        self._bridge = Bridge(self)
-        self._token: object = None
         self._look_token: object = None
         self._looking: TrainingRun | None = None
         self._found: TrainingStarted | None = None
-        self._run: TrainingRun | None = None
-        self._views: Path | None = None
-        self._began = 0.0
         self._asked = ""
         self._clicked = False
-        self._activity = Activity()
-        self._tick = QTimer(self)
-        self._tick.setSingleShot(True)
-        self._tick.setInterval(_TICK)
-        self._tick.timeout.connect(self._draw)
-        self._closed = False
         viewer = segment.viewer
         self.layers = Look(viewer) if viewer is not None else None
         self._samples: Samples | None = None
         self._reading = False
-        segment.closing.connect(self.close)
-
-    @property
-    def viewer(self) -> napari.viewer.Viewer | None:
-        return self._segment.viewer
-
-    @property
-    def active(self) -> bool:
-        return self.state.phase.active
 
     # -- what a training would do ----------------------------------------------------------------------------------
 
@@ -227,40 +188,22 @@ class TrainSession(QObject):
         if self.active or self._closed:
             return
         self.leave_look()
-        self.order, self._run, self._began = order, None, time.monotonic()
-        token = self._token = object()
+        self.order = order
         if not again:
             self.curve = Curve()
             self._samples = Samples(self.viewer, order.config.name) if self.viewer is not None else None
         before = self.state if again else Training()
         started = Training(Phase.LOADING, name=order.config.name, title=order.title, epochs=order.epochs)
-        self._become(replace(started, task="Saving the layers", best_epoch=before.best_epoch, score=before.score, measure=before.measure))
-        QTimer.singleShot(0, self._open_activity)  # later, because it lets Qt handle messages
+        kept = replace(started, task="Saving the layers", best_epoch=before.best_epoch, score=before.score, measure=before.measure)
+        token = self._set_out(kept)
         self._bridge.background(
-            lambda: (self._files.save(order.examples), self._files.folder()), lambda answer: self._launch(token, answer)
+            lambda: (self._files.save(order.examples), self._files.folder()), lambda answer: self._hand_over(token, answer)
         )
 
     def carry_on(self) -> None:
         """Go on with a training that was stopped, or whose process died."""
-        if self.order is not None and self.state.stopped:
+        if self.order is not None and self.state.phase.resumable:
             self.start(self.order, again=True)
-
-    def pause(self) -> None:
-        """Pause, or go on."""
-        if self._run is not None and self.active and self.state.phase is not Phase.CANCELLING:
-            paused = not self.state.pausing
-            self._run.pause(paused)
-            self._become(replace(self.state, pausing=paused))
-
-    def stop(self) -> None:
-        """Stop after the current step, and keep the best model so far."""
-        if not self.active or self.state.phase is Phase.CANCELLING or time.monotonic() - self._began < _CALM:
-            return
-        if self._run is None:  # layers are still being saved
-            self._receive((self._token, CancelledRun(0, 0)))
-            return
-        self._become(replace(self.state, phase=Phase.CANCELLING, pausing=False))
-        self._run.cancel()
 
     def forget(self) -> None:
         """Put the last training away: a new one is to be set up."""
@@ -275,56 +218,30 @@ class TrainSession(QObject):
         self._show()
 
     def close(self) -> None:
-        """Stop the training: the viewer is gone. What is needed to go on stays, and the same training goes on later."""
-        if self._closed:
-            return
-        self._closed = True
         self.leave_look()
-        self._bridge.close()
-        self._tick.stop()
-        self._activity.close()
-        if self._run is not None and self.active:
-            self._run.cancel()
+        super().close()
         self._files.close()
-        _SESSIONS.pop(id(self._segment), None)
 
     # -- a training's way ------------------------------------------------------------------------------------------
 
-    def _launch(self, token: object, answer: Any) -> None:
-        if token is not self._token or not self.active or self.order is None:
+    def _hand_over(self, token: object, answer: Any) -> None:
+        order = self.order
+        if token is not self._token or not self.active or order is None:
             return
         if isinstance(answer, Exception):
-            told = str(answer) if isinstance(answer, TileSegError) else f"The layers could not be saved: {answer}."
-            self._receive((token, Failed(type(answer).__name__, told)))
+            self._fail(answer, "The layers could not be saved")
             return
-        data, self._views = answer
-        deliver = self._bridge.stream(self._receive)
-        try:
-            run = supervisor().start_training(
-                self.order.config, data, on_message=lambda message: deliver((token, message)), views=self._views
-            )
-        except TileSegError as error:
-            self._receive((token, Failed(type(error).__name__, str(error))))
-            return
-        self._run = run
-        ask_before_closing(run, f"training of {self.order.config.name}")
+        data, views = answer
+        self._launch(
+            lambda receiver: supervisor().start_training(order.config, data, on_message=receiver, views=views),
+            f"training of {order.config.name}",
+        )
 
-    def _receive(self, content: tuple[object, Any]) -> None:
-        token, message = content
-        if self._closed or token is not self._token:
-            return
-        before = self.state.phase
-        self.state = advance(self.state, message)
-        match message:
-            case Evented(event):
-                self._hear(event)
-            case Done() | CancelledRun() | Failed() | Died():
-                self._end()
-                return
-        if self.state.phase is not before:
-            self.changed.emit()
-        if not self._tick.isActive():
-            self._tick.start()
+    def _advance(self, message: Any) -> Training:
+        return advance(self.state, message)
+
+    def _outcome(self) -> Message | None:
+        return view(Prospect(), self.state).message
 
     def _hear(self, event: Any) -> None:
         curve, epochs = self.curve, max(self.state.epochs, 1)
@@ -349,29 +266,6 @@ class TrainSession(QObject):
                     self._show()
             case TrainingEnded():
                 tell_models_changed()
-
-    def _end(self) -> None:
-        self._activity.close()
-        self._become(self.state)
-        self.ended.emit()
-        if self.docks.hidden:
-            self._announce()
-
-    def _draw(self) -> None:
-        if self._closed:
-            return
-        self.changed.emit()
-        self._activity.update(self.state)  # last: it lets Qt handle other events
-
-    def _open_activity(self) -> None:
-        if self.active and not self._closed:
-            self._activity.open(self.state.title)
-
-    def _announce(self) -> None:
-        """Tell the outcome in a notification of napari, because no dock shows it."""
-        message = view(Prospect(), self.state).message
-        if message is not None:
-            (show_error if message.kind == "error" else show_info)(message.text)
 
     def _show(self) -> None:
         """Open what was asked for, or renew it after a better epoch."""
@@ -412,17 +306,7 @@ class TrainSession(QObject):
             return
         self._samples.show(answer, pairs=made.pairs)
 
-    def _become(self, state: Training) -> None:
-        self.state = state
-        self.changed.emit()
-
-
-_SESSIONS: dict[int, TrainSession] = {}
-
 
 def train_session_of(viewer: napari.viewer.Viewer) -> TrainSession:
     """Return the training session of a viewer; docks come and go, the session stays."""
-    segment = session_of(viewer)
-    if id(segment) not in _SESSIONS:
-        _SESSIONS[id(segment)] = TrainSession(segment)
-    return _SESSIONS[id(segment)]
+    return session_of(viewer).beside(TrainSession)

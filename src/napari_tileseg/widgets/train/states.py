@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from napari_tileseg.training.events import EpochEnded, Noted, StepEnded, TrainingEnded, TrainingStarted
-from napari_tileseg.widgets.states import Action, Bar, Message, Phase, Prospect, duration
+from napari_tileseg.widgets.course import Course, Press, View, moved, over, press
+from napari_tileseg.widgets.states import Action, Bar, Message, Phase, Prospect, duration, queue_bar
+from napari_tileseg.widgets.train.words import in_words
 from napari_tileseg.worker.messages import CancelledRun, Died, Done, Evented, Failed, Loaded, Loading, Queued
 
 if TYPE_CHECKING:
@@ -14,42 +16,26 @@ if TYPE_CHECKING:
 
     from napari_tileseg.worker.messages import Message as Told
 
-__all__ = ["Training", "View", "advance", "press", "view"]
-
-Press = Literal["start", "pause", "continue", "new", "nothing"]
+__all__ = ["Training", "advance", "view"]
 
 _STAGES = ("generator", "encoder")
 """What is said to learn; an autoencoder has nothing else that learns."""
 
-_OVER = (Phase.DONE, Phase.CANCELLED, Phase.DIED, Phase.FAILED)
-
 
 @dataclass(frozen=True)
-class Training:
-    """How the latest training stands.
+class Training(Course):
+    """How the latest training stands; `done` and `total` count steps.
 
     Parameters
     ----------
-    phase : Phase
     name : str
         Of the model.
-    title : str
-        ``"4 pairs → nuclei-2d-mine"``.
     measure : str
         What its score is: ``"Dice"`` or ``"AP"``.
-    task : str
-        What is done before the first step.
     epoch, epochs : int
         The epoch under way, from 1, and all; 0 of 0 where steps alone are counted.
     stage : str
         What learns now, where several things learn one after the other.
-    done, total : int
-        Steps.
-    seconds_left : float or None
-    pausing : bool
-        Somebody has asked for a pause.
-    waiting : int
-        Runs before this one.
     notes : tuple of str
         What the user should know, the latest last.
     best_epoch : int
@@ -58,109 +44,60 @@ class Training:
         Of that epoch.
     result : TrainingEnded or None
         The model is written.
-    sentence, details : str
-        What went wrong.
     """
 
-    phase: Phase = Phase.NONE
+    while_active: ClassVar[Press] = "pause"
+
     name: str = ""
-    title: str = ""
     measure: str = "Dice"
-    task: str = ""
     stage: str = ""
     epoch: int = 0
     epochs: int = 0
-    done: int = 0
-    total: int = 0
-    seconds_left: float | None = None
-    pausing: bool = False
-    waiting: int = 0
     notes: tuple[str, ...] = ()
     best_epoch: int = 0
     score: float | None = None
     result: TrainingEnded | None = None
-    sentence: str = ""
-    details: str = ""
-
-    @property
-    def stopped(self) -> bool:
-        """Whether it can go on: somebody stopped it, or its process died."""
-        return self.phase.resumable
 
     @property
     def folded(self) -> bool:
-        """Whether the form makes room for curves and table."""
-        return self.phase.active or (self.phase in _OVER and (self.phase is not Phase.FAILED or self.result is not None))
-
-
-@dataclass(frozen=True)
-class View:
-    """Everything around form and curves, ready to be shown; an empty `second` hides the second button."""
-
-    button: str
-    enabled: bool
-    primary: bool
-    second: str
-    second_enabled: bool
-    folded: bool
-    setup: str
-    box: str
-    bar: Bar | None = None
-    message: Message | None = None
+        """Whether the form makes room for curves and table: also for those of a training that failed after a model was written."""
+        return super().folded or (self.phase is Phase.FAILED and self.result is not None)
 
 
 def advance(training: Training, told: Told) -> Training:
     """Return the training after a message of the supervisor; one that is being stopped keeps saying so."""
     match told:
         case Queued(position):
-            return _step(training, Phase.QUEUED, waiting=position)
+            return moved(training, Phase.QUEUED, waiting=position)
         case Loading() | Loaded():
-            return _step(training, Phase.LOADING, task="Looking at the images")
+            return moved(training, Phase.LOADING, task="Looking at the images")
         case Evented(TrainingStarted(epochs=epochs, settings=settings)):
-            return _step(training, Phase.RUNNING, epochs=epochs, epoch=max(training.epoch, 1), measure=_measure(settings), task="")
+            return moved(training, Phase.RUNNING, epochs=epochs, epoch=max(training.epoch, 1), measure=_measure(settings), task="")
         case Evented(StepEnded(step, steps, seconds_left=left, stage=stage)):
             epoch = 1 + (step - 1) * training.epochs // steps if steps else training.epoch
-            return _step(training, Phase.RUNNING, done=step, total=steps, seconds_left=left, epoch=epoch, stage=stage)
+            return moved(training, Phase.RUNNING, done=step, total=steps, seconds_left=left, epoch=epoch, stage=stage)
         case Evented(EpochEnded() as ended):
             kept = {"best_epoch": ended.epoch, "score": ended.score} if ended.best else {}
             following = min(ended.epoch + 1, ended.epochs)
-            return _step(training, Phase.RUNNING, epoch=following, epochs=ended.epochs, seconds_left=ended.seconds_left, **kept)
+            return moved(training, Phase.RUNNING, epoch=following, epochs=ended.epochs, seconds_left=ended.seconds_left, **kept)
         case Evented(Noted(text)):
             return replace(training, notes=(*training.notes, text))
         case Evented(TrainingEnded() as result):
             return replace(training, result=result, best_epoch=result.epoch, score=result.score)
         case Done():
             stopped = training.result is not None and training.result.reason == "stopped"
-            return replace(training, phase=Phase.CANCELLED if stopped else Phase.DONE, pausing=False)
+            return over(training, Phase.CANCELLED if stopped else Phase.DONE)
         case CancelledRun():
-            return replace(training, phase=Phase.CANCELLED, pausing=False)
+            return over(training, Phase.CANCELLED)
         case Failed(_, sentence, details):
-            return replace(training, phase=Phase.FAILED, sentence=sentence, details=details, pausing=False)
+            return over(training, Phase.FAILED, sentence=in_words(sentence), details=details)
         case Died(sentence, _, _, details):
-            return replace(training, phase=Phase.DIED, sentence=sentence, details=details, pausing=False)
+            return over(training, Phase.DIED, sentence=sentence, details=details)
     return training
-
-
-def _step(training: Training, phase: Phase, **values: Any) -> Training:
-    kept = training.phase is Phase.CANCELLING
-    return replace(training, phase=training.phase if kept else phase, **values)
 
 
 def _measure(settings: Mapping[str, Any]) -> str:
     return "AP" if settings.get("task") == "instances" else "Dice"
-
-
-def press(prospect: Prospect, training: Training) -> Press:
-    """Say what the primary button does now."""
-    if training.phase is Phase.CANCELLING:
-        return "nothing"
-    if training.phase.active:
-        return "pause"
-    if training.stopped:
-        return "continue"
-    if training.folded:
-        return "new"
-    return "start" if prospect.ready else "nothing"
 
 
 def view(prospect: Prospect, training: Training) -> View:
@@ -169,11 +106,12 @@ def view(prospect: Prospect, training: Training) -> View:
     pause = "Resume" if training.pausing else "Pause"
     words = {"start": "Train", "pause": pause, "continue": "Continue", "new": "New training", "nothing": "Train"}
     stopping = training.phase is Phase.CANCELLING
+    second = "Stop and keep" if training.phase.active else "New training" if training.phase.resumable else ""
     return View(
         button=pause if stopping else words[deed],
         enabled=deed != "nothing",
         primary=deed in ("start", "continue"),
-        second="Stopping..." if stopping else "Stop and keep" if training.phase.active else "New training" if training.stopped else "",
+        second="Stopping..." if stopping else second,
         second_enabled=not stopping,
         folded=training.folded,
         setup=training.title,
@@ -184,23 +122,22 @@ def view(prospect: Prospect, training: Training) -> View:
 
 
 def _bar(training: Training) -> Bar | None:
-    share = training.done / training.total if training.total else None
     place = f"epoch {training.epoch} of {training.epochs}" if training.epochs else f"step {training.done} of {training.total}"
     place = f"{training.stage}, {place}" if training.stage in _STAGES else place
     match training.phase:
         case Phase.QUEUED:
-            return Bar("Waiting for another run" if training.waiting <= 1 else f"Waiting for {training.waiting} other runs")
+            return queue_bar(training.waiting)
         case Phase.LOADING:
             return Bar(training.task or "Starting")
         case Phase.RUNNING if training.pausing:
-            return Bar(f"Paused in {place}", share)
+            return Bar(f"Paused in {place}", training.share)
         case Phase.RUNNING if not training.total:
             return Bar("Preparing the images")
         case Phase.RUNNING:
             left = f", {duration(training.seconds_left)} left" if training.seconds_left is not None else ""
-            return Bar(f"{place[0].upper()}{place[1:]}{left}", share)
+            return Bar(f"{place[0].upper()}{place[1:]}{left}", training.share)
         case Phase.CANCELLING:
-            return Bar("Finishing the current step", share)
+            return Bar("Finishing the current step", training.share)
     return None
 
 

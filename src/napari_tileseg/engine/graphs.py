@@ -1,0 +1,88 @@
+"""``Graphs``: a network recorded once and told to a GPU as one piece, where telling it layer by layer takes longer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Graphs", "can_record"]
+
+_MOST = 2
+"""Sizes of batches that are recorded: whole ones, and what is left at the end of a row. Each holds memory of its own."""
+
+_WARM = 3
+"""Calls before a recording: libraries choose how to compute, and allocate, in their first ones."""
+
+
+def can_record(device: str) -> bool:
+    """Say whether a device can be told many things at once."""
+    return device.startswith("cuda")
+
+
+@dataclass(eq=False)
+class _Recording:
+    """What was recorded, and where it reads and writes.
+
+    Parameters
+    ----------
+    graph : torch.cuda.CUDAGraph
+        Does it again.
+    pixels, scores : torch.Tensor
+        Its own; overwritten by the next time.
+    """
+
+    graph: Any
+    pixels: torch.Tensor
+    scores: torch.Tensor
+
+
+class Graphs:
+    """A network as CUDA graphs, one for each size of batch.
+
+    Small tiles are computed faster than Python can say what to do with them: the device waits. A graph holds the work of all
+    layers, with the memory they need, and one call starts it.
+
+    Parameters
+    ----------
+    forward : callable
+        What to record: takes a batch and returns its scores, always by the same layers. What it would decide by looking at
+        values cannot be recorded, and fails.
+    """
+
+    def __init__(self, forward: Callable[[torch.Tensor], Any]) -> None:
+        self._forward = forward
+        self._recordings: dict[tuple[int, ...], _Recording] = {}
+
+    def __call__(self, batch: torch.Tensor) -> Any:
+        """Return what the network returns for a batch, shape (N, C, *window), on the device."""
+        size = tuple(batch.shape)
+        if size not in self._recordings:
+            if len(self._recordings) >= _MOST:
+                return self._forward(batch)
+            self._recordings[size] = self._record(batch)
+        recording = self._recordings[size]
+        recording.pixels.copy_(batch)
+        recording.graph.replay()
+        return recording.scores.clone()  # the next batch is computed in the same place
+
+    def _record(self, batch: torch.Tensor) -> _Recording:
+        """Let the network run beside everything else, then record it."""
+        pixels = batch.clone()
+        beside: Any = torch.cuda.Stream(batch.device)
+        beside.wait_stream(torch.cuda.current_stream(batch.device))
+        with torch.cuda.stream(beside):
+            for _ in range(_WARM):
+                self._forward(pixels)
+        torch.cuda.current_stream(batch.device).wait_stream(beside)
+        graph: Any = torch.cuda.CUDAGraph()
+        # Other threads may allocate meanwhile: results are fetched beside the network.
+        with torch.cuda.graph(graph, stream=beside, capture_error_mode="thread_local"):
+            scores = self._forward(pixels)
+        if not isinstance(scores, torch.Tensor):
+            raise TypeError(f"a network that returns {type(scores).__name__} cannot be recorded")
+        return _Recording(graph, pixels, scores)

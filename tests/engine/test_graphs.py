@@ -1,0 +1,217 @@
+"""A recorded network is the same network: on a stand-in that notes every operation and does it again, and on a GPU."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from monai.networks.nets import UNet
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from napari_tileseg.engine import backends as offering
+from napari_tileseg.engine.arrays import ArraySink, ArraySource
+from napari_tileseg.engine.backends import backends, call, release
+from napari_tileseg.engine.graphs import Graphs
+from napari_tileseg.engine.precision import Verdict
+from napari_tileseg.engine.run import run
+from napari_tileseg.job import SegmentOptions
+from napari_tileseg.models.predictor import from_module
+from napari_tileseg.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SPEC = ModelSpec(name="m", axes="CYX", channels=1, classes=["a", "b", "c"], window=(32, 32))
+
+
+class Noting(TorchDispatchMode):
+    """Notes what is computed, from what, and where the results lie."""
+
+    def __init__(self, notes: list[Any]) -> None:
+        super().__init__()
+        self.notes = notes
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        self.notes.append((func, args, kwargs or {}, found))
+        return found
+
+
+class Graph:
+    """Does on a processor what a CUDA graph does: the same operations on the same memory."""
+
+    made = 0
+
+    def __init__(self) -> None:
+        Graph.made += 1
+        self.notes: list[Any] = []
+
+    def replay(self) -> None:
+        for func, args, kwargs, before in self.notes:
+            now = func(*args, **kwargs)
+            pairs = zip(before, now, strict=True) if isinstance(before, tuple | list) else [(before, now)]
+            for old, new in pairs:
+                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+class Queue:
+    """A stream on which nothing waits."""
+
+    def __init__(self, device: Any = None) -> None:
+        del device
+
+    def wait_stream(self, other: Any) -> None:
+        del other
+
+
+@contextmanager
+def noted(graph: Graph, **options: Any) -> Iterator[None]:
+    assert options["capture_error_mode"] == "thread_local"
+    with Noting(graph.notes):
+        yield
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    Graph.made = 0
+    monkeypatch.setattr(torch.cuda, "Stream", Queue)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", Queue)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", noted)
+    monkeypatch.setattr(offering, "can_record", lambda device: True)
+
+
+def network() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return UNet(2, 1, 3, (8, 16), (2,), num_res_units=1).eval()
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_recording_gives_what_the_network_gives() -> None:
+    module = network()
+    graphs, kept = Graphs(module), []
+    with torch.inference_mode():
+        for count in (4, 3, 4, 3, 4):
+            batch = torch.randn(count, 1, 32, 32)
+            kept.append((graphs(batch), module(batch)))
+    assert Graph.made == 2
+    for found, expected in kept:  # none was overwritten by those after it
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_memory_is_held_for_two_sizes_only() -> None:
+    module = network()
+    graphs = Graphs(module)
+    with torch.inference_mode():
+        for count in (4, 3, 2, 1):
+            batch = torch.randn(count, 1, 32, 32)
+            torch.testing.assert_close(graphs(batch), module(batch), rtol=0, atol=1e-6)
+    assert Graph.made == 2
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_what_is_no_tensor_is_refused() -> None:
+    with pytest.raises(TypeError, match="returns list cannot be recorded"):
+        Graphs(lambda batch: [batch])(torch.zeros(1, 1, 8, 8))
+
+
+@pytest.mark.usefixtures("stand_in")
+@pytest.mark.parametrize("kind", ["bfloat16, ", "float16, ", ""])
+def test_each_type_has_a_recording_of_its_own(kind: str) -> None:
+    predictor, batch = from_module(network(), SPEC, device="cpu"), torch.randn(2, 1, 32, 32)
+    assert "recorded" in backends(predictor)
+    with torch.inference_mode():
+        call(predictor, torch.randn(2, 1, 32, 32), "recorded" if kind else "bfloat16, recorded")
+        for _ in range(2):
+            found, expected = call(predictor, batch, f"{kind}recorded"), call(predictor, batch, f"{kind}channels last")
+            assert found.dtype == expected.dtype
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert Graph.made == 2
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_short_weights_are_not_kept_outside_of_a_recording() -> None:
+    kept: list[bool] = []
+
+    class Asking(torch.nn.Conv2d):
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            kept.append(torch.is_autocast_cache_enabled())
+            return super().forward(batch)
+
+    predictor = from_module(Asking(1, 3, 1), SPEC, device="cpu")
+    with torch.inference_mode():
+        call(predictor, torch.zeros(1, 1, 32, 32), "bfloat16, recorded")
+        assert kept and not any(kept)
+        call(predictor, torch.zeros(1, 1, 32, 32), "bfloat16, channels last")
+        assert kept[-1]
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_what_is_released_is_recorded_anew() -> None:
+    predictor, batch = from_module(network(), SPEC, device="cpu"), torch.randn(1, 1, 32, 32)
+    with torch.inference_mode():
+        first = call(predictor, batch, "recorded")
+        release(predictor)
+        torch.testing.assert_close(call(predictor, batch, "recorded"), first, rtol=0, atol=0)
+    assert Graph.made == 2
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_the_module_is_let_go() -> None:
+    module = network()
+    predictor = from_module(module, SPEC, device="cpu")
+    with torch.inference_mode():
+        call(predictor, torch.zeros(1, 1, 32, 32), "recorded")
+    gone = weakref.ref(module)
+    del module, predictor
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_run_by_recordings_finds_the_same() -> None:
+    image = np.random.default_rng(0).random((1, 110, 180), np.float32)
+    predictor = from_module(network(), SPEC, device="cpu")
+    expected, found = ArraySink((110, 180)), ArraySink((110, 180))
+    for _ in run(ArraySource(image), predictor, expected, options=SegmentOptions(scores=True, batch=4)):
+        pass
+    assert not Graph.made
+    options = SegmentOptions(scores=True, batch=4, precision="auto")
+    for _ in run(ArraySource(image), predictor, found, options=options, verdict=Verdict(True, "", "recorded")):
+        pass
+    assert Graph.made == 2  # whole batches, and what is left at the end of a row
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=1e-5)
+    assert np.mean(found.labels == expected.labels) > 0.999
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+class TestCuda:
+    """The real thing."""
+
+    def test_all_ways_give_the_same_scores(self) -> None:
+        predictor = from_module(network(), SPEC, device="cuda:0")
+        for way in backends(predictor):
+            for count in (4, 3, 4):
+                batch = torch.randn(count, 1, 32, 32, device="cuda:0")
+                with torch.inference_mode():
+                    expected, found = predictor(batch), call(predictor, batch, way)
+                far = 2e-2 if "float16" in way else 1e-4
+                assert (found.float() - expected).abs().max() <= far * expected.abs().max(), way
+
+    def test_memory_comes_back(self) -> None:
+        predictor = from_module(network(), SPEC, device="cuda:0")
+        before = torch.cuda.memory_allocated()
+        with torch.inference_mode():
+            call(predictor, torch.randn(8, 1, 32, 32, device="cuda:0"), "recorded")
+        release(predictor)
+        gc.collect()
+        assert torch.cuda.memory_allocated() <= before + sum(p.numel() * 8 for p in predictor.module.parameters())
