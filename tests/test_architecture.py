@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "napari_tileseg"
 
 FLOORS = (
-    ("errors", "folders", "locks", "units"),
+    ("errors", "folders", "locks", "moving", "units"),
     ("models", "volume", "job"),
     ("engine", "io", "measure", "refine"),
     ("image", "objects", "provenance", "results", "segmentation"),

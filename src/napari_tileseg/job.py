@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -82,7 +83,7 @@ class SegmentOptions(Parsed):
     sigma: float = Field(0.125, gt=0, title="Sigma", description="Width of the Gaussian weights as a share of the window.")
     padding: Literal["zeros", "reflect"] | None = Field(None, title="Padding", description="What the model sees beyond the image.")
     precision: Literal["exact", "auto"] = Field("exact", title="Precision", description="Fast is kept only if labels agree.")
-    device: str = Field("auto", title="Device", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="Where the model runs.")
+    device: str = Field("auto", title="Device", description="Where the model runs.")
     batch: int | None = Field(None, ge=1, title="Batch", description="Tiles at once; fitted to the device if empty.")
     threshold: float = Field(0.5, ge=0, le=1, title="Threshold", description="Least score that counts.")
     min_size: float = Field(0, ge=0, title="Min. size", description="Smaller objects go (pixels or voxels).")
@@ -104,8 +105,15 @@ class SegmentOptions(Parsed):
     @classmethod
     def _positive(cls, window: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if window is not None and (not 2 <= len(window) <= 3 or min(window) < 1):
-            raise ValueError("must be two or three positive numbers")
+            raise ValueError("must be two or three positive numbers, such as 256, 256")
         return window
+
+    @field_validator("device")
+    @classmethod
+    def _known(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+            raise ValueError("it must be auto, cpu, mps, cuda, or cuda:1 for the second GPU")
+        return device
 
     @field_validator("tta", mode="before")
     @classmethod
@@ -153,4 +161,16 @@ def sentence(error: ValidationError) -> str:
         told = str(first["msg"]).removeprefix("Value error, ")
         return f"{told[:1].upper()}{told[1:]}."
     where = ".".join(str(part) for part in first["loc"]) or "input"
-    return f"{where} = {first.get('input')!r} is not accepted: {first['msg'].removeprefix('Value error, ')}."
+    told = _RULES.get(first["type"], "").format(**first.get("ctx", {})) or str(first["msg"]).removeprefix("Value error, ")
+    return f"{where} = {first.get('input')!r} is not accepted: {told}."
+
+
+_RULES = {
+    "less_than": "it must be below {lt:g}",
+    "less_than_equal": "it must be {le:g} or less",
+    "greater_than": "it must be above {gt:g}",
+    "greater_than_equal": "it must be {ge:g} or more",
+    "literal_error": "it must be {expected}",
+    "extra_forbidden": "there is no such option",
+}
+"""What is said of the rules of numbers and words, instead of what pydantic says."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from contextlib import ExitStack
 from dataclasses import replace
@@ -24,6 +23,7 @@ from napari_tileseg.io.own_labels import is_label_place
 from napari_tileseg.io.sidecar import sidecar_path
 from napari_tileseg.job import SegmentOptions, regions_of, told
 from napari_tileseg.models.settings import publishable
+from napari_tileseg.moving import move
 from napari_tileseg.provenance import signature
 from napari_tileseg.results import finish, is_zarr_name, make_labels, make_maps, stands_at, waits_for
 from napari_tileseg.unfinished import FIRST_STAGE, Unfinished, folder_beside
@@ -269,7 +269,7 @@ def _save(result: Segmentation, target: Path, folder: Path | None) -> None:
         return
     written = save_segmentation(result, folder / target.name, overwrite=True)
     try:
-        os.replace(written, target)
+        move(written, target)
     except OSError as error:
         raise disk_error(error, target) from error
 

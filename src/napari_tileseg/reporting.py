@@ -43,7 +43,7 @@ class _Lines:
     def __call__(self, event: Event) -> None:
         match event:
             case Planned(tiles=tiles, window=window, device=device):
-                self._say(f"{tiles} tiles of {' x '.join(map(str, window))} on {device}")
+                self._say(f"{tiles} tile{'s' * (tiles != 1)} of {' x '.join(map(str, window))} on {device}")
             case Progress(done, total, seconds_left) if done * _STEPS // max(total, 1) > self._said:
                 self._said = done * _STEPS // max(total, 1)
                 self._say(f"{done} of {total} tiles{_left(seconds_left)}")

@@ -6,6 +6,7 @@ import importlib
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,6 @@ from napari_tileseg.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +55,15 @@ def test_an_unknown_suffix_names_what_is_accepted(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="There is no file"):
         read_volume(tmp_path / "nowhere.czi")
+
+
+def test_a_folder_of_images_is_for_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.tif").touch()
+    monkeypatch.chdir(tmp_path / "raw")
+    for path in (tmp_path / "raw", Path()):
+        with pytest.raises(InputError, match=r'^"raw" is a folder, .*batch'):
+            read_volume(path)
 
 
 @pytest.mark.parametrize("item", registry.BUILTIN, ids=lambda item: item.title)

@@ -201,7 +201,7 @@ def test_a_full_disk_leaves_the_old_card(file: Path, own_folder: Path, monkeypat
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("napari_tileseg.models.package.os.replace", full)
+    monkeypatch.setattr("napari_tileseg.models.package.move", full)
     with pytest.raises(OutputError, match="No space left on device"):
         answer_model("net", {"licence": "MIT"})
     monkeypatch.undo()

@@ -82,7 +82,7 @@ class Desk:
     def follow(self, action: Any) -> None:
         """Click a link of the message, or of a sentence at a field."""
         form = self.dock.form
-        for links in (self.dock.message.links, form.question.links, form.options_problem.links, form.unload):
+        for links in (self.dock.box.links, self.dock.message.links, form.question.links, form.options_problem.links, form.unload):
             if action in links.shown and not links.isHidden():
                 self.qtbot.mouseClick(links.buttons[action], Qt.MouseButton.LeftButton)
                 return

@@ -9,9 +9,11 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Image
 
+from napari_tileseg.estimation import Estimate
 from napari_tileseg.models.spec import ModelSpec
 from napari_tileseg.widgets.choices import Choices, default_settings
-from napari_tileseg.widgets.plan import make_plan
+from napari_tileseg.widgets.devices import Device
+from napari_tileseg.widgets.plan import estimate_words, make_plan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,3 +44,9 @@ def test_planes_of_turned_volumes_are_named_as_the_volume_names_them(
     assert plan.axis_map.sentence == sentence
     need = plan.estimate()
     assert (need.sentence, need.window) == (sentence, window), "the run itself says the same"
+
+
+@pytest.mark.parametrize(("free", "short"), [(10**9, True), (10**12, False), (None, False)])
+def test_a_run_that_needs_more_than_is_free_is_said(free: int | None, short: bool) -> None:
+    need = Estimate(1, (100_000, 100_000), 520 * 10**9, 320 * 10**9, 10**9, "")
+    assert ("more than is free" in estimate_words(need, Device("cpu", "CPU", free), None)) == short

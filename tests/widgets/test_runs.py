@@ -268,7 +268,7 @@ def test_unload_ends_the_process(desk: Callable[..., Any]) -> None:
     assert psutil.pid_exists(pid)
     here.follow(Action.UNLOAD)
     assert bridge.supervisor().pid is None
-    assert not psutil.pid_exists(pid)
+    here.until(lambda: not psutil.pid_exists(pid))  # a busy system takes its time
     assert here.dock.form.memory.isHidden()
     here.run()
     assert here.phase is Phase.DONE, "the next run loads it again"

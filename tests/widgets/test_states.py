@@ -109,7 +109,7 @@ def test_the_table_of_states(form: Form, run: Run, button: str, enabled: bool, w
     [
         (replace(RUNNING, phase=Phase.CANCELLED, layer=True), (Action.AGAIN, Action.REMOVE)),
         (replace(RUNNING, phase=Phase.CANCELLED), (Action.AGAIN,)),
-        (Run(Phase.DONE), (Action.SAVE, Action.DETAILS)),
+        (Run(Phase.DONE), (Action.REFINE, Action.SAVE, Action.DETAILS)),
         (Run(Phase.FAILED, details="trace"), (Action.HELP, Action.COPY)),
         (Run(Phase.FAILED, details="trace", error="TrustError"), (Action.TRUST, Action.COPY)),
         (Run(Phase.DIED), (Action.SMALLER, Action.CPU, Action.COPY)),
@@ -175,3 +175,22 @@ def test_times_are_written_as_people_say_them(seconds: float, words: str) -> Non
 )
 def test_results_are_summed_up(counts: dict[str, int], objects: bool, words: str) -> None:
     assert summary(counts, objects=objects, seconds=2.84, background="background") == words
+
+
+@pytest.mark.parametrize(
+    ("form", "run", "links"),
+    [
+        pytest.param(replace(READY, timed=False), Run(), (Action.MEASURE,), id="unknown"),
+        pytest.param(READY, Run(), (), id="known"),
+        pytest.param(replace(READY, timed=False, estimate=""), Run(), (), id="estimating"),
+        pytest.param(replace(READY, timed=False, measuring="Timing one tile"), Run(), (Action.STOP,), id="measuring"),
+        pytest.param(replace(READY, timed=False), RUNNING, (), id="running"),
+        pytest.param(replace(WRONG, timed=False), Run(), (), id="refused"),
+        pytest.param(replace(READY, timed=False), replace(RUNNING, phase=Phase.CANCELLED), (Action.MEASURE,), id="cancelled"),
+    ],
+)
+def test_the_box_offers_to_measure_what_it_does_not_know(form: Form, run: Run, links: tuple[Action, ...]) -> None:
+    shown = view(form, run)
+    assert shown.links == links
+    if form.measuring:
+        assert shown.box == f"{form.estimate}\n{form.measuring}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from napari_tileseg.widgets import plan
 from napari_tileseg.widgets.refine.preview import is_preview
 from napari_tileseg.widgets.states import Phase
 from napari_tileseg.widgets.tissue import NAME
@@ -88,6 +89,27 @@ def test_every_plane_has_its_own(desk: Callable[..., Any]) -> None:
     assert len(data) == 3
     starts = [int(np.nonzero(plane)[0].min()) for plane in data]
     assert starts[0] < starts[1] < starts[2]
+
+
+def test_of_many_planes_each_is_looked_at_when_it_is_in_view(desk: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "MOST_SAMPLES", 2)
+    here = opened(desk, slide(planes=4))
+    name_axes(here, "ZYX")
+    here.viewer.dims.set_current_step(0, 1)
+    here.until(lambda: preview(here) is not None)
+    here.settle()
+    assert "once it is in view" in here.box
+    layer = preview(here)
+    before = {number for number, mask in enumerate(layer.data) if mask.any()}
+    assert before < {0, 1}
+    here.viewer.dims.set_current_step(0, 3)
+    here.until(lambda: layer.data[3].any())
+    assert preview(here) is layer
+    assert {number for number, mask in enumerate(layer.data) if mask.any()} == before | {3}, "the others wait"
+    here.viewer.layers.remove(layer)
+    here.viewer.dims.set_current_step(0, 2)
+    here.qtbot.wait(400)
+    assert preview(here) is None, "who has removed it is not shown it again"
 
 
 @pytest.mark.parametrize("rgb", [False, True])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from napari_tileseg.engine.orientation import turned
 from napari_tileseg.execution import Run
 from napari_tileseg.image import check_dtype
 from napari_tileseg.job import SegmentOptions
+from napari_tileseg.moving import move
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,7 +145,7 @@ class StoredPiece:
                 compressors=BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=size),
             )
         shutil.rmtree(path, ignore_errors=True)
-        os.replace(beside, path)
+        move(beside, path)
 
     @property
     def count(self) -> int:

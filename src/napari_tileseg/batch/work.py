@@ -28,6 +28,7 @@ from napari_tileseg.errors import Cancelled, DeviceMemoryError, InputError, Outp
 from napari_tileseg.io import registry
 from napari_tileseg.io.own_labels import is_label_place, stage_own_labels
 from napari_tileseg.io.registry import has_more_files, parts_of, suffix_of
+from napari_tileseg.moving import move
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -424,7 +425,7 @@ def staged_name(task: Task) -> str:
 def _note(folder: Path, outcome: Outcome) -> None:
     temporary = folder / f"{_OUTCOME}.new"
     temporary.write_text(json.dumps(outcome.to_dict()), encoding="utf-8")
-    os.replace(temporary, folder / _OUTCOME)
+    move(temporary, folder / _OUTCOME)
 
 
 def _stage(task: Task, result: Segmentation, path: Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
@@ -63,8 +63,36 @@ __all__ = [
 ]
 
 
-def _described(field: str, *names: str) -> Any:
-    """Make an option whose help is the field's own description."""
+_WIDE = 24
+"""Characters that fit into the column of what options take."""
+
+
+def _described(field: str, *names: str, metavar: str | None = None, default: str = "") -> Any:
+    """Make an option whose help is the field's own description, with what it takes and what holds without it.
+
+    Parameters
+    ----------
+    field : str
+        Of ``SegmentOptions``.
+    *names : str
+        Of the option.
+    metavar : str, optional
+        What it takes; the field's words by default, where it takes a few words only.
+    default : str
+        What holds without it; the field's own default unless that is the model's.
+    """
+    item = SegmentOptions.model_fields[field]
+    kinds = [kind for kind in (item.annotation, *get_args(item.annotation)) if get_origin(kind) is Literal]
+    words = "|".join(dict.fromkeys(word for kind in kinds for word in get_args(kind) if word))
+    told = str(item.description)
+    if len(words) > _WIDE:  # the column of what it takes would leave no room for the help
+        told, words = f"{told} One of {words.replace('|', ', ')}.", "NAME"
+    without = default or ("the model's" if item.default is None else str(item.default))
+    return typer.Option(*names, help=told, metavar=metavar or words or None, show_default=without)
+
+
+def _flag(field: str, *names: str) -> Any:
+    """Make an option that is given or not, whose help is the description of a field of ``SegmentOptions``."""
     return typer.Option(*names, help=SegmentOptions.model_fields[field].description)
 
 
@@ -73,7 +101,10 @@ def _of_batch(field: str, *names: str, **more: Any) -> Any:
     return typer.Option(*names, help=BatchJob.model_fields[field].description, **more)
 
 
-Input = Annotated[Path, typer.Argument(metavar="IN", help="The image: OME-TIFF, TIFF, NIfTI, PNG, JPEG, BMP.")]
+Input = Annotated[
+    Path,
+    typer.Argument(metavar="IN", help="The image: TIFF, OME-Zarr, NIfTI, NRRD, DICOM, slides, PNG and others."),
+]
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="Where the labels go; the suffix decides the format.")]
 Models = Annotated[
     list[str], typer.Option("--model", metavar="REF", help="Name of a model, or path of a package; again for the mean of several.")
@@ -90,23 +121,23 @@ Region = Annotated[
         help="Only this part, one pair for each axis of the image without C: 0:512,0:512; again for several parts.",
     ),
 ]
-Window = Annotated[str | None, _described("window", "--window")]
-Overlap = Annotated[float | None, _described("overlap", "--overlap")]
-Adaptive = Annotated[bool, _described("adaptive", "--adaptive")]
-SkipBackground = Annotated[bool, _described("skip_background", "--skip-background")]
+Window = Annotated[str | None, _described("window", "--window", metavar="N,N[,N]")]
+Overlap = Annotated[float | None, _described("overlap", "--overlap", metavar="0..1")]
+Adaptive = Annotated[bool, _flag("adaptive", "--adaptive")]
+SkipBackground = Annotated[bool, _flag("skip_background", "--skip-background")]
 Blending = Annotated[str | None, _described("blending", "--blending")]
 Sigma = Annotated[float | None, _described("sigma", "--sigma")]
 Padding = Annotated[str | None, _described("padding", "--padding")]
 Precision = Annotated[str | None, _described("precision", "--precision")]
-Device = Annotated[str | None, _described("device", "--device")]
-Batch = Annotated[int | None, _described("batch", "--batch")]
-Threshold = Annotated[float | None, _described("threshold", "--threshold")]
+Device = Annotated[str | None, _described("device", "--device", metavar="auto|cpu|mps|cuda[:N]")]
+Batch = Annotated[int | None, _described("batch", "--batch", metavar="N", default="fitted")]
+Threshold = Annotated[float | None, _described("threshold", "--threshold", metavar="0..1")]
 MinSize = Annotated[float | None, _described("min_size", "--min-size")]
-Rescale = Annotated[bool, typer.Option("--rescale/--no-rescale", help=SegmentOptions.model_fields["rescale"].description)]
-Views = Annotated[str | None, _described("tta", "--tta")]
+Rescale = Annotated[bool, _flag("rescale", "--rescale/--no-rescale")]
+Views = Annotated[str | None, _described("tta", "--tta", metavar="none|flips|rotations")]
 Scores = Annotated[bool, typer.Option("--scores", help="Also save the scores, beside the labels, as *_scores.ome.tif.")]
-Uncertainty = Annotated[str | None, _described("uncertainty", "--uncertainty")]
-MemoryLimit = Annotated[int | None, _described("memory_limit", "--memory-limit")]
+Uncertainty = Annotated[str | None, _described("uncertainty", "--uncertainty", default="off")]
+MemoryLimit = Annotated[int | None, _described("memory_limit", "--memory-limit", metavar="BYTES", default="none")]
 Unreadable = Annotated[str | None, _described("unreadable", "--unreadable")]
 Resume = Annotated[bool, typer.Option("--resume/--restart", help="Go on with an interrupted run for the same result, or begin anew.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")]

@@ -92,7 +92,7 @@ def estimate(
             return emit({"event": "estimate", **asdict(needs)})
         size = " x ".join(str(side) for side in needs.window)
         typer.echo(needs.sentence)
-        typer.echo(f"{needs.tiles} tiles of {size}.")
+        typer.echo(f"{needs.tiles} tile{'s' * (needs.tiles != 1)} of {size}.")
         typer.echo(f"{amount(needs.device_bytes)} on the device and {amount(needs.host_bytes)} of memory, beside the model itself.")
         typer.echo(f"{amount(needs.disk_bytes)} for the result, before compression.")
         typer.echo(

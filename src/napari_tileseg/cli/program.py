@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Annotated
@@ -29,6 +30,9 @@ def main(args: list[str] | None = None) -> None:
     """Run the command and end the process: 0 done, 1 an input failed, 2 wrong arguments, 130 cancelled."""
     for name, value in FALLBACK.items():
         os.environ.setdefault(name, value)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # Windows gives pipes and files an encoding without arrows
+            stream.reconfigure(errors="replace")
     try:
         status = app(args, prog_name="tileseg", standalone_mode=False)
     except KeyboardInterrupt:
@@ -37,7 +41,9 @@ def main(args: list[str] | None = None) -> None:
         # What Typer raises for wrong arguments has no public base class that all its versions share.
         if not hasattr(error, "format_message"):
             raise
-        complain(f"{error.format_message().rstrip('.')}. See tileseg --help.")
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "tileseg"
+        complain(f"{error.format_message().rstrip('.')}. See {command} --help.")
         status = 2
     sys.exit(status if isinstance(status, int) else 0)
 

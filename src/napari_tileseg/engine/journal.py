@@ -31,6 +31,7 @@ import numpy as np
 from napari_tileseg.engine.joined import Joined
 from napari_tileseg.engine.objects import Objects
 from napari_tileseg.errors import OutputError
+from napari_tileseg.moving import move
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -273,7 +274,7 @@ class Journal:
                 json.dump({**body, "checksum": _checksum(body)}, stream)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.replace(temporary, self.folder / _NAME)
+            move(temporary, self.folder / _NAME)
         except OSError as error:
             raise disk_error(error, self.folder) from error
         self.state = state

@@ -165,7 +165,8 @@ def _spans(axis_map: AxisMap, region: Region) -> dict[str, tuple[int, int]]:
     axes, shape = axis_map.grid_axes, axis_map.grid_shape
     if len(region) != len(axes):
         names = " ".join(axes)
-        raise OptionsError(f"The region has {len(region)} axes, the labels have {len(axes)} ({names}). Give start and stop for each.")
+        many = "1 axis" if len(region) == 1 else f"{len(region)} axes"
+        raise OptionsError(f"The region has {many}, the labels have {len(axes)} ({names}). Give start and stop for each.")
     for axis, (start, stop), size in zip(axes, region, shape, strict=True):
         if not 0 <= start < stop <= size:
             raise OptionsError(

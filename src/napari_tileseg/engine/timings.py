@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from napari_tileseg.folders import cache_folder
+from napari_tileseg.moving import move
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,7 +92,7 @@ def remember(key: str, seconds: dict[str, float]) -> None:
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(json.dumps(dict(list(known.items())[-_MOST:]), indent=1), encoding="utf-8")
-        temporary.replace(path)
+        move(temporary, path)
 
 
 def _path() -> Path:

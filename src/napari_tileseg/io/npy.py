@@ -48,7 +48,7 @@ def read_npy(path: Path, *, series: int = 0, level: int = 0) -> Volume:
     if data.dtype.kind not in "biuf":
         raise InputError(f'"{path.name}" holds values of type {data.dtype}. Whole and real numbers are accepted.')
     if data.ndim not in _GUESSES:
-        raise InputError(f'"{path.name}" has {data.ndim} axes. Two to five are accepted.')
+        raise InputError(f'"{path.name}" has {data.ndim} {"axis" if data.ndim == 1 else "axes"}. Two to five are accepted.')
     if data.ndim == 3 and data.shape[-1] == 3 and data.dtype == np.uint8:
         return Volume(data, "YXC", name=path.stem, channel_names=("red", "green", "blue"), metadata={"format": "npy"})
     axes = _GUESSES[data.ndim]

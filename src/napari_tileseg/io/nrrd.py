@@ -262,7 +262,7 @@ def _lazy(mapped: NDArray[Any], stored: _Stored, close: Callable[[], None] | Non
 def _volume(path: Path, header: Mapping[str, Any], stored: _Stored, data: Any) -> Volume:
     axes = stored.letters[::-1]
     if not 2 <= len(axes) <= 5:
-        raise InputError(f'"{path.name}" has {len(axes)} axes. Two to five are accepted.')
+        raise InputError(f'"{path.name}" has {len(axes)} {"axis" if len(axes) == 1 else "axes"}. Two to five are accepted.')
     affine, length = _grid(path, header, stored)
     units = tuple(length if axis in "XYZ" else _time_unit(header, stored) if axis == "T" else "pixel" for axis in axes)
     name = re.sub(r"(\.seg)?\.(nrrd|nhdr)$", "", path.name, flags=re.IGNORECASE)

@@ -15,6 +15,7 @@ import numpy as np
 
 from napari_tileseg.errors import OutputError
 from napari_tileseg.io.files import is_zarr
+from napari_tileseg.moving import move
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,14 +87,14 @@ def put_in_place(path: Path, *, overwrite: bool) -> Iterator[Path]:
 def take_place(temporary: Path, path: Path) -> None:
     """Put a file or folder where another one may stand; that one goes only when the new one is in its place."""
     if not (path.is_dir() or (temporary.is_dir() and path.exists())):
-        os.replace(temporary, path)
+        move(temporary, path)
         return
     aside = path.with_name(f".{secrets.token_hex(6)}.{path.name}")
-    os.replace(path, aside)  # no system replaces one folder by another at once
+    move(path, aside)  # no system replaces one folder by another at once
     try:
-        os.replace(temporary, path)
+        move(temporary, path)
     except OSError:
-        os.replace(aside, path)
+        move(aside, path)
         raise
     _remove(aside)
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from napari_tileseg.errors import OutputError
 from napari_tileseg.io.mapped import lock
 from napari_tileseg.io.output import refused
+from napari_tileseg.moving import move
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -188,7 +189,7 @@ def _replace(path: Path, facts: Mapping[str, Any]) -> None:
     temporary = path.with_name(f".{secrets.token_hex(6)}{path.name}")
     try:
         temporary.write_text(json.dumps(facts, indent=2), encoding="utf-8")
-        os.replace(temporary, path)
+        move(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

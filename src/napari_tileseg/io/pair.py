@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from napari_tileseg.errors import OutputError
 from napari_tileseg.io.output import check_place, refused
+from napari_tileseg.moving import move
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,16 +75,16 @@ def _exchange(moves: list[tuple[Path, Path]], folder: Path) -> None:
         for _, place in reversed(moves):
             if os.path.lexists(place):
                 aside = folder / f"old.{place.name}"
-                os.replace(place, aside)
+                move(place, aside)
                 kept.append((aside, place))
         for new, place in moves:
-            os.replace(new, place)
+            move(new, place)
             put.append(place)
     except OSError:
         for place in put:
             place.unlink(missing_ok=True)
         for aside, place in reversed(kept):
-            os.replace(aside, place)
+            move(aside, place)
         raise
 
 

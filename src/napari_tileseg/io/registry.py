@@ -147,7 +147,10 @@ def read_volume(path: str | PathLike[str], *, series: int = 0, level: int = 0, p
     if chosen is None:
         if not path.exists():
             raise InputError(f'There is no file "{path}". Check the name and the folder.')
-        raise InputError(f'"{path.name}" is of no known format. {_accepted("read")} can be opened.')
+        name = path.name or path.resolve().name
+        if path.is_dir():
+            raise InputError(f'"{name}" is a folder, and neither OME-Zarr nor a series of DICOM. Give one image; a folder is for a batch.')
+        raise InputError(f'"{name}" is of no known format. {_accepted("read")} can be opened.')
     try:
         reader = _load(chosen.reader)
         known = inspect.signature(reader).parameters

@@ -14,7 +14,6 @@ One row of chunks for each level is all that is in memory: twice that of the fin
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import weakref
 from dataclasses import asdict
@@ -30,6 +29,7 @@ from napari_tileseg.io.lazy import LazyArray, box_of
 from napari_tileseg.io.output import refused, take_place
 from napari_tileseg.io.zarr_layout import Layout
 from napari_tileseg.io.zarr_level import Level
+from napari_tileseg.moving import move
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -466,7 +466,7 @@ def _write_state(place: Path, layout: Layout, durable: int) -> None:
     text = json.dumps({"schema": _SCHEMA, "layout": asdict(layout), "durable_rows": durable})
     temporary = place / f".{_STATE}"
     temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, place / _STATE)
+    move(temporary, place / _STATE)
 
 
 def _kept(shape: tuple[int, ...], drop: tuple[bool, ...]) -> tuple[int, ...]:

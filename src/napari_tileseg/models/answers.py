@@ -12,6 +12,7 @@ from napari_tileseg.errors import ModelError, OutputError
 from napari_tileseg.folders import model_folder
 from napari_tileseg.models.loaders.describe import complete, left_unknown
 from napari_tileseg.models.package import parse_spec
+from napari_tileseg.moving import move
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,7 +82,7 @@ def remember(place: Place, spec: ModelSpec, answers: Mapping[str, Any]) -> None:
                 json.dump({"model": spec.name, "said": said}, stream, indent=1)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.replace(temporary, path)
+            move(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from napari_tileseg.errors import ModelError, ModelNotFoundError
 from napari_tileseg.folders import cache_folder
 from napari_tileseg.models.checksum import file_sha256
+from napari_tileseg.moving import move
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -206,7 +207,7 @@ class Archive:
             place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with self.open(name) as stream, temporary.open("xb") as target:
                 shutil.copyfileobj(stream, target, _BLOCK)
-            os.replace(temporary, place)
+            move(temporary, place)
         except OSError as error:
             raise ModelError(
                 f"{printable(name)} in {self._label} cannot be unpacked: {error.strerror or error}. Free some space, or unpack it yourself."

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_tileseg.folders import cache_folder
+from napari_tileseg.moving import move
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,7 +72,7 @@ def remember(sha256: str, checks: list[Check]) -> None:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(json.dumps([asdict(check) for check in checks]), encoding="utf-8")
-        os.replace(temporary, place)
+        move(temporary, place)
     except OSError:
         temporary.unlink(missing_ok=True)
 

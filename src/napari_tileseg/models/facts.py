@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from napari_tileseg.folders import cache_folder
+from napari_tileseg.moving import move
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,7 +69,7 @@ def remember(
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
             temporary.write_text(json.dumps([asdict(fact) for fact in known.values()]), encoding="utf-8")
-            os.replace(temporary, place)
+            move(temporary, place)
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import time
 import zipfile
@@ -21,6 +20,7 @@ from napari_tileseg.models.loaders.describe import safe_name
 from napari_tileseg.models.loaders.registry import OWN, Place
 from napari_tileseg.models.package import SPEC_FILE, write_spec
 from napari_tileseg.models.registry import BUNDLED, find_spec, locate, spec_of
+from napari_tileseg.moving import move
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -370,7 +370,7 @@ def _wrap(place: Place, spec: ModelSpec, target: Path, *, link: bool) -> None:
         else:
             if target.exists():
                 shutil.rmtree(target)
-            os.replace(temporary, target)
+            move(temporary, target)
     except OSError as error:
         raise OutputError(f"The model cannot be written to {target}: {error.strerror or error}. Choose another folder.") from error
     finally:
@@ -384,7 +384,7 @@ def _zip(folder: Path, target: Path) -> None:
             for file in sorted(folder.rglob("*")):
                 if file.is_file():
                     stream.write(file, file.relative_to(folder).as_posix())
-        os.replace(archive, target)
+        move(archive, target)
     finally:
         archive.unlink(missing_ok=True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import zipfile
 import zlib
@@ -17,6 +16,7 @@ from napari_tileseg.errors import ModelError, ModelNotFoundError, OutputError, W
 from napari_tileseg.models.archive import parse_json, printable
 from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.spec import ModelSpec
+from napari_tileseg.moving import move
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -285,7 +285,7 @@ def write_package(
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.name.endswith(".zip"):
             _write_zip(temporary, files)
-            os.replace(temporary, path)
+            move(temporary, path)
         else:
             _write_folder(temporary, files)
             _replace_folder(temporary, path)
@@ -305,7 +305,7 @@ def write_spec(path: Path, spec: ModelSpec) -> None:
     temporary = path / f".{SPEC_FILE}.{uuid4().hex[:8]}"
     try:
         temporary.write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, path / SPEC_FILE)
+        move(temporary, path / SPEC_FILE)
     except OSError as error:
         raise OutputError(f"{SPEC_FILE} cannot be written to {path}: {error.strerror or error}. Check the folder's permissions.") from error
     finally:
@@ -376,13 +376,13 @@ def _write_folder(path: Path, files: Mapping[str, Any]) -> None:
 
 def _replace_folder(new: Path, path: Path) -> None:
     if not path.exists():
-        os.replace(new, path)
+        move(new, path)
         return
     old = path.with_name(f"{new.name}.old")
-    os.replace(path, old)
+    move(path, old)
     try:
-        os.replace(new, path)
+        move(new, path)
     except BaseException:
-        os.replace(old, path)
+        move(old, path)
         raise
     shutil.rmtree(old)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from napari_tileseg.errors import OptionsError, OutputError
 from napari_tileseg.folders import settings_file
+from napari_tileseg.moving import move
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -144,7 +145,7 @@ def write_settings(settings: Settings) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         known = _document(file)
         if known is None and file.exists():
-            os.replace(file, file.with_name(f"{file.name}.damaged"))
+            move(file, file.with_name(f"{file.name}.damaged"))
         told = settings.model_dump(mode="json", exclude_defaults=True)
         kept = {name: value for name, value in (known or {}).items() if name not in Settings.model_fields}
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -152,7 +153,7 @@ def write_settings(settings: Settings) -> Path:
             json.dump({**kept, **told}, stream, indent=1)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, file)
+        move(temporary, file)
     except OSError as error:
         raise OutputError(f"The settings cannot be written to {file}: {error.strerror or error}. Check the folder's permissions.") from None
     finally:

@@ -18,6 +18,7 @@ from napari_tileseg.models.archive import printable
 from napari_tileseg.models.checksum import file_sha256
 from napari_tileseg.models.loaders.registry import walk
 from napari_tileseg.models.pickles import Finding, check_pickle
+from napari_tileseg.moving import move
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -302,7 +303,7 @@ def _store(known: Mapping[str, Mapping[str, str]]) -> None:
             json.dump({"trusted": known}, stream, indent=1)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        move(temporary, path)
     except OSError as error:
         raise OutputError(f"It cannot be remembered in {path}: {error.strerror or error}. Check the folder's permissions.") from None
     finally:

@@ -37,6 +37,7 @@ import psutil
 
 from napari_tileseg.errors import OutputError
 from napari_tileseg.folders import edits_folder
+from napari_tileseg.moving import move
 from napari_tileseg.refine.blocks import blocks
 from napari_tileseg.refine.delta import Delta, Edit
 from napari_tileseg.refine.record import edit_bytes, edit_from
@@ -329,7 +330,7 @@ class EditJournal:
                     stream.flush()
                     os.fsync(stream.fileno())
                     length = stream.tell()
-                os.replace(temporary, self.path)
+                move(temporary, self.path)
             finally:
                 temporary.unlink(missing_ok=True)
             self._length, self._start = length, []

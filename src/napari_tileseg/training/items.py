@@ -177,7 +177,7 @@ def _listed(images: Path, labels: Path, *, held_out: bool = False, certain: bool
     if not _is_folder(images) and not _is_folder(labels):
         for path in (images, labels):
             if not path.exists():
-                raise InputError(f'There is no file "{path}". Check the name.')
+                raise InputError(f'There is no file or folder "{path}". Check the name.')
         return Found((_item(images, labels, held_out),))
     if _is_folder(images) and is_list(labels):
         listed, left = match_listed(images, labels)

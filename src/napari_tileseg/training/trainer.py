@@ -20,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from napari_tileseg.errors import DeviceMemoryError, ModelError, RunError
 from napari_tileseg.io.output import refused
+from napari_tileseg.moving import move
 from napari_tileseg.training.attempt import Abandoned
 from napari_tileseg.training.freezing import set_learning
 from napari_tileseg.training.options import learning_rate
@@ -305,7 +306,7 @@ class Trainer:
                 file.write(content.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            move(temporary, path)
         except OSError as error:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,6 +13,7 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 from napari_tileseg.errors import TileSegError
 from napari_tileseg.io.files import is_zarr
 from napari_tileseg.models.registry import card
+from napari_tileseg.moving import move
 from napari_tileseg.widgets import save as saving
 from napari_tileseg.widgets.bridge import Bridge
 from napari_tileseg.widgets.details import DEEDS, command_line, details_text, help_text
@@ -161,7 +161,7 @@ def export_job(job: BaseModel, name: str, parent: QWidget) -> Message | None:
     temporary = path.with_name(f".{path.name}.part")
     try:
         temporary.write_text(job.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        move(temporary, path)
     except OSError as error:
         return Message("error", f"The job could not be written: {error.strerror or error}. Choose another place.")
     return None

@@ -11,9 +11,10 @@ from qtpy.QtWidgets import QMainWindow
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import napari
     from qtpy.QtWidgets import QWidget
 
-__all__ = ["Docks"]
+__all__ = ["Docks", "bring_forward", "opened"]
 
 
 class Docks:
@@ -57,3 +58,21 @@ class Docks:
         if window is not None and (self._window is None or self._window() is not window):
             self._window = weakref.ref(window)
             window.destroyed.connect(self._on_end)
+
+
+def opened(viewer: napari.viewer.Viewer, docks: Docks, kind: type[Any], title: str) -> Any:
+    """Return a viewer's dock of a kind; it is opened if there is none."""
+    for dock in docks.living():
+        if isinstance(dock, kind) and dock.parent() is not None:
+            return dock
+    dock = kind(viewer)
+    viewer.window.add_dock_widget(dock, name=title, area="right", tabify=True)
+    return dock
+
+
+def bring_forward(dock: QWidget) -> None:
+    """Show a dock that was hidden, or lies behind another one."""
+    around = dock.parentWidget()
+    if around is not None:
+        around.show()
+        around.raise_()

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qtpy.QtCore import QObject
-    from qtpy.QtWidgets import QWidget
 
 __all__ = ["Late", "soon"]
 
@@ -21,14 +20,14 @@ class Late:
 
     Parameters
     ----------
-    dock : QWidget
+    dock : QObject
     method : str
         Its name.
     *before
         Arguments that go before the answer.
     """
 
-    def __init__(self, dock: QWidget, method: str, *before: Any) -> None:
+    def __init__(self, dock: QObject, method: str, *before: Any) -> None:
         self._dock = weakref.ref(dock)
         self._method = method
         self._before = before

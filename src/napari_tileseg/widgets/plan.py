@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_tileseg.engine.axes import AxisMap
-    from napari_tileseg.job import Regions
+    from napari_tileseg.job import Regions, SegmentOptions
     from napari_tileseg.models.spec import ModelSpec
     from napari_tileseg.volume import Volume
     from napari_tileseg.widgets.choices import Choices
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["MOST_SAMPLES", "SPEEDS", "Plan", "RegionError", "Speeds", "TissueMap", "estimate_words", "make_plan"]
 
 MOST_SAMPLES = 32
-"""Of more planes and frames than these, background is looked for in the one that is shown only."""
+"""Of more planes and frames than these, background is looked for in one after the other, as they are shown."""
 
 
 class RegionError(OptionsError):
@@ -59,7 +59,15 @@ class Plan:
     def estimate(self) -> Estimate:
         """Say what the run will need; pure geometry, but there may be many tiles."""
         job = self.job
-        return estimate(self.volume, self.spec, options=job.options, channels=job.channels, region=job.region)
+        need = estimate(self.volume, self.spec, options=job.options, channels=job.channels, region=job.region)
+        if job.options.skip_background and self.by_view:
+            need = replace(need, notes=(*need.notes, "The preview shows a plane or frame once it is in view."))
+        return need
+
+    @property
+    def by_view(self) -> bool:
+        """Whether there are so many planes and frames that background is looked for only in those that are shown."""
+        return self.axis_map.count > MOST_SAMPLES
 
     def tissue(self, shown: Mapping[str, int]) -> TissueMap:
         """Find what of the image is no background; reads a coarse picture of it.
@@ -74,11 +82,13 @@ class Plan:
         view = choose_view(self.volume, self.spec, self.axis_map.spatial, rescale=self.job.options.rescale)
         _, level = view.measured
         axis_map = replace(self.axis_map, shape=level.shape)
-        samples = list(axis_map.samples())
-        if len(samples) > MOST_SAMPLES:
-            samples = [{axis: shown.get(axis, 0) for axis in axis_map.iterated}]
+        samples = [self.position(shown)] if self.by_view else list(axis_map.samples())
         mask, steps = tissue_map(level, axis_map, samples)
         return TissueMap(mask, tuple(by * self.volume.sizes[axis] / level.sizes[axis] for axis, by in steps.items()))
+
+    def position(self, shown: Mapping[str, int]) -> dict[str, int]:
+        """Return which plane or frame is shown."""
+        return {axis: min(max(shown.get(axis, 0), 0), self.axis_map.sizes[axis] - 1) for axis in self.axis_map.iterated}
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,24 +166,31 @@ def estimate_words(need: Estimate, device: Device | None, seconds: float | None)
     kind = "GPU memory" if on_gpu else "memory"
     room = f" of {_size(device.free)}" if device is not None and device.free is not None else ""
     memory = f"{_size(wanted)}{room} {kind}."
-    return "\n".join([tiles + time, memory, *need.notes])
+    short = device is not None and device.free is not None and wanted > device.free
+    advice = ["That is more than is free. Choose a smaller window in Options."] if short else []
+    return "\n".join([tiles + time, memory, *advice, *need.notes])
 
 
 class Speeds:
-    """How fast each model was on each device in this session; guesses for the next run come from nothing else."""
+    """How fast each model was in this session, by device and arithmetic; for models whose times are not kept between sessions."""
 
     def __init__(self) -> None:
-        self._seconds: dict[tuple[str, str], float] = {}
+        self._seconds: dict[tuple[Any, ...], float] = {}
 
-    def learn(self, model: str, device: str, tiles: int, window: Sequence[int], seconds: float) -> None:
-        """Remember how long a run of so many tiles took."""
+    def learn(self, model: str, options: SegmentOptions, tiles: int, window: Sequence[int], seconds: float) -> None:
+        """Remember how long so many tiles took."""
         if tiles and seconds > 0:
-            self._seconds[model, device] = seconds / (tiles * math.prod(window))
+            self._seconds[_pace(model, options)] = seconds / (tiles * math.prod(window))
 
-    def seconds(self, model: str, device: str, need: Estimate) -> float | None:
+    def seconds(self, model: str, options: SegmentOptions, need: Estimate) -> float | None:
         """Guess the time of a run; None before the first."""
-        speed = self._seconds.get((model, device))
+        speed = self._seconds.get(_pace(model, options))
         return None if speed is None else speed * need.tiles * math.prod(need.window)
+
+
+def _pace(model: str, options: SegmentOptions) -> tuple[Any, ...]:
+    """Return what the time of a pixel depends on."""
+    return model, options.device, options.precision, options.tta
 
 
 SPEEDS = Speeds()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from napari_tileseg.widgets.choices import pick_model
 from napari_tileseg.widgets.deeds import Deeds
 from napari_tileseg.widgets.devices import choices as device_choices
 from napari_tileseg.widgets.devices import probe
+from napari_tileseg.widgets.docks import bring_forward, opened
 from napari_tileseg.widgets.first import FirstLabels, import_all
 from napari_tileseg.widgets.form import SegmentForm
 from napari_tileseg.widgets.judge import ANSWERS, judge, refuse
@@ -29,9 +29,10 @@ from napari_tileseg.widgets.keys import bind_segment, dock_shortcut
 from napari_tileseg.widgets.late import Late
 from napari_tileseg.widgets.layers import facts_of, image_layers
 from napari_tileseg.widgets.parts import Box, Dock, MainButton, MessageBox, ProgressBar, Scroll
-from napari_tileseg.widgets.plan import SPEEDS, Plan, TissueMap, estimate_words
+from napari_tileseg.widgets.plan import SPEEDS, Plan, estimate_words
 from napari_tileseg.widgets.session import Order, real_viewer, session_of
 from napari_tileseg.widgets.states import Action, Form, Message, Phase, press, view
+from napari_tileseg.widgets.stopwatch import Stopwatch
 from napari_tileseg.widgets.style import icon_color, sheet
 from napari_tileseg.widgets.tissue import TissuePreview
 from napari_tileseg.widgets.watch import LayerWatch
@@ -82,14 +83,15 @@ class SegmentWidget(Dock):
         self._form = Form()
         self._plan: Plan | None = None
         self._asked = 0
-        self._picked = False
+        self._wanted = ""
         self._told: Message | None = None
         self._earlier: dict[str, Any] = {}
         self._pause = QTimer(self)
         self._pause.setSingleShot(True)
         self._pause.setInterval(_PAUSE)
         self._first = FirstLabels()
-        self._tissue = TissuePreview(viewer)
+        self._tissue = TissuePreview(viewer, self.session, self)
+        self.stopwatch = Stopwatch(self.session, self)
         self._lay_out()
         self._connect()
         self._fill_models()
@@ -126,6 +128,10 @@ class SegmentWidget(Dock):
         self.form.card_wanted.connect(self._on_card)
         self.form.acted.connect(self.act)
         self.message.chosen.connect(self.act)
+        self.box.chosen.connect(self.act)
+        self.stopwatch.changed.connect(self._draw)
+        self.stopwatch.ended.connect(self._work_out)
+        self.stopwatch.told.connect(self._on_told)
         self.deeds.told.connect(self._on_told)
         self.button.clicked.connect(self.press)
         self._pause.timeout.connect(self._work_out)
@@ -188,7 +194,7 @@ class SegmentWidget(Dock):
     @property
     def decided(self) -> bool:
         """Whether somebody, or an image, has settled which model is meant."""
-        return self.image is not None or self._picked
+        return self.image is not None or (self._wanted != "" and self._wanted == self.form.model.value)
 
     @property
     def plan(self) -> Plan | None:
@@ -238,7 +244,7 @@ class SegmentWidget(Dock):
         """Take the model that fits another image."""
         layer = self.image
         if layer is not None and layer is not self._shown[0]:
-            best = pick_model(self._specs, facts_of(layer), self.session.last_model)
+            best = pick_model(self._specs, facts_of(layer), self._wanted or self.session.last_model)
             name = self._memory(layer).model or (best.name if best is not None else "")
             self.form.model.fill([(item.label, item.name) for item in self._specs], name)
         self._on_model()
@@ -248,7 +254,7 @@ class SegmentWidget(Dock):
         return self._chosen.setdefault(layer, _Chosen())
 
     def _on_model_chosen(self) -> None:
-        self._picked = True
+        self._wanted = self.form.model.value or ""
         if self.image is not None and self.spec is not None:
             self._memory(self.image).model = self.spec.name
         self._on_model()
@@ -298,14 +304,7 @@ class SegmentWidget(Dock):
         self._asked += 1
         if self._plan is not None:
             self._bridge.background(self._plan.estimate, Late(self, "_on_estimate", self._asked))
-        if not self.session.active and self._tissue.wanted(self._plan) and self._plan is not None:
-            shown = dict(zip(self._plan.axis_map.grid_axes[::-1], self.viewer.dims.current_step[::-1], strict=False))
-            self._bridge.background(partial(self._plan.tissue, shown), Late(self, "_on_tissue", self._plan))
-
-    def _on_tissue(self, plan: Plan, answer: Any) -> None:
-        """Show what a run would not skip; where that cannot be found out, the run will say why."""
-        if isinstance(answer, TissueMap) and not self.session.active:
-            self._tissue.show(plan, answer)
+        self._tissue.look(self._plan)
 
     def _on_estimate(self, number: int, answer: Any) -> None:
         plan = self._plan
@@ -318,9 +317,8 @@ class SegmentWidget(Dock):
         else:
             device = plan.job.options.device
             used = next((item for item in self._devices if device in ("auto", item.key)), None)
-            seconds = answer.seconds if answer.seconds is not None else SPEEDS.seconds(plan.spec.name, device, answer)
-            words = estimate_words(answer, used, seconds)
-            self._form = replace(self._form, estimate=words)
+            seconds = answer.seconds if answer.seconds is not None else SPEEDS.seconds(plan.spec.name, plan.job.options, answer)
+            self._form = replace(self._form, estimate=estimate_words(answer, used, seconds), timed=seconds is not None)
         self._draw()
 
     # -- deeds -----------------------------------------------------------------------------------------------------
@@ -346,7 +344,7 @@ class SegmentWidget(Dock):
         choices = self.form.choices()
         order = Order(plan.job, plan.volume, plan.layer, plan.axis_map, plan.spec, objects=choices.objects, keep=choices.keep)
         self.session.docks.watch(self)
-        self._tissue.close()
+        self._tissue.put_away()
         self._try(lambda: self.session.start(order))
 
     def segment_active(self) -> None:
@@ -372,6 +370,9 @@ class SegmentWidget(Dock):
             Action.REMOVE: self.session.remove,
             Action.RESTORE: self.session.restore,
             Action.UNLOAD: self.session.unload,
+            Action.MEASURE: self.measure,
+            Action.STOP: self.stopwatch.stop,
+            Action.REFINE: self.refine,
             Action.EDIT: self.session.edit_region,
             Action.PUT_BACK: self.session.put_back,
             Action.SAVE: self.deeds.save,
@@ -388,6 +389,21 @@ class SegmentWidget(Dock):
             self._on_axes()
         else:
             self._try(deeds[action])
+
+    def measure(self) -> None:
+        """Time one tile of what the fields ask for."""
+        self._told = None
+        if self._plan is not None:
+            self.stopwatch.start(self._plan)
+
+    def refine(self) -> None:
+        """Open the Refine dock, with the labels in it."""
+        from napari_tileseg.widgets.refine.dock import refine_dock_of  # which opens this dock
+
+        layers = [layer for layer in (self.session.result.layers if self.session.result is not None else ()) if layer in self.viewer.layers]
+        if layers:
+            self.viewer.layers.selection.active = layers[-1]
+        bring_forward(refine_dock_of(self.viewer))
 
     def open_sample(self) -> None:
         """Open a bundled image."""
@@ -439,8 +455,8 @@ class SegmentWidget(Dock):
     # -- drawing ---------------------------------------------------------------------------------------------------
 
     def _draw(self) -> None:
-        shown = view(self._form, self.session.state)
-        self.box.say(shown.box)
+        shown = view(replace(self._form, measuring=self.stopwatch.words), self.session.state)
+        self.box.say(shown.box, shown.links)
         self.button.show_state(shown.button, enabled=shown.enabled, primary=shown.primary)
         self.progress.show_bar(shown.bar)
         self.message.show_message(self._told if self._told is not None and not self.session.active else shown.message)
@@ -478,9 +494,5 @@ class _Chosen:
 
 def dock_of(viewer: napari.viewer.Viewer) -> SegmentWidget:
     """Return a viewer's Segment dock; it is opened if there is none."""
-    for dock in session_of(viewer).docks.living():
-        if isinstance(dock, SegmentWidget) and dock.parent() is not None:
-            return dock
-    dock = SegmentWidget(viewer)
-    viewer.window.add_dock_widget(dock, name="Segment (TileSeg)", area="right")
+    dock: SegmentWidget = opened(viewer, session_of(viewer).docks, SegmentWidget, "Segment (TileSeg)")
     return dock

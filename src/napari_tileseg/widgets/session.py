@@ -202,6 +202,11 @@ class Session(QObject):
         self.loaded = None
         self.changed.emit()
 
+    def take_loaded(self, loaded: Loaded) -> None:
+        """Take note that a model is in memory."""
+        self.loaded = loaded
+        self.changed.emit()
+
     def close(self) -> None:
         """Stop the run and close what is open: the viewer is gone."""
         if self._closed:
@@ -338,7 +343,7 @@ class Session(QObject):
         words = summary(message.counts, objects=objects, seconds=message.seconds, background=background)
         phase = Phase.REMOVED if result.missing else Phase.DONE
         options = order.job.options
-        SPEEDS.learn(order.spec.name, options.device, self.state.total, options.window or order.spec.window, message.seconds)
+        SPEEDS.learn(order.spec.name, options, self.state.total, options.window or order.spec.window, message.seconds)
         self._become(replace(self.state, phase=phase, layer=not result.missing, sentence=words, done=self.state.total, large=large))
         self._end()
 

@@ -101,6 +101,9 @@ class Action(Enum):
     BACK = "Do not import"
     SAY = "Say it"
     LATER = "Not now"
+    MEASURE = "Measure the time"
+    STOP = "Stop"
+    REFINE = "Refine"
     RESUME = "Go on"
     SEGMENT = "Open Segment"
     AGAIN_SCORES = "Run again"
@@ -164,6 +167,10 @@ class Form:
         What will happen; empty while it is worked out.
     note : str
         A sentence about layers that are open but are no images.
+    timed : bool
+        How long the run will take is known.
+    measuring : str
+        What is done at the moment to find it out; empty where nothing is.
     """
 
     image: str | None = None
@@ -171,6 +178,8 @@ class Form:
     question: str = ""
     estimate: str = ""
     note: str = ""
+    timed: bool = True
+    measuring: str = ""
 
     @property
     def ready(self) -> bool:
@@ -242,6 +251,7 @@ class View:
     question: str = ""
     bar: Bar | None = None
     message: Message | None = None
+    links: tuple[Link, ...] = ()
 
 
 def press(form: Form, run: Run) -> Press:
@@ -278,6 +288,7 @@ def view(form: Form, run: Run) -> View:
         question=form.question,
         bar=_bar(run),
         message=_message(form, run),
+        links=_links(form, run),
     )
 
 
@@ -331,7 +342,18 @@ def _box(form: Form, run: Run) -> str:
         return f"Waiting for the meaning of {_subject(form.question)}."
     if form.problem:
         return form.problem
+    if form.measuring:
+        return f"{form.estimate}\n{form.measuring}".strip()
     return form.estimate or "Working out tiles, time, memory"
+
+
+def _links(form: Form, run: Run) -> tuple[Link, ...]:
+    """Return what can be done about the box."""
+    if run.phase.active or not form.ready:
+        return ()
+    if form.measuring:
+        return (Action.STOP,)
+    return (Action.MEASURE,) if form.estimate and not form.timed else ()
 
 
 def _subject(question: str) -> str:
@@ -374,7 +396,7 @@ def _message(form: Form, run: Run) -> Message | None:
             warned = f" {_sentences(run.warnings)}" if run.warnings else ""
             kind: Kind = "warning" if run.warnings else "done"
             edit = ((Action.PUT_BACK if run.editing else Action.EDIT),) if run.large else ()
-            return Message(kind, run.sentence + warned, (Action.SAVE, *edit, Action.DETAILS))
+            return Message(kind, run.sentence + warned, (Action.REFINE, Action.SAVE, *edit, Action.DETAILS))
         case Phase.FAILED if run.error == "TrustError":
             return Message("error", run.sentence.partition(" Trust it only")[0], (Action.TRUST, Action.COPY))
         case Phase.FAILED:

@@ -24,7 +24,7 @@ from napari_tileseg.batch.events import BatchProgress, TaskProgress
 from napari_tileseg.batch.job import BatchJob
 from napari_tileseg.engine.events import Progress, SlabDone
 from napari_tileseg.errors import Cancelled, TileSegError
-from napari_tileseg.job import Job
+from napari_tileseg.job import Job, SegmentOptions
 from napari_tileseg.training.config import TrainConfig
 from napari_tileseg.training.events import StepEnded, TrainingEnded
 from napari_tileseg.training.unsupervised.config import UnsupervisedConfig
@@ -32,6 +32,7 @@ from napari_tileseg.volume import Volume
 from napari_tileseg.worker.messages import (
     Begin,
     BeginBatch,
+    BeginProbe,
     BeginTraining,
     Block,
     BlockError,
@@ -104,7 +105,7 @@ class Service:
     def __init__(self, outgoing: BinaryIO) -> None:
         self._outgoing = outgoing
         self._sending = threading.Lock()
-        self._jobs: queue.SimpleQueue[tuple[int, Begin | BeginBatch | BeginTraining]] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[int, Begin | BeginBatch | BeginProbe | BeginTraining]] = queue.SimpleQueue()
         self._stopped: set[int] = set()
         self._paused: set[int] = set()
         self._reading: RemoteArray | None = None
@@ -136,8 +137,8 @@ class Service:
             self._reading = None
             gc.collect()  # tracebacks hold the maps of the result, and Windows deletes no mapped file
 
-    def run(self, number: int, begin: Begin | BeginBatch | BeginTraining) -> None:
-        """Run one job, a batch or a training, and report how it ended."""
+    def run(self, number: int, begin: Begin | BeginBatch | BeginProbe | BeginTraining) -> None:
+        """Run one job, a batch, a training or a probe, and report how it ended."""
         progress: Progress | BatchProgress = Progress(0, 0)
 
         def tell(event: Event | BatchEvent | TrainEvent) -> None:
@@ -154,6 +155,8 @@ class Service:
                 ending = self._execute_batch(number, begin, Sparing(tell))
             elif isinstance(begin, BeginTraining):
                 ending = self._execute_training(number, begin, tell)
+            elif isinstance(begin, BeginProbe):
+                ending = self._execute_probe(number, begin)
             else:
                 ending = self._execute(number, begin, tell)
         except BaseException as error:
@@ -163,7 +166,7 @@ class Service:
     def _take(self, line: bytes) -> None:
         envelope = from_line(line)
         match envelope.body:
-            case Begin() | BeginBatch() | BeginTraining():
+            case Begin() | BeginBatch() | BeginProbe() | BeginTraining():
                 if isinstance(envelope.body, BeginBatch | BeginTraining) and envelope.body.paused:
                     self._paused.add(envelope.run)
                 self._jobs.put((envelope.run, envelope.body))
@@ -179,9 +182,7 @@ class Service:
     def _execute(self, number: int, begin: Begin, tell: Callable[[Event], None]) -> Done | CancelledRun:
         job = Job.model_validate(begin.job)
         segment, load_model = _backend(begin.backend)
-        self.send(Loading(self._model.label(begin.model)), number)
-        predictor = self._model.get(begin.model, job.options.device, load_model)
-        self.send(Loaded(predictor.spec.label, predictor.device, footprint(predictor.device)), number)
+        predictor = self._loaded(number, begin.model, job.options.device, load_model)
         if number in self._stopped:
             return CancelledRun(0, 0)
         volume = self._volume(number, begin)
@@ -201,6 +202,22 @@ class Service:
                 cancel=lambda: number in self._stopped,
             )
         return Done(dict(result.provenance), dict(result.counts), result.seconds, tuple(result.warnings))
+
+    def _execute_probe(self, number: int, begin: BeginProbe) -> Done | CancelledRun:
+        from napari_tileseg.engine.precision import probe
+
+        options = SegmentOptions.model_validate(begin.options)
+        predictor = self._loaded(number, begin.model, options.device, _backend(begin.backend)[1])
+        if number in self._stopped:
+            return CancelledRun(0, 0)
+        return Done({}, {}, probe(predictor, options))
+
+    def _loaded(self, number: int, model: str, device: str, load_model: Callable[..., Any]) -> Any:
+        """Return a model's predictor, and tell of its loading."""
+        self.send(Loading(self._model.label(model)), number)
+        predictor = self._model.get(model, device, load_model)
+        self.send(Loaded(predictor.spec.label, predictor.device, footprint(predictor.device)), number)
+        return predictor
 
     def _execute_batch(self, number: int, begin: BeginBatch, tell: Callable[[BatchEvent], None]) -> Done | CancelledRun:
         job = BatchJob.model_validate(begin.job)

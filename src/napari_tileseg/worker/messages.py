@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Begin",
     "BeginBatch",
+    "BeginProbe",
     "BeginTraining",
     "Block",
     "BlockError",
@@ -280,6 +281,25 @@ class BeginTraining:
 
 
 @dataclass(frozen=True)
+class BeginProbe:
+    """Parent to child: time one tile.
+
+    Parameters
+    ----------
+    model : str
+        What ``load_model`` takes.
+    options : dict
+        ``SegmentOptions`` as JSON.
+    backend : str
+        As of `Begin`.
+    """
+
+    model: str
+    options: dict[str, Any]
+    backend: str = ""
+
+
+@dataclass(frozen=True)
 class Stop:
     """Parent to child: stop the run after the current tile."""
 
@@ -322,7 +342,7 @@ _KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         *(Queued, Loading, Loaded, Evented, Done, CancelledRun, Failed, Died),
-        *(Ready, Read, Begin, BeginBatch, BeginTraining, Stop, Pause, Block, BlockError),
+        *(Ready, Read, Begin, BeginBatch, BeginProbe, BeginTraining, Stop, Pause, Block, BlockError),
     )
 }
 

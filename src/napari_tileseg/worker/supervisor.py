@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import itertools
 import logging
 import os
 import queue
@@ -13,14 +12,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import napari_tileseg
-from napari_tileseg.engine.axes import map_axes
 from napari_tileseg.engine.events import Finished, Progress
-from napari_tileseg.engine.orientation import turned_spec
-from napari_tileseg.errors import RunError
-from napari_tileseg.models.registry import find_spec
-from napari_tileseg.worker.batch_run import BatchRun, rooted
+from napari_tileseg.worker.batch_run import BatchRun
 from napari_tileseg.worker.exchange import BlockServer
-from napari_tileseg.worker.interpreter import find_python
 from napari_tileseg.worker.messages import (
     CancelledRun,
     Died,
@@ -38,19 +32,14 @@ from napari_tileseg.worker.messages import (
 )
 from napari_tileseg.worker.obituary import cause_of_death, obituary
 from napari_tileseg.worker.process import ModelProcess
-from napari_tileseg.worker.run import Run, Store
+from napari_tileseg.worker.reception import Reception
+from napari_tileseg.worker.run import Run
 from napari_tileseg.worker.scratch import Scratch, free_bytes
-from napari_tileseg.worker.training_run import TrainingRun, rooted_config
+from napari_tileseg.worker.training_run import TrainingRun
 from napari_tileseg.worker.turn import OVER, Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
     from pathlib import Path
-
-    from napari_tileseg.batch.job import BatchJob
-    from napari_tileseg.job import Job
-    from napari_tileseg.volume import Volume
-    from napari_tileseg.worker.training_run import AnyConfig
 
 __all__ = ["CANCEL_SECONDS", "PROGRESS_SECONDS", "Supervisor"]
 
@@ -65,7 +54,7 @@ PROGRESS_SECONDS = 0.05
 _Item = tuple[ModelProcess, Envelope | None] | Turn | None
 
 
-class Supervisor:
+class Supervisor(Reception):
     """Runs jobs one after the other in a process of their own, which keeps the model loaded in between.
 
     Nothing here blocks for long but `close` and `unload` (two seconds at most). The process starts with the first run.
@@ -81,14 +70,13 @@ class Supervisor:
     """
 
     def __init__(self, python: str | None = None, scratch: Path | None = None, *, backend: str = "") -> None:
-        self._python = python
+        super().__init__(python)
         self._base = scratch
         self._backend = backend
         self._scratch: Scratch | None = None
         self._lock = threading.RLock()
         self._inbox: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._numbers = itertools.count(1)
         self._waiting: deque[Turn] = deque()
         self._active: Turn | None = None
         self._server: BlockServer | None = None
@@ -97,7 +85,6 @@ class Supervisor:
         self._overdue: float | None = None
         self._held: tuple[Turn, Evented] | None = None
         self._progressed = 0.0
-        self._closed = False
         self._owner = os.getpid()
 
     @property
@@ -115,140 +102,6 @@ class Supervisor:
         """Id of the model's process; None while there is none."""
         process = self._process
         return None if process is None or process.returncode is not None else process.pid
-
-    def start(self, job: Job, volume: Volume, *, on_message: Callable[[Message], None], previous: Run | None = None) -> Run:
-        """Put a job into the queue.
-
-        Parameters
-        ----------
-        job : Job
-            What to run; its `input` and `output` are not looked at.
-        volume : Volume
-            The image. Its data is read box by box from another thread while the run goes on.
-        on_message : callable
-            Gets every message of the run, in order, on one thread of the supervisor's own. What it raises is logged.
-        previous : Run, optional
-            An interrupted run of the same job on the same image, to be continued in its arrays.
-
-        Returns
-        -------
-        Run
-
-        Raises
-        ------
-        ModelError, InputError, AxesError, OptionsError, OutputError, RunError
-            If it cannot start; each a sentence for the user.
-        """
-        if self._closed:
-            raise RunError("The program is being closed, so no run can start.")
-        spec = find_spec(job.model)
-        axis_map = map_axes(job.axes or volume.axes, volume.shape, turned_spec(volume, spec), channels=job.channels)
-        self._python = self._python or find_python()
-        if previous is not None:
-            store, finished, tiles = previous.hand_over(job, axis_map)
-        else:
-            store, finished, tiles = Store.make(self._folder(), axis_map, spec, volume, job.options), 0, (0, 0)
-        number = next(self._numbers)
-        run = Run(number, job, volume, axis_map, store, on_message=on_message, on_cancel=self._cancel, finished_rows=finished, tiles=tiles)
-        self._queue(run)
-        return run
-
-    def start_batch(
-        self,
-        job: BatchJob,
-        *,
-        on_message: Callable[[Message], None],
-        retry_failed: bool | tuple[str, ...] = False,
-        workers: int = 1,
-        cluster: str = "",
-    ) -> BatchRun:
-        """Put a batch into the queue; a batch with this output folder that was interrupted goes on where it was.
-
-        Parameters
-        ----------
-        job : BatchJob
-        on_message : callable
-            As for `start`; the events of the batch come in it too.
-        retry_failed : bool or tuple of str
-            Whether files that failed before are tried again: all of them, or those of these names.
-        workers : int
-            Processes to run on.
-        cluster : str
-            Address of a Dask scheduler; empty for this computer.
-
-        Returns
-        -------
-        BatchRun
-
-        Raises
-        ------
-        RunError
-            If the program is being closed.
-        """
-        if self._closed:
-            raise RunError("The program is being closed, so no batch can start.")
-        self._python = self._python or find_python()
-        run = BatchRun(
-            next(self._numbers),
-            rooted(job),
-            on_message=on_message,
-            on_cancel=self._cancel,
-            retry_failed=retry_failed,
-            workers=workers,
-            cluster=cluster,
-        )
-        self._queue(run)
-        return run
-
-    def start_training(
-        self,
-        config: AnyConfig,
-        data: Sequence[tuple[Path, Path | None]] = (),
-        *,
-        on_message: Callable[[Message], None],
-        dry: bool = False,
-        resume: bool = True,
-        overwrite: bool = False,
-        views: Path | None = None,
-    ) -> TrainingRun:
-        """Put a training into the queue; one with this output folder that was interrupted goes on where it was.
-
-        Parameters
-        ----------
-        config : TrainConfig or UnsupervisedConfig
-            Its images are files: layers without one are saved first.
-        data : sequence of (Path, Path or None)
-            Images and labels, instead of the config's folders.
-        on_message : callable
-            As for `start`; the events of the training come in it too.
-        dry, resume, overwrite, views
-            As of `BeginTraining`.
-
-        Returns
-        -------
-        TrainingRun
-
-        Raises
-        ------
-        RunError
-            If the program is being closed.
-        """
-        if self._closed:
-            raise RunError("The program is being closed, so no training can start.")
-        self._python = self._python or find_python()
-        run = TrainingRun(
-            next(self._numbers),
-            rooted_config(config),
-            data,
-            on_message=on_message,
-            on_cancel=self._cancel,
-            dry=dry,
-            resume=resume,
-            overwrite=overwrite,
-            views=views,
-        )
-        self._queue(run)
-        return run
 
     def _queue(self, run: Turn) -> None:
         with self._lock:

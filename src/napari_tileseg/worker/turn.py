@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_tileseg.volume import Volume
-    from napari_tileseg.worker.messages import Begin, BeginBatch, BeginTraining
+    from napari_tileseg.worker.messages import Begin, BeginBatch, BeginProbe, BeginTraining
     from napari_tileseg.worker.process import ModelProcess
 
 __all__ = ["OVER", "Pausable", "RunState", "Turn"]
@@ -77,7 +77,7 @@ class Turn(ABC):
         """A sentence that says what is left if the process ends now."""
 
     @abstractmethod
-    def begin(self, backend: str) -> Begin | BeginBatch | BeginTraining:
+    def begin(self, backend: str) -> Begin | BeginBatch | BeginProbe | BeginTraining:
         """Return the message that starts it."""
 
     def cancel(self) -> None:

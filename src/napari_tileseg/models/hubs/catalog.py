@@ -6,7 +6,6 @@ import contextlib
 import datetime
 import difflib
 import json
-import os
 import secrets
 import time
 from dataclasses import asdict, fields
@@ -19,6 +18,7 @@ from napari_tileseg.models.hubs import bioimageio, monai
 from napari_tileseg.models.hubs.entry import SCHEME, Entry
 from napari_tileseg.models.hubs.fetch import fetch
 from napari_tileseg.models.settings import read_settings
+from napari_tileseg.moving import move
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -178,7 +178,7 @@ def _keep(hub: str, found: list[Entry]) -> None:
     try:
         document = {"layout": _LAYOUT, "fetched": time.time(), "entries": [asdict(entry) for entry in found]}
         temporary.write_text(json.dumps(document), encoding="utf-8")
-        os.replace(temporary, place)
+        move(temporary, place)
     except OSError:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

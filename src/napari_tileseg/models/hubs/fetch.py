@@ -18,6 +18,7 @@ from napari_tileseg.errors import DownloadError
 from napari_tileseg.models.hubs.addresses import announced_name, shown
 from napari_tileseg.models.hubs.connection import Answer, Broken, ask, pause
 from napari_tileseg.models.settings import read_settings
+from napari_tileseg.moving import move
 from napari_tileseg.units import file_size
 
 if TYPE_CHECKING:
@@ -260,7 +261,7 @@ class _Part:
         """Put the file in its place."""
         with self.part.open("rb+") as stream:
             os.fsync(stream.fileno())
-        os.replace(self.part, self.path)
+        move(self.part, self.path)
         self.facts.unlink(missing_ok=True)
         return Fetched(self.path, sha256, checked, self.state.name)
 
@@ -308,7 +309,7 @@ class _Part:
         temporary = self.facts.with_name(f".{secrets.token_hex(6)}.json")
         try:
             temporary.write_text(json.dumps(asdict(self.state)), encoding="utf-8")
-            os.replace(temporary, self.facts)
+            move(temporary, self.facts)
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)

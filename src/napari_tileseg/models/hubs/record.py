@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from napari_tileseg.folders import model_folder
+from napari_tileseg.moving import move
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,7 +60,7 @@ def write_record(package: Path, record: Record) -> None:
     temporary = package / f".{secrets.token_hex(6)}.json"
     try:
         temporary.write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, package / FILE)
+        move(temporary, package / FILE)
     finally:
         temporary.unlink(missing_ok=True)
 

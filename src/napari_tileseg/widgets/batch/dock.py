@@ -120,7 +120,7 @@ class BatchWidget(FoldingDock):
         self.deeds.told.connect(self._on_told)
         self.shown.currentIndexChanged.connect(self._on_filter)
         self.files.chosen.connect(self._on_row)
-        self.files.stepped.connect(lambda _: self._step.start())
+        self.files.stepped.connect(self._on_stepped)
         self.files.opened.connect(self._on_opened)
         self.session.ended.connect(self._on_change)
         self.session.told.connect(self._on_row_told)
@@ -332,6 +332,9 @@ class BatchWidget(FoldingDock):
 
     def _on_filter(self) -> None:
         self.files.show_state(self.shown.value or "")
+
+    def _on_stepped(self, _number: int) -> None:
+        self._step.start()
 
     def _on_row(self, number: int) -> None:
         self._row_told = ""

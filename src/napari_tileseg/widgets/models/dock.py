@@ -146,7 +146,7 @@ class ModelsWidget(Dock):
     def _connect(self) -> None:
         session = self.session
         self.search.textChanged.connect(self._on_search)
-        self.shown.currentIndexChanged.connect(lambda _: session.shelf.show(self.shown.value or ""))
+        self.shown.currentIndexChanged.connect(self._on_shown)
         self.models.chosen.connect(self._on_row)
         self.models.opened.connect(self.press)
         self.button.clicked.connect(self.press)
@@ -189,6 +189,9 @@ class ModelsWidget(Dock):
         self._wanted = name
         if self.session.shelf.hub == "":
             self.search.clear()
+
+    def _on_shown(self, _place: int) -> None:
+        self.session.shelf.show(self.shown.value or "")
 
     def _on_search(self, words: str) -> None:
         self.models.search(words)

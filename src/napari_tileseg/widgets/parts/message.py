@@ -61,7 +61,9 @@ class Links(QWidget):
 
 
 class Box(QFrame):
-    """A quiet box with a few small sentences."""
+    """A quiet box with a few small sentences, and links where something can be done about them."""
+
+    chosen = Signal(object)
 
     def __init__(self, name: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -71,10 +73,16 @@ class Box(QFrame):
         self.label.setAccessibleName(name)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(10, 5, 8, 5)
+        layout.setSpacing(3)
+        self.links = Links()
+        self.links.chosen.connect(self.chosen)
+        self.links.hide()
         layout.addWidget(self.label)
+        layout.addWidget(self.links)
 
-    def say(self, text: str) -> None:
-        """Show another text."""
+    def say(self, text: str, links: Sequence[Action] = ()) -> None:
+        """Show another text, and other links."""
+        self.links.show_links(links)
         if text != self.label.text():
             self.label.setText(text)
             self.setAccessibleDescription(text)

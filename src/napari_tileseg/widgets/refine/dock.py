@@ -14,6 +14,7 @@ from napari_tileseg.errors import TileSegError
 from napari_tileseg.units import unit_symbol
 from napari_tileseg.widgets.bridge import Bridge
 from napari_tileseg.widgets.deeds import show_keys
+from napari_tileseg.widgets.docks import bring_forward, opened
 from napari_tileseg.widgets.keys import dock_shortcut
 from napari_tileseg.widgets.late import Late
 from napari_tileseg.widgets.layers import image_layers
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from napari_tileseg.widgets.parts import Fold
     from napari_tileseg.widgets.refine.work import Work
 
-__all__ = ["RefineWidget"]
+__all__ = ["RefineWidget", "refine_dock_of"]
 
 
 class RefineWidget(Dock):
@@ -109,7 +110,7 @@ class RefineWidget(Dock):
     def _connect(self) -> None:
         self.form.layers_chosen.connect(self._on_chosen_by_hand)
         self.form.tool_pressed.connect(self.session.toggle)
-        self.form.tool_pressed.connect(lambda _: self._draw())
+        self.form.tool_pressed.connect(self._on_tool)
         self.form.changed.connect(self._on_form)
         self.message.chosen.connect(self.act)
         self.button.clicked.connect(self.press)
@@ -123,7 +124,7 @@ class RefineWidget(Dock):
         for fold in self.folds:
             fold.toggled.connect(self.updateGeometry)
             if hasattr(fold, "tool"):
-                self.form.add_button(*fold.tool).clicked.connect(partial(self._open, fold))
+                self.form.add_button(*fold.tool).clicked.connect(Late(self, "_open", fold))
             for key, deed in getattr(fold, "shortcuts", ()):
                 dock_shortcut(self, key, deed)
         for tool in TOOLS:
@@ -219,11 +220,7 @@ class RefineWidget(Dock):
         """Open the Segment dock."""
         from napari_tileseg.widgets.segment import dock_of
 
-        dock = dock_of(self.viewer)
-        around = dock.parentWidget()
-        if around is not None:
-            around.show()
-            around.raise_()
+        bring_forward(dock_of(self.viewer))
 
     def save(self) -> None:
         """Ask for a file and write the labels there, in another thread."""
@@ -266,6 +263,9 @@ class RefineWidget(Dock):
                 self.session.keeper.saved(work, answer)
             self.session.tell(Message("done", f"Saved as {answer.name}."))
 
+    def _on_tool(self, _name: str) -> None:
+        self._draw()
+
     def _open(self, fold: Fold, _checked: bool = False) -> None:
         fold.open()
         self.scroller.ensureWidgetVisible(fold)
@@ -295,3 +295,9 @@ class RefineWidget(Dock):
             fold.set_theme(theme)
         self.message.set_theme(theme, icon_color(theme))
         self.form.align()
+
+
+def refine_dock_of(viewer: napari.viewer.Viewer) -> RefineWidget:
+    """Return a viewer's Refine dock; it is opened if there is none."""
+    dock: RefineWidget = opened(viewer, refine_session_of(viewer).docks, RefineWidget, "Refine (TileSeg)")
+    return dock

@@ -68,7 +68,7 @@ class Recovery(QObject):
     def _look(self, file: Path | None) -> None:
         if file not in self._looked:
             self._looked.add(file)
-            self._bridge.background(lambda: _left_behind(file), Late(self, "_on_found"))  # type: ignore[arg-type]  # any Qt object will do
+            self._bridge.background(lambda: _left_behind(file), Late(self, "_on_found"))
 
     def _on_found(self, answer: Any) -> None:
         if isinstance(answer, Exception):

@@ -74,7 +74,7 @@ class ResultView(QTableWidget):
             tip = "\n".join(f"{key} {number:.3f}" for key, number in image["scores"].items())
             for item in (name, value):
                 item.setToolTip(f"{image['name']}\n{tip}")
-            value.setTextAlignment(int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter))
+            value.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
             self.setItem(place, 0, name)
             self.setItem(place, 1, value)
             if image["name"] == chosen:

@@ -1,0 +1,36 @@
+"""``move``: puts a file in the place of another one, patiently where Windows refuses for a moment."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["move"]
+
+_WAITS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+"""Seconds between tries: virus scanners and indexers open new files, and let go of them soon."""
+
+
+def move(source: Path, target: Path) -> None:
+    """Give a file or folder another name, where another file may stand; at once, as `os.replace` does it.
+
+    Raises
+    ------
+    OSError
+        If the system refuses; on Windows only if it still does after a second and a half, as where a program holds the file open.
+    """
+    for wait in _WAITS:
+        try:
+            os.replace(source, target)
+        except PermissionError:
+            if sys.platform != "win32":
+                raise
+            time.sleep(wait)
+        else:
+            return
+    os.replace(source, target)
