@@ -110,7 +110,9 @@ def test_a_gan_from_a_folder_is_paused_stopped_and_goes_on(train: Callable[..., 
     here.finish(Phase.CANCELLED)
 
 
-@pytest.mark.parametrize(("field", "text", "said"), [("tile", "29", "40 x 40"), ("steps", "many", "steps"), ("median", "4", "odd")])
+@pytest.mark.parametrize(
+    ("field", "text", "said"), [("tile", "29", "40 x 40"), ("steps", "many", "Steps: 'many' is not accepted"), ("median", "4", "odd")]
+)
 def test_what_cannot_be_is_said(train: Callable[..., Any], field: str, text: str, said: str) -> None:
     here = train()
     here.form.source.choose("images")

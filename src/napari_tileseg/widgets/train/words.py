@@ -47,6 +47,6 @@ def _titled(name: str) -> str:
         outer, _, inner = name.partition(".")
         field = Strengths.model_fields.get(inner) if inner else config.model_fields.get(outer)
         if fold and field is not None:
-            return f"{field.title}, under {fold}"
+            return str(field.title) if field.title == fold else f"{field.title}, under {fold}"
     field = TrainConfig.model_fields.get(name)
     return str(field.title) if field is not None else name
