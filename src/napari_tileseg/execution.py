@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -100,13 +101,14 @@ class Run:
         self.view, self.layouts = lay_parts(self.image, self.axis_map, self.predictor.spec, self.options, self.regions)
         self.layout = self.layouts[0]
         self.recipe = resolve_recipe(self.predictor.spec, self.options)
+        run = weakref.proxy(self)  # two that hold each other would keep what is found, and its files, until Python looks for such pairs
         self.preparation = Preparation(
             self.axis_map,
             self.predictor.spec,
             self.view,
             unreadable=self.options.unreadable,
-            check=self._raise_if_cancelled,
-            on_measured=self._take_in,
+            check=lambda: run._raise_if_cancelled(),
+            on_measured=lambda statistics, frame: run._take_in(statistics, frame),
         )
         self.settings = {**asdict(self.recipe), "grid": self.layout.grid.model, "level": self.view.level}
         # Scores that are brought back before they are decoded may come twice where a run goes on.

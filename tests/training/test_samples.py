@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from napari_tileseg import SegmentOptions, Volume, from_module, segment
+from napari_tileseg.models.object_cards import flow_card, star_card
 from napari_tileseg.models.resampling import Interpolation, Resampling
 from napari_tileseg.models.spec import ModelSpec, Normalization, NormalizationStep
 from napari_tileseg.training.samples import samples_of
@@ -127,6 +128,28 @@ def test_planes_are_learnt_as_they_are_seen(axes: str) -> None:
     for sample, tile in zip(samples, tiles, strict=True):
         pixels = sample.pixels()
         np.testing.assert_array_equal(pixels, within(tile, pixels.shape[1:]).astype(np.float16))
+
+
+def found_by(name: str, zoom: float) -> dict[str, Any]:
+    """Return how a model of StarDist or Cellpose prepares planes; what its scores mean does not matter here."""
+    stars = {"spatial_dims": 2, "grid": (2, 2), "pool": (2, 2), "depth": 2, "kernel_size": (3, 3), "convolutions": 2, "features": 8}
+    card = flow_card() if name == "Cellpose" else star_card({**stars, "in_channels": 1, "rays": 32})
+    kept = ("axes", "grey", "normalization", "resampling", "steps", "blending", "overlap", "multiple_of")
+    return {field: card[field] for field in kept if field in card} | {"zoom": (zoom, zoom)}
+
+
+@pytest.mark.parametrize("zoom", [0.6, 1.0, 1.7])
+@pytest.mark.parametrize("name", ["StarDist", "Cellpose"])
+def test_objects_are_learnt_at_the_size_at_which_they_are_seen(name: str, zoom: float) -> None:
+    image, spec = phantom((1.0, 1.4, 0.8)), card(**found_by(name, zoom))
+    samples, tiles = list(samples_of(image, spec)), shown_to_the_network(image, spec)
+    assert len(samples) == len(tiles) == len(image.data)
+    for sample, tile in zip(samples, tiles, strict=True):
+        pixels = sample.pixels()
+        assert pixels.shape[1:] == pytest.approx([zoom * side for side in image.shape[1:]], abs=1)
+        # Each has its own way to lay an image that is smaller than a tile.
+        seen = within(tile, pixels.shape[1:]) if name == "Cellpose" else tile[:, : pixels.shape[1], : pixels.shape[2]]
+        np.testing.assert_array_equal(pixels, seen.astype(np.float16))
 
 
 def test_a_coarse_resolution_is_learnt_where_it_is_seen() -> None:

@@ -276,9 +276,18 @@ def test_a_model_is_trained_further_with_a_new_head(trained: tuple[Path, list[An
     path, _ = trained
     events: list[Any] = []
     merged = [(image, np.minimum(labels, 1)) for image, labels in pairs()]
-    few = TrainConfig(output=str(tmp_path / "m"), start=str(path), freeze="encoder", epochs=1, epoch_steps=2, batch=2, device="cpu")
+    few = TrainConfig(
+        output=str(tmp_path / "m"),
+        start=str(path),
+        freeze="encoder",
+        classes=("background", "ball"),
+        epochs=1,
+        epoch_steps=2,
+        batch=2,
+        device="cpu",
+    )
     spec = train(few, merged, on_event=events.append)
-    assert len(spec.classes) == 2
+    assert spec.classes == ["background", "ball"]
     assert any("Not taken over from balls" in event.message for event in events if isinstance(event, Noted))
     before, after = weights(path), weights(tmp_path / "m")
     assert all(torch.equal(before[key], after[key]) for key in before if key.startswith(("stem", "downs", "encoders")) and "num" not in key)
