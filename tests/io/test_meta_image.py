@@ -141,7 +141,7 @@ def test_objects_are_refused(tmp_path: Path) -> None:
 
 def test_arrays_that_are_no_images(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros(5))
-    assert "has 1 axes" in refusal(tmp_path / "a.npy")
+    assert "has 1 axis." in refusal(tmp_path / "a.npy")
     np.save(tmp_path / "b.npy", np.zeros((5, 6), complex))
     assert "complex128" in refusal(tmp_path / "b.npy")
     np.save(tmp_path / "c.npy", phantom(shape=(40, 50, 60)))
