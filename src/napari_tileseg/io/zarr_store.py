@@ -78,7 +78,6 @@ class ZarrLabels(LazyArray):
         self.path = path
         self.target = target
         self._finished = finished
-        # Rows that no crash of the program takes back, in the order of `AxisMap.rows_until`: chunks are replaced whole or not at all.
         self._received = self._durable = durable
         self._levels: tuple[Level, ...] = ()
         self._open()
@@ -156,7 +155,7 @@ class ZarrLabels(LazyArray):
 
     @classmethod
     def open_unfinished(cls, path: str | Path) -> ZarrLabels:
-        """Go on with a store that was begun for `path` and not finished; rows below its `durable_rows` are in it.
+        """Go on with a store that was begun for `path` and not finished; rows below `durable_rows` are in it.
 
         Raises
         ------
@@ -225,6 +224,14 @@ class ZarrLabels(LazyArray):
             group["0"][tuple(slice(*box[axis]) for axis in order)] = labels.transpose(order)
         except OSError as error:
             raise refused(place, error) from error
+
+    @property
+    def durable_rows(self) -> int:
+        """Rows that are on the disk, counted as `AxisMap.rows_until` does: samples in order, rows along the first axis of space.
+
+        Nothing that a crash of the program can do takes them back: chunks are replaced at once or not at all.
+        """
+        return self._durable
 
     @property
     def finished(self) -> bool:
