@@ -101,7 +101,7 @@ def test_the_result_is_a_pyramid_on_the_disk(desk: Callable[..., Any]) -> None:
     assert len(np.unique(finest)) > 1
     check_levels(layer, finest)
     assert tuple(layer.scale) == (0.5, 0.5)
-    assert done.dock.message.links.shown == (Action.SAVE, Action.EDIT, Action.DETAILS)
+    assert done.dock.message.links.shown == (Action.REFINE, Action.SAVE, Action.EDIT, Action.DETAILS)
 
 
 def test_a_region_is_painted_and_put_back(desk: Callable[..., Any]) -> None:
@@ -113,7 +113,7 @@ def test_a_region_is_painted_and_put_back(desk: Callable[..., Any]) -> None:
     window = done.viewer.layers[-1]
     assert isinstance(window, Labels)
     assert not window.multiscale
-    assert done.dock.message.links.shown == (Action.SAVE, Action.PUT_BACK, Action.DETAILS)
+    assert done.dock.message.links.shown == (Action.REFINE, Action.SAVE, Action.PUT_BACK, Action.DETAILS)
     # The window lies over the result: the same place of the world holds the same label.
     rows, columns = (slice(*span) for span in done.session._window.box)
     np.testing.assert_array_equal(window.data, store[rows, columns])
@@ -130,7 +130,7 @@ def test_a_region_is_painted_and_put_back(desk: Callable[..., Any]) -> None:
     expected[rows.start + 10 : rows.start + 20, columns.start + 10 : columns.start + 30] = 1
     np.testing.assert_array_equal(np.asarray(store), expected)
     check_levels(done.labels, expected)
-    assert done.dock.message.links.shown == (Action.SAVE, Action.EDIT, Action.DETAILS)
+    assert done.dock.message.links.shown == (Action.REFINE, Action.SAVE, Action.EDIT, Action.DETAILS)
 
 
 def test_closing_a_region_puts_it_back(desk: Callable[..., Any]) -> None:
