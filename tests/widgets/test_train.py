@@ -100,7 +100,7 @@ def test_folders_and_what_does_not_go_together(train: Callable[..., Any], tmp_pa
     here.make_small()
     here.set(epochs="many")
     here.settle()
-    assert "epochs" in here.problem
+    assert "Epochs, under Steps" in here.problem
     here.set(epochs="1")
     here.until(lambda: here.dock.button.isEnabled())
     assert here.problem == ""
