@@ -204,7 +204,7 @@ def _classes(
         )
     if config.classes and len(config.classes) != len(values):
         rare = min(values[1:], key=lambda value: sum(value in fact.values for fact in facts), default=0)
-        where = next((f', {rare} in "{fact.item.name}"' for fact in facts if rare in fact.values), "")
+        where = next((f' ({rare} is in "{fact.item.name}")' for fact in facts if rare in fact.values), "")
         raise OptionsError(
             f"{len(config.classes)} classes were given, but the labels hold the values {_numbers(values)}{where}. "
             "Give a name for each, the background first."
