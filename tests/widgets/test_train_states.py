@@ -285,3 +285,9 @@ def test_curves_are_painted_and_said(qtbot: Any) -> None:
     curves.show_curves(losses, [(1, 0.5), (2, 0.8)], epochs=10, measure="Dice")
     assert curves.grab().toImage() != empty
     assert curves.accessibleDescription() == "Loss 0.001; Dice 0.800, best 0.800 in epoch 2"
+
+
+def test_a_model_that_finds_nothing_right_is_no_success() -> None:
+    found = [view(Prospect(), Training(phase=Phase.DONE, name="m", measure="Dice", epochs=2, score=score)).message for score in (0.0, 0.4)]
+    assert [message.kind for message in found if message is not None] == ["warning", "done"]
+    assert found[0] is not None and "train longer" in found[0].text
