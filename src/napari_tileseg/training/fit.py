@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from napari_tileseg.engine.allocator import kept_memory
 from napari_tileseg.errors import DeviceMemoryError
 from napari_tileseg.training.freezing import set_learning
 from napari_tileseg.training.options import FitOptions, learning_rate
@@ -133,7 +134,8 @@ def fit(
     threads = torch.get_num_threads()
     trainer = Trainer(network, loss, options, {} if notes is None else notes, ranks, adversary)
     try:
-        yield from _loop(trainer, batches, checkpoint, resume=resume, cancel=cancel, report_every=report_every)
+        with kept_memory():
+            yield from _loop(trainer, batches, checkpoint, resume=resume, cancel=cancel, report_every=report_every)
     finally:
         trainer.pool.shutdown()
         torch.set_num_threads(threads)

@@ -50,8 +50,14 @@ def _mover(decay: float) -> Callable[[Any, Any, Any], None]:
     return move
 
 
-_NO_MEMORY = ("DefaultCPUAllocator", "could not create a primitive", "could not execute a primitive", "could not create a memory")
-"""What torch's allocator on the CPU, and oneDNN below it, say when memory runs out; they have no class of their own for that."""
+_NO_MEMORY = (
+    "DefaultCPUAllocator",
+    "could not create a primitive",
+    "could not execute a primitive",
+    "could not create a memory",
+    "std::bad_alloc",
+)
+"""What torch's allocator on the CPU, oneDNN below it, and C++ say when memory runs out; they have no class of their own for that."""
 
 
 def means_no_memory(error: BaseException) -> bool:
