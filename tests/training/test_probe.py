@@ -48,7 +48,7 @@ def test_it_is_near_to_what_the_training_takes(tmp_path: Path) -> None:
     preview(config(tmp_path / "m", **fields), pairs((96, 96)), on_event=told.append)
     train(config(tmp_path / "m", **fields), pairs((96, 96)), on_event=told.append)
     taken = next(event.seconds for event in told if isinstance(event, EpochEnded))
-    assert 0.3 < told[1].epoch_seconds / taken < 3
+    assert 0.2 < told[1].epoch_seconds / taken < 5
 
 
 def test_more_images_to_validate_on_take_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

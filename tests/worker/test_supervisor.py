@@ -118,7 +118,7 @@ def test_the_model_stays_loaded_until_it_is_unloaded(stand_in: Callable[..., Any
     assert bench.supervisor.pid == pid
     assert loads.read_text().count("\n") == 1
     bench.supervisor.unload()
-    assert gone(pid, 2)
+    assert gone(pid, 5)
     assert bench.supervisor.pid is None
     assert bench.supervisor.loaded is None
     run, _ = bench.run(job, volume)
@@ -409,7 +409,7 @@ def test_unloading_amid_a_tile_cancels_the_run(stand_in: Callable[..., Any], job
     recorder.until(is_slab)
     pid = bench.supervisor.pid
     bench.supervisor.unload()
-    assert gone(pid, 2)
+    assert gone(pid, 5)
     assert run.wait(PATIENCE)
     assert run.state == "cancelled"
     assert recorder.kinds[-1] == "CancelledRun"
@@ -423,9 +423,9 @@ def test_closing_amid_a_tile_ends_everything_in_silence(stand_in: Callable[..., 
     pid, labels = bench.supervisor.pid, run.labels
     began = time.monotonic()
     bench.supervisor.close()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
     heard = len(recorder.messages), len(silent.messages)
-    assert gone(pid, 1)
+    assert gone(pid, 5)
     assert run.wait(0)
     assert waiting.wait(0)
     assert (run.state, waiting.state) == ("cancelled", "cancelled")

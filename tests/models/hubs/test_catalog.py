@@ -277,11 +277,11 @@ def test_huge_index_takes_no_huge_memory(offer: Any, chunked: bool) -> None:
 
 
 def test_cancelled(offer: Any) -> None:
-    offer("monai", ZOO, pace=0.2)
+    offer("monai", ZOO, pace=0.5)
     began = time.monotonic()
     with pytest.raises(Cancelled):
         catalog("monai", cancel=lambda: time.monotonic() - began > 0.3)
-    assert time.monotonic() - began < 1.3
+    assert time.monotonic() - began < 5, "the whole answer takes ten seconds"
 
 
 def test_reference(offer: Any) -> None:

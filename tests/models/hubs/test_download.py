@@ -306,7 +306,7 @@ def test_waiting_for_another_download_can_be_stopped(server: Any, places: Path) 
     began = time.monotonic()
     with pytest.raises(Cancelled):
         download(url, cancel=lambda: time.monotonic() - began > 0.3)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     first.set()
     thread.join()
 
