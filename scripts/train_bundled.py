@@ -64,6 +64,7 @@ def train(name: str, arguments: argparse.Namespace) -> None:
         batch=recipe.batch,
         shares=recipe.shares,
         centred=recipe.centred,
+        by_size=recipe.by_size,
         seed=options.seed,
     )
     network = build_network(spec.architecture, **spec.arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -155,6 +156,18 @@ def test_shares_decide_which_groups_are_seen() -> None:
     batch = Sampler([dark, light, light], plain, channels=1, batch=300, shares={"dark": 0.8, "light": 0.2}).batch(0)
     assert 0.7 < float((batch.image.amax((1, 2, 3)) == 0).float().mean()) < 0.9
     assert Sampler([dark, light], plain, channels=1, batch=20, shares={"light": 1.0}).batch(0).image.min() > 0.99
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_large_images_are_seen_more_often_within_their_group_only(power: float) -> None:
+    examples = [
+        replace(example((side, side), group=group), name=name)
+        for name, side, group in [("small", 8, "cells"), ("large", 32, "cells"), ("huge", 64, "tissue")]
+    ]
+    sampler = Sampler(examples, Augmentation(size=(4, 4)), channels=1, batch=1000, shares={"cells": 0.5, "tissue": 0.5}, by_size=power)
+    seen = Counter(sampler.batch(0).names)
+    assert seen["huge"] == pytest.approx(500, abs=80)
+    assert seen["small"] == pytest.approx(500 / (1 + 16**power), abs=45)
 
 
 def test_centred_crops_show_an_object() -> None:

@@ -39,6 +39,8 @@ class Recipe:
         Relative frequency of each group of images.
     centred : float
         Share of crops that are centred on an object.
+    by_size : float
+        How much more often large images are drawn than small ones of their group, as `Sampler` takes it.
     decoder_choices : mapping, optional
         Values among which the decoder's parameters are chosen on the val part of the first folder.
     gentle : mapping
@@ -54,6 +56,7 @@ class Recipe:
     make_maps: Callable[[NDArray[np.int32]], NDArray[np.float32]] | None = None
     shares: Mapping[str, float] | None = None
     centred: float = 0.5
+    by_size: float = 0.0
     decoder_choices: Mapping[str, Sequence[float]] | None = None
     gentle: Mapping[str, Any] = field(default_factory=dict)
 
@@ -67,6 +70,7 @@ class Recipe:
             "minutes": round(seconds / 60, 1),
             "shares": dict(self.shares or {}),
             "centred": self.centred,
+            "by size": self.by_size,
             "loss": self.loss.__name__,
             "augmentation": asdict(self.augmentation),
             "schedule": asdict(options),
@@ -142,6 +146,7 @@ _NUCLEI = Recipe(
     loss=InstanceLoss,
     make_maps=object_maps,
     shares={"fluorescence": 0.6, "histology": 0.27, "brightfield": 0.05, "u2os": 0.08},
+    by_size=0.5,
     gentle={"wide_share": 0.1, "rotation_share": 0.25, "stretch": 0.04, "gamma": 0.3, "contrast": 0.15, "brightness": 0.04, "noise": 0.05},
     decoder_choices={
         "depth": [0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6],

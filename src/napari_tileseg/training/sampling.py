@@ -58,6 +58,8 @@ class Sampler:
         Relative frequency of each group; as often as it has examples where missing altogether.
     centred : float
         Share of crops centred on a random pixel of a random object.
+    by_size : float
+        Within its group an image is drawn in proportion to its number of pixels to this power: 0 all equally often, 1 all pixels.
     only : sequence of int, optional
         Numbers of the crops of each batch that are drawn, where other processes draw the others; all if None.
     seed : int
@@ -72,17 +74,20 @@ class Sampler:
         batch: int,
         shares: Mapping[str, float] | None = None,
         centred: float = 0.5,
+        by_size: float = 0.0,
         seed: int = 0,
         only: Sequence[int] | None = None,
     ) -> None:
         if not examples:
             raise OptionsError("There is nothing to train on: the list of examples is empty.")
-        counts: dict[str, int] = {}
-        for example in examples:
-            counts[example.group] = counts.get(example.group, 0) + 1
-        weights = np.array([(shares.get(example.group, 0.0) / counts[example.group]) if shares else 1.0 for example in examples])
+        sizes = np.array([float(np.prod(example.image.shape[1:])) for example in examples]) ** by_size
+        totals: dict[str, float] = {}
+        for example, size in zip(examples, sizes, strict=True):
+            totals[example.group] = totals.get(example.group, 0.0) + size
+        groups = [example.group for example in examples]
+        weights = sizes * [shares.get(group, 0.0) / totals[group] if shares else 1.0 for group in groups]
         if weights.sum() <= 0:
-            raise OptionsError(f"No group has a share above 0. The groups are {', '.join(sorted(counts))}.")
+            raise OptionsError(f"No group has a share above 0. The groups are {', '.join(sorted(totals))}.")
         self.examples = list(examples)
         self.augmentation = augmentation
         self.channels = channels
