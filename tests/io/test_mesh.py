@@ -55,7 +55,9 @@ def read_stl(path: Path) -> NDArray[Any]:
 @pytest.mark.parametrize("mirrored", [1.0, -1.0])
 def test_surfaces_are_closed_and_turned_outward(mirrored: float) -> None:
     labels = phantom(mirrored)
-    for surface in surfaces(labels, CLASSES, COLORS):
+    made = list(surfaces(labels, CLASSES, COLORS))
+    assert [surface.label for surface in made] == [1, 2]
+    for surface in made:
         edges = np.concatenate([surface.faces[:, pair] for pair in ([0, 1], [1, 2], [2, 0])])
         there = {tuple(edge) for edge in edges.tolist()}
         assert len(there) == len(edges), "an edge that two faces run along in the same direction"

@@ -136,9 +136,7 @@ def test_a_batch_that_does_not_fit_into_real_memory_is_learnt_in_parts(tmp_path:
     # What a freed tensor leaves between others must go back, else it is chance which of torch's blocks, small ones that its
     # libraries cannot do without among them, does not fit any more.
     exact = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=os.environ | exact, capture_output=True, text=True, timeout=300, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", script], env=os.environ | exact, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert "crops are learnt at once" in done.stdout
 

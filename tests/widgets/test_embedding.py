@@ -44,7 +44,9 @@ def test_colours_are_those_of_the_labels(own: bool) -> None:
     layer = viewer.add_labels(np.zeros((50, 60), np.uint8))
     if own:
         layer.colormap = DirectLabelColormap(color_dict={None: "black", 0: "transparent", 1: "red", 2: "blue"})
-    for made in show_embedding(viewer, found, layer=layer if own else None):
+    layers = show_embedding(viewer, found, layer=layer if own else None)
+    assert len(layers) == 2
+    for made in layers:
         np.testing.assert_allclose(made.face_color[1:], [layer.get_color(label) for label in found.labels[1:]], atol=1e-6)
         np.testing.assert_allclose(made.face_color[0], (0.75, 0.75, 0.75, 1))
         assert made.features["label"].tolist() == [0, 1, 2, 2, 1]
