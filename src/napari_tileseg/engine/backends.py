@@ -16,6 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from napari_tileseg.engine.compiled import Compiled, can_compile
 from napari_tileseg.engine.exported import Exported, can_export
 from napari_tileseg.engine.graphs import Graphs, can_record
+from napari_tileseg.engine.norms import quick_norms
 
 if TYPE_CHECKING:
     from napari_tileseg.engine.protocols import Predictor
@@ -67,11 +68,11 @@ def backends(predictor: Predictor) -> list[str]:
     """Return the ways that are worth trying for a predictor on its device; the first needs nothing but the predictor's own call.
 
     "bfloat16" computes products and convolutions in that type, "float16" in that one: on a GPU, where many know no other.
-    "channels last" works on a copy of the module whose weights and pixels hold all channels of a place side by side, and whose
-    batch normalisations are part of the convolutions before them; it needs a predictor with a `module`, and not so many scores
-    that bringing their channels back to the front costs more than was gained. "recorded" is that copy as a graph, on
-    GPUs of NVIDIA; "compiled" is it compiled for this computer where there is a compiler. "ONNX Runtime" computes what the module
-    was exported to, where that package is there.
+    "channels last" works on a copy of the module whose weights and pixels hold all channels of a place side by side, whose batch
+    normalisations are part of the convolutions before them, and whose other normalisations know that order; it needs a predictor with a
+    `module`, and not so many scores that bringing their channels back to the front costs more than was gained. "recorded" is that copy
+    as a graph, on GPUs of NVIDIA; "compiled" is it compiled for this computer where there is a compiler. "ONNX Runtime" computes what
+    the module was exported to, where that package is there.
     """
     if len(predictor.spec.score_names) > _MOST_SCORES:
         return _types(predictor.device)
@@ -158,7 +159,7 @@ def _unturned(predictor: Predictor) -> Predictor:
 
 def _channels_last(module: nn.Module, ndim: int) -> nn.Module:
     if module not in _prepared:
-        twin = fold_batch_norms(copy.deepcopy(module).eval())
+        twin = quick_norms(fold_batch_norms(copy.deepcopy(module).eval()))
         for tensor in (*twin.parameters(), *twin.buffers()):
             if tensor.ndim == ndim:
                 tensor.data = tensor.data.contiguous(memory_format=_FORMATS[ndim])
