@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -158,6 +160,21 @@ def test_what_nvidia_smi_prints() -> None:
     assert [device.name for device in found] == ["H200", "RTX 3060"]
     assert found[0].text == "H200, 150 GB free"
     assert parse_smi("") == ()
+
+
+def test_no_window_of_a_console_flashes_up_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def run(query: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        asked.append(options)
+        return subprocess.CompletedProcess(query, 0, "NVIDIA H200, 143000, 143771\n")
+
+    monkeypatch.setattr("napari_tileseg.widgets.devices.shutil.which", lambda name: name)
+    monkeypatch.setattr("napari_tileseg.widgets.devices._torch_has_cuda", lambda: True)
+    monkeypatch.setattr("napari_tileseg.widgets.devices.creation_flags", lambda: 0x08000000)
+    monkeypatch.setattr(subprocess, "run", run)
+    assert probe()[0].key == "cuda:0"
+    assert asked[0]["creationflags"] == 0x08000000
 
 
 def test_the_list_of_devices_starts_with_auto_and_ends_with_the_cpu() -> None:
