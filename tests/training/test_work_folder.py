@@ -8,12 +8,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
+from scenes import config, folders
 
+from napari_tileseg import train
 from napari_tileseg.errors import OptionsError, OutputError
 from napari_tileseg.models.spec import ModelSpec
 from napari_tileseg.training.validate import Validation
-from napari_tileseg.training.work_folder import WorkFolder
+from napari_tileseg.training.work_folder import WorkFolder, work_folder
 
 TOLD = {"config": {"batch": 2}, "images": "digest"}
 
@@ -128,3 +131,21 @@ def test_labels_of_the_best_epoch_replace_those_that_somebody_looks_at(tmp_path:
     assert validation.look_back() == ()
     assert int(np.load(tmp_path / "best" / "0.npy")[0, 0]) == 2
     assert not (tmp_path / "new").exists()
+
+
+def test_no_file_is_open_any_more_when_the_folder_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows would keep it otherwise, after each training."""
+    held: list[str] = []
+    remove = WorkFolder.remove
+
+    def look(work: WorkFolder) -> None:
+        me = psutil.Process()
+        work.release()
+        maps = me.memory_maps() if hasattr(me, "memory_maps") else []
+        held.extend(found.path for found in (*me.open_files(), *maps) if Path(found.path).is_relative_to(work.path))
+        remove(work)
+
+    monkeypatch.setattr(WorkFolder, "remove", look)
+    train(config(tmp_path / "m", epochs=1, memory_limit=1, **folders(tmp_path / "data")))
+    assert held == []
+    assert not work_folder(tmp_path / "m").exists()
