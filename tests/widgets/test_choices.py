@@ -25,7 +25,7 @@ from napari_tileseg.widgets.choices import (
     pick_model,
     results_words,
 )
-from napari_tileseg.widgets.details import command_line, details_text, help_text
+from napari_tileseg.widgets.details import command_line, details_text, help_text, shell_line
 from napari_tileseg.widgets.devices import Device, choices, parse_smi, probe
 
 FLAT = ModelSpec(name="flat", axes="CYX", channels=["r", "g", "b"], grey="repeat", classes=["bg", "a"], window=(256, 256), multiple_of=32)
@@ -134,7 +134,8 @@ def test_every_bundled_model_can_be_started_with_its_own_settings() -> None:
         assert options_from(chosen(spec), find_spec(spec.name)) == SegmentOptions()
 
 
-def test_a_run_can_be_repeated_by_a_command() -> None:
+def test_a_run_can_be_repeated_by_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
     job = Job(model="flat", input="/data/my cells.tif", axes="TYX", options=SegmentOptions(window=(512, 512), overlap=0.25, device="cpu"))
     words = command_line(job, FLAT, "my cells_flat.ome.tif")
     assert words == (
@@ -152,6 +153,25 @@ def test_help_says_more_than_the_sentence() -> None:
     assert len(help_text(sentence)) > len(sentence) + 20
     assert len(help_text("Something odd.")) > 30
     assert details_text({"a": "µ"}) == '{\n  "a": "µ"\n}'
+
+
+def test_a_line_is_taken_apart_again_by_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [
+        "tileseg",
+        r"C:\Users\me\R&D images\a.tif",
+        r"C:\a\b.tif",
+        "256,256",
+        "{stem}_labels",
+        "*.tif",
+        "D:\\a b\\",
+        'say "so"',
+        "",
+        "Zellen für uns",
+    ]
+    monkeypatch.setattr("sys.platform", "win32")
+    line = shell_line(words)
+    assert "'" not in line
+    assert line.startswith(r'tileseg "C:\Users\me\R&D images\a.tif" C:\a\b.tif "256,256" "{stem}_labels" *.tif "D:\a b\\" "say \"so\"" ""')
 
 
 def test_what_nvidia_smi_prints() -> None:
