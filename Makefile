@@ -14,7 +14,7 @@ SCREEN = $(if $(DISPLAY)$(WAYLAND_DISPLAY),,$(if $(shell command -v xvfb-run),xv
 .PHONY: help setup demo test test-slow bench lint typecheck fix clean
 
 help:  ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-12s%s\n", $$1, $$2 }'
 
 setup:  ## prepare .venv (does nothing when it is up to date)
 	@MAKE_GOAL="$(firstword $(MAKECMDGOALS))" bash scripts/setup.sh

@@ -77,7 +77,7 @@ class Unfinished:
         try:
             try:
                 lock(guard)
-            except BlockingIOError:
+            except (BlockingIOError, PermissionError):
                 raise OutputError(
                     f'Another program is writing this result right now (it holds "{folder}"). Wait for it, or end it.'
                 ) from None

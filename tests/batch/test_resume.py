@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sqlite3
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from napari_tileseg.batch import run as run_module
 from napari_tileseg.batch import work as work_module
 from napari_tileseg.batch.events import BatchFinished, BatchProgress, TaskProgress, TaskStarted
 from napari_tileseg.batch.executor import LocalExecutor
-from napari_tileseg.batch.ledger import Ledger, ledger_path
+from napari_tileseg.batch.ledger import Ledger, _uri, ledger_path
 from napari_tileseg.batch.lock import OutputLock
 from napari_tileseg.batch.run import run_batch
 from napari_tileseg.errors import OptionsError, OutputError
@@ -378,3 +380,18 @@ def test_nothing_of_the_results_is_verified_twice(job: BatchJob, monkeypatch: py
     monkeypatch.setattr(run_module, "digest", lambda path: hashed.append(path))
     assert run_batch(job).before == 6
     assert not hashed, "size and times are enough where nobody has touched a result"
+
+
+def test_the_ledger_of_a_windows_share_has_an_address_that_sqlite_takes() -> None:
+    assert _uri(PureWindowsPath(r"\\server\share\a b\ledger")) == "file:////server/share/a%20b/ledger"
+    assert _uri(PureWindowsPath(r"C:\a b\ledger")) == "file:///C:/a%20b/ledger"
+    assert _uri(PurePosixPath("/a b/ledger")) == "file:///a%20b/ledger"
+
+
+def test_an_address_with_its_server_in_the_path_is_a_file(tmp_path: Path) -> None:
+    """SQLite refuses a server before the path; what it takes for the path may begin with two strokes."""
+    place = tmp_path / "a b.sqlite"
+    address = _uri(PureWindowsPath(f"/{place.as_posix()}")) if os.name == "posix" else _uri(place)
+    with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
+        connection.execute("CREATE TABLE t (a)")
+    assert place.is_file()

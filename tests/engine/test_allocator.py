@@ -81,6 +81,18 @@ def test_an_error_ends_it_too() -> None:
     assert given_back(before)
 
 
+def test_another_system_is_not_even_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python looks into its own program's file there, which the Python of Microsoft's shop lets nobody open."""
+
+    def refuse() -> tuple[str, str]:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr("sys.platform", "win32")
+    monkeypatch.setattr("platform.libc_ver", refuse)
+    with kept_memory():
+        assert allocator._holders == 0
+
+
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
     with kept_memory():

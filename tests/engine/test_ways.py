@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import math
+import subprocess
+import sys
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -184,6 +186,16 @@ def test_without_a_compiler_nothing_is_offered(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(compiling, "find_spec", lambda name: name)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     assert not can_compile("cuda:0")
+
+
+@pytest.mark.parametrize("status", [0, 2], ids=["tools", "no tools"])
+def test_a_mac_is_not_asked_to_install_a_compiler(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    """Its compiler stands there without the tools too, and opens a window that offers them."""
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(compiling.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(compiling.subprocess, "run", lambda words, **options: subprocess.CompletedProcess(words, status))
+    assert can_compile("cpu") == (status == 0)
 
 
 @pytest.mark.skipif(not can_compile("cpu"), reason="there is no C++ compiler here")

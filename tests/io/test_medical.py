@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import nibabel
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -193,13 +194,29 @@ def test_values_are_scaled_as_the_header_says(
 
 def test_unpacked_files_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(medical, "_WHOLE_BYTES", 0)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
-    (tmp_path / "scratch").mkdir()
+    monkeypatch.setenv("TILESEG_CACHE", str(tmp_path / "scratch"))
     volume = read_volume(save(tmp_path / "a.nii.gz", phantom(), np.eye(4)))
     assert list((tmp_path / "scratch").iterdir())
     del volume
     gc.collect()
     assert not list((tmp_path / "scratch").iterdir())
+
+
+@pytest.mark.skipif(not hasattr(psutil.Process, "memory_maps"), reason="nobody tells there what is mapped")
+def test_unpacked_files_are_removed_after_their_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows deletes no file that is mapped: it would stay for ever."""
+    monkeypatch.setattr(medical, "_WHOLE_BYTES", 0)
+    monkeypatch.setenv("TILESEG_CACHE", str(tmp_path / "scratch"))
+    mapped: list[list[str]] = []
+
+    def remove(folder: Path, ignore_errors: bool) -> None:
+        mapped.append([found.path for found in psutil.Process().memory_maps() if found.path.startswith(str(folder))])
+
+    volume = read_volume(save(tmp_path / "a.nii.gz", phantom(), np.eye(4)))
+    monkeypatch.setattr("shutil.rmtree", remove)
+    del volume
+    gc.collect()
+    assert mapped == [[]]
 
 
 def test_colours_are_the_last_axis(tmp_path: Path) -> None:

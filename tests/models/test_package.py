@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_tileseg.errors import ModelError, ModelNotFoundError, OutputError, WeightsError
+from napari_tileseg.models import checksum as checksum_module
 from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.package import (
     CARD_FILE,
@@ -271,3 +272,14 @@ def test_a_card_without_checksum_is_no_obstacle(tmp_path: Path) -> None:
     assert told.pop("weights_sha256")
     card.write_text(json.dumps(told))
     assert load_model(str(tmp_path / "small"), device="cpu").spec.weights_sha256, "that of all its files"
+
+
+def test_a_model_of_several_files_has_one_checksum_on_every_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows sorts paths whatever their case."""
+    monkeypatch.setattr(checksum_module, "_remembered", lambda path: path.name)
+    names = ["b.bin", "A.json", "c/B.bin", "c/a.bin", "C.txt"]
+    found = {
+        checksum_module.checksum([kind(root, *name.split("/")) for name in names], kind(root))  # type: ignore[misc, list-item, arg-type]
+        for kind, root in ((PurePosixPath, "/m"), (PureWindowsPath, "C:/m"))
+    }
+    assert len(found) == 1

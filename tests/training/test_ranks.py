@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "napari_tileseg.cli", "train"]
+torchrun = pytest.mark.skipif(sys.platform == "win32", reason="torchrun asks for libuv, which torch is built without there")
 # Steps of Adam are as large for a gradient that is only rounding; those of SGD are not. The network has batch normalisation, the loss
 # is no mean over crops, every step has two parts, and a discriminator learns beside it.
 SETTINGS = {"batch": 4, "accumulation": 2, "optimizer": "sgd", "warmup": 0, "learning_rate": 0.05, "average": 0.5, "adversarial": 0.05}
@@ -63,6 +64,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@torchrun
 def test_two_processes_learn_as_one_and_the_first_one_speaks(plain: Path, tmp_path: Path) -> None:
     process = started(plain, tmp_path / "two", epochs=3)
     told, complaints = process.communicate(timeout=180)
@@ -74,6 +76,7 @@ def test_two_processes_learn_as_one_and_the_first_one_speaks(plain: Path, tmp_pa
     assert read_spec(tmp_path / "two").training["images"] == read_spec(plain / "one").training["images"]
 
 
+@torchrun
 @pytest.mark.slow
 def test_what_two_began_one_brings_to_an_end(plain: Path, tmp_path: Path) -> None:
     process = started(plain, tmp_path / "m", epochs=3)
@@ -88,6 +91,7 @@ def test_what_two_began_one_brings_to_an_end(plain: Path, tmp_path: Path) -> Non
     alike(plain / "one", tmp_path / "m")
 
 
+@torchrun
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_the_death_of_one_ends_all_and_two_go_on(plain: Path, tmp_path: Path, victim: int) -> None:
@@ -109,6 +113,7 @@ def test_the_death_of_one_ends_all_and_two_go_on(plain: Path, tmp_path: Path, vi
     alike(plain / "one", tmp_path / "m")
 
 
+@torchrun
 @pytest.mark.slow
 def test_a_batch_that_cannot_be_divided_is_one_sentence(plain: Path, tmp_path: Path) -> None:
     process = started(plain, tmp_path / "m", batch=3)

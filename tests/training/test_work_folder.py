@@ -7,10 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import psutil
 import pytest
+from scenes import config, folders
 
+from napari_tileseg import train
 from napari_tileseg.errors import OptionsError, OutputError
-from napari_tileseg.training.work_folder import WorkFolder
+from napari_tileseg.models.spec import ModelSpec
+from napari_tileseg.training.validate import Validation
+from napari_tileseg.training.work_folder import WorkFolder, work_folder
 
 TOLD = {"config": {"batch": 2}, "images": "digest"}
 
@@ -92,3 +98,54 @@ def test_the_lock_goes_with_the_process(tmp_path: Path) -> None:
     work = WorkFolder(tmp_path / "m")
     work.begin(TOLD, resume=True)
     work.release()
+
+
+def test_what_a_scanner_holds_for_a_moment_ends_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows a file that was written just now is often open in another program."""
+    refused: list[object] = []
+    replace = os.replace
+
+    def refuse_once(source: object, target: object) -> None:
+        if not refused:
+            refused.append(target)
+            raise PermissionError(13, "Access is denied")
+        replace(source, target)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "replace", refuse_once)
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr("napari_tileseg.moving.time.sleep", lambda seconds: None)
+    work = WorkFolder(tmp_path / "m")
+    work.write("told.json", b"{}")
+    assert refused
+    assert (work.path / "told.json").read_bytes() == b"{}"
+
+
+def test_labels_of_the_best_epoch_replace_those_that_somebody_looks_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows deletes no folder with an open file in it; the training goes on all the same."""
+    for folder, value in (("best", 1), ("new", 2)):
+        (tmp_path / folder).mkdir()
+        np.save(tmp_path / folder / "0.npy", np.full((2, 2), value))
+    monkeypatch.setattr("napari_tileseg.training.validate.shutil.rmtree", lambda path, ignore_errors: None)
+    spec = ModelSpec(name="m", axes="CYX", channels=["a"], classes=["bg", "a"], window=(8, 8))
+    validation = Validation([], spec, values=(0, 1), views=tmp_path)
+    assert validation.look_back() == ()
+    assert int(np.load(tmp_path / "best" / "0.npy")[0, 0]) == 2
+    assert not (tmp_path / "new").exists()
+
+
+def test_no_file_is_open_any_more_when_the_folder_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows would keep it otherwise, after each training."""
+    held: list[str] = []
+    remove = WorkFolder.remove
+
+    def look(work: WorkFolder) -> None:
+        me = psutil.Process()
+        work.release()
+        maps = me.memory_maps() if hasattr(me, "memory_maps") else []
+        held.extend(found.path for found in (*me.open_files(), *maps) if Path(found.path).is_relative_to(work.path))
+        remove(work)
+
+    monkeypatch.setattr(WorkFolder, "remove", look)
+    train(config(tmp_path / "m", epochs=1, memory_limit=1, **folders(tmp_path / "data")))
+    assert held == []
+    assert not work_folder(tmp_path / "m").exists()

@@ -112,7 +112,9 @@ class RefineDesk:
         """Press a key on the canvas, as napari looks it up."""
         from napari.utils.key_bindings import coerce_keybinding
 
-        bound = coerce_keybinding(key)
+        from napari_tileseg.widgets.keys import CONTROL
+
+        bound = coerce_keybinding(key.replace("Control", CONTROL))
         for keymap in (self.layer.keymap, type(self.layer).class_keymap):
             if bound in keymap:
                 keymap[bound](self.layer)

@@ -513,7 +513,11 @@ def test_the_command_does_the_same(ready: Callable[[], Any], folder: Path) -> No
     assert clipboard is not None
     import shlex
 
-    words = shlex.split(clipboard.text())
+    words = (
+        shlex.split(clipboard.text())
+        if sys.platform != "win32"
+        else [word.strip('"') for word in shlex.split(clipboard.text(), posix=False)]
+    )
     assert words[:2] == ["tileseg", "batch"]
     done = subprocess.run(
         [sys.executable, "-m", "napari_tileseg.cli", *words[1:]], capture_output=True, text=True, timeout=300, check=False

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,7 +25,7 @@ from napari_tileseg.widgets.choices import (
     pick_model,
     results_words,
 )
-from napari_tileseg.widgets.details import command_line, details_text, help_text
+from napari_tileseg.widgets.details import command_line, details_text, help_text, shell_line
 from napari_tileseg.widgets.devices import Device, choices, parse_smi, probe
 
 FLAT = ModelSpec(name="flat", axes="CYX", channels=["r", "g", "b"], grey="repeat", classes=["bg", "a"], window=(256, 256), multiple_of=32)
@@ -132,7 +134,8 @@ def test_every_bundled_model_can_be_started_with_its_own_settings() -> None:
         assert options_from(chosen(spec), find_spec(spec.name)) == SegmentOptions()
 
 
-def test_a_run_can_be_repeated_by_a_command() -> None:
+def test_a_run_can_be_repeated_by_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
     job = Job(model="flat", input="/data/my cells.tif", axes="TYX", options=SegmentOptions(window=(512, 512), overlap=0.25, device="cpu"))
     words = command_line(job, FLAT, "my cells_flat.ome.tif")
     assert words == (
@@ -152,12 +155,46 @@ def test_help_says_more_than_the_sentence() -> None:
     assert details_text({"a": "µ"}) == '{\n  "a": "µ"\n}'
 
 
+def test_a_line_is_taken_apart_again_by_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [
+        "tileseg",
+        r"C:\Users\me\R&D images\a.tif",
+        r"C:\a\b.tif",
+        "256,256",
+        "{stem}_labels",
+        "*.tif",
+        "D:\\a b\\",
+        'say "so"',
+        "",
+        "Zellen für uns",
+    ]
+    monkeypatch.setattr("sys.platform", "win32")
+    line = shell_line(words)
+    assert "'" not in line
+    assert line.startswith(r'tileseg "C:\Users\me\R&D images\a.tif" C:\a\b.tif "256,256" "{stem}_labels" *.tif "D:\a b\\" "say \"so\"" ""')
+
+
 def test_what_nvidia_smi_prints() -> None:
     found = parse_smi("NVIDIA H200, 143000, 143771\nNVIDIA GeForce RTX 3060, 11000, 12288\nrubbish\n")
     assert [device.key for device in found] == ["cuda:0", "cuda:1"]
     assert [device.name for device in found] == ["H200", "RTX 3060"]
     assert found[0].text == "H200, 150 GB free"
     assert parse_smi("") == ()
+
+
+def test_no_window_of_a_console_flashes_up_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def run(query: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        asked.append(options)
+        return subprocess.CompletedProcess(query, 0, "NVIDIA H200, 143000, 143771\n")
+
+    monkeypatch.setattr("napari_tileseg.widgets.devices.shutil.which", lambda name: name)
+    monkeypatch.setattr("napari_tileseg.widgets.devices._torch_has_cuda", lambda: True)
+    monkeypatch.setattr("napari_tileseg.widgets.devices.creation_flags", lambda: 0x08000000)
+    monkeypatch.setattr(subprocess, "run", run)
+    assert probe()[0].key == "cuda:0"
+    assert asked[0]["creationflags"] == 0x08000000
 
 
 def test_the_list_of_devices_starts_with_auto_and_ends_with_the_cpu() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 import textwrap
@@ -9,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from app_model.types import KeyBinding
+from app_model.types import KeyBinding, KeyCode, KeyMod, OperatingSystem
 from napari.layers import Image, Labels, Points, Shapes, Surface, Tracks, Vectors
 from napari.settings import get_settings
 from napari.utils import progress
+from napari.utils.key_bindings import coerce_keybinding
 from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QComboBox, QLabel, QLineEdit, QPushButton, QWidget
 
-from napari_tileseg.widgets import session
+from napari_tileseg.widgets import keys, session
 from napari_tileseg.widgets.dialogs import TextDialog
-from napari_tileseg.widgets.keys import SEGMENT_KEY
+from napari_tileseg.widgets.keys import SEGMENT_KEY, named
 from napari_tileseg.widgets.states import Phase
 from napari_tileseg.widgets.style import sheet_of
 
@@ -191,6 +193,21 @@ def test_our_key_is_free_on_every_layer(make_napari_viewer: Any) -> None:
     assert ours not in taken
 
 
+@pytest.mark.parametrize(
+    ("platform", "system", "told"), [("darwin", OperatingSystem.MACOS, "Cmd+F"), ("win32", OperatingSystem.WINDOWS, "Ctrl+F")]
+)
+def test_our_keys_are_those_of_qt_and_napari_on_every_system(
+    monkeypatch: pytest.MonkeyPatch, platform: str, system: OperatingSystem, told: str
+) -> None:
+    """What Qt calls Ctrl is Command on a Mac, and napari binds undo there; "Control" is another key for it."""
+    monkeypatch.setattr("sys.platform", platform)
+    monkeypatch.setattr(sys.modules[OperatingSystem.__module__], "_CURRENT", system)
+    found = runpy.run_path(str(keys.__file__))
+    expected = KeyBinding.from_int(KeyMod.CtrlCmd | KeyMod.Shift | KeyCode.KeyG)
+    assert coerce_keybinding(found["SEGMENT_KEY"]) == expected
+    assert found["named"]("Ctrl+F") == told
+
+
 def test_the_key_segments_the_active_image(desk: Callable[..., Any]) -> None:
     here = desk()
     one = here.viewer.add_image(NOISE, name="one")
@@ -199,7 +216,7 @@ def test_the_key_segments_the_active_image(desk: Callable[..., Any]) -> None:
     here.viewer.layers.selection.active = one
     here.dock.form.model.choose("small-classes")
     bound = {KeyBinding.validate(key): function for key, function in here.viewer.keymap.items()}
-    bound[KeyBinding.from_str("Ctrl+Shift+G")](here.viewer)
+    bound[coerce_keybinding(SEGMENT_KEY)](here.viewer)
     here.wait_for(Phase.DONE)
     assert here.labels.name == "one_small-classes"
 
@@ -236,7 +253,7 @@ def test_keys_card_and_details_are_shown_beside_the_dock(desk: Callable[..., Any
     dialogs = here.dock.findChildren(TextDialog)
     assert [dialog.windowTitle() for dialog in dialogs] == [here.dock.spec.label, "Keys", "Details"]
     assert not any(dialog.isModal() for dialog in dialogs)
-    assert "Ctrl+Shift+G" in dialogs[1].view.toPlainText()
+    assert named("Ctrl+Shift+G") in dialogs[1].view.toPlainText()
     assert here.dock.spec.licence in dialogs[0].view.toPlainText()
     for dialog in dialogs:
         here.qtbot.mouseClick(dialog.buttons["Close"], Qt.MouseButton.LeftButton)

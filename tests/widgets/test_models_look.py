@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QComboBox, QLabel, QL
 
 from napari_tileseg.errors import OptionsError
 from napari_tileseg.widgets.dialogs import TextDialog
+from napari_tileseg.widgets.keys import named
 from napari_tileseg.widgets.models.rows import COLUMNS, local_row
 from napari_tileseg.widgets.models.table import ModelTable, ModelView
 from napari_tileseg.widgets.style import icon_color
@@ -157,7 +158,7 @@ def test_keys_in_the_dock(full: Callable[..., ModelsDesk], commands: Commands) -
     here.until(lambda: here.text == "Cancelled. Nothing was changed.")
     dock.deeds.show_keys()
     dialog = dock.findChild(TextDialog)
-    assert "Ctrl+F" in dialog.view.toPlainText()
+    assert named("Ctrl+F") in dialog.view.toPlainText()
     dialog.close()
 
 

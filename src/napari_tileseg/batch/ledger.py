@@ -18,6 +18,7 @@ from napari_tileseg.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import PurePath
 
     from napari_tileseg.batch.task import Outcome, State, Task
 
@@ -299,7 +300,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     """Open the file in the first way that works: with a write-ahead log; without, where the disk is a network's; without locks."""
     refused: sqlite3.OperationalError | None = None
     for mode, address in (("WAL", ""), ("DELETE", ""), ("DELETE", "?nolock=1")):
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}{address}", uri=True, timeout=_PATIENCE / 1000, check_same_thread=False)
+        connection = sqlite3.connect(f"{_uri(path.absolute())}{address}", uri=True, timeout=_PATIENCE / 1000, check_same_thread=False)
         try:
             got = connection.execute(f"PRAGMA journal_mode = {mode}").fetchone()[0]
             connection.execute(f"PRAGMA synchronous = {'NORMAL' if got == 'wal' else 'FULL'}")
@@ -314,6 +315,12 @@ def _connect(path: Path) -> sqlite3.Connection:
             connection.close()
             raise
     raise refused or sqlite3.OperationalError("no way to open it")
+
+
+def _uri(path: PurePath) -> str:
+    """Return the address of a file as SQLite takes it: the server of a Windows share must stand in the path, not before it."""
+    uri = path.as_uri()
+    return uri if uri.startswith("file:///") else uri.replace("file://", "file:////", 1)
 
 
 def _rows(connection: sqlite3.Connection) -> dict[str, Row]:

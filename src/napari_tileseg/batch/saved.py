@@ -75,4 +75,4 @@ def _relative(path: str, output: Path) -> str | None:
         way = os.path.relpath(os.path.expanduser(path), output)
     except ValueError:  # another drive
         return None
-    return None if Path.home().name in Path(way).parts else way
+    return None if Path.home().name in Path(way).parts else Path(way).as_posix()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -85,7 +86,7 @@ def _limited() -> bool:
 
 
 def _glibc() -> Any:
-    if platform.libc_ver()[0] != "glibc":
+    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":  # which reads the interpreter's file where it cannot ask
         return None
     library = ctypes.CDLL(None)
     library.malloc_trim.argtypes = [ctypes.c_size_t]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import warnings
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ __all__ = ["Compiled", "can_compile"]
 _VOLTA = 7
 """First version of NVIDIA's GPUs that the compiler writes for."""
 
+_STUB = "/usr/bin/clang++"
+"""Stands on every Mac; without Apple's developer tools all it does is to ask the user to install them."""
+
 _OPTIONS: dict[str, Any] = {
     "freezing": True,  # weights are laid out for the processor once
     "compile_threads": 1,  # no pool of processes that outlives the run
@@ -39,7 +43,12 @@ def can_compile(device: str) -> bool:
             return False
     elif device != "cpu":
         return False
-    return shutil.which(os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")) is not None
+    compiler = shutil.which(os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++"))
+    return compiler is not None and not (sys.platform == "darwin" and compiler == _STUB and not _has_developer_tools())
+
+
+def _has_developer_tools() -> bool:
+    return subprocess.run(["xcode-select", "-p"], capture_output=True, check=False).returncode == 0
 
 
 class Compiled:

@@ -7,19 +7,20 @@ import logging
 import os
 import shutil
 import sys
-import tempfile
-from pathlib import Path
+import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from napari_tileseg.errors import OutputError
+from napari_tileseg.io.cache import scratch_folder
 from napari_tileseg.locks import lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-__all__ = ["Readable", "allocate", "lock", "unpacked"]
+__all__ = ["Readable", "allocate", "delete_after", "lock", "unpacked"]
 
 _LOG = logging.getLogger(__name__)
 _RESERVE_UP_TO = 1 << 32
@@ -56,7 +57,7 @@ def unpacked(stream: Readable) -> tuple[Path, Callable[[], None]]:
 
     A compressed stream cannot be entered in the middle: each tile would unpack all that comes before it.
     """
-    folder = Path(tempfile.mkdtemp(prefix="tileseg-"))
+    folder = scratch_folder()
     try:
         with (folder / "voxels").open("wb") as file:
             shutil.copyfileobj(stream, file, 2**22)
@@ -64,6 +65,11 @@ def unpacked(stream: Readable) -> tuple[Path, Callable[[], None]]:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return folder / "voxels", lambda: shutil.rmtree(folder, ignore_errors=True)
+
+
+def delete_after(mapped: np.memmap[Any, Any], delete: Callable[[], None]) -> None:
+    """Call `delete` as soon as nothing maps the file any more; before that, Windows deletes nothing."""
+    weakref.finalize(mapped._mmap, delete)  # type: ignore[attr-defined]  # the array itself goes before its map does
 
 
 def _reserve(descriptor: int, size: int) -> None:

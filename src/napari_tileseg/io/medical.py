@@ -17,7 +17,7 @@ from nibabel.wrapstruct import WrapStructError
 from napari_tileseg.errors import InputError
 from napari_tileseg.io.files import broken_off, check_readable, damaged, too_short
 from napari_tileseg.io.lazy import LazyArray, native
-from napari_tileseg.io.mapped import unpacked
+from napari_tileseg.io.mapped import delete_after, unpacked
 from napari_tileseg.io.ome import annotation
 from napari_tileseg.io.order import ordered, reindexed
 from napari_tileseg.io.output import blocks, smallest_dtype, survey
@@ -151,10 +151,8 @@ def _data(path: Path, image: Any, kept: list[int], colours: bool) -> Any:
     scale = _Scaling(proxy)
     if raw <= _WHOLE_BYTES:
         return scale(np.ascontiguousarray(np.asarray(proxy.get_unscaled()).transpose().reshape(shape)))
-    source, close = _mapped(path, proxy)
-    stored = source.transpose()
-    mapped = stored.reshape(shape)
-    return LazyArray(shape, scale.dtype, lambda box: scale(np.asarray(mapped[box])), close=close)
+    mapped = _mapped(path, proxy).transpose().reshape(shape)
+    return LazyArray(shape, scale.dtype, lambda box: scale(np.asarray(mapped[box])))
 
 
 class _Scaling:
@@ -173,13 +171,15 @@ class _Scaling:
         return scaled.astype(self.dtype)
 
 
-def _mapped(path: Path, proxy: Any) -> tuple[NDArray[Any], Any]:
+def _mapped(path: Path, proxy: Any) -> NDArray[Any]:
     """Map the voxels into memory; what is compressed is unpacked into a temporary file first."""
     if not _is_gzip(path):
-        return np.memmap(path, proxy.dtype, "r", int(proxy.offset), proxy.shape, order="F"), None
+        return np.memmap(path, proxy.dtype, "r", int(proxy.offset), proxy.shape, order="F")
     with gzip.open(path) as packed:
-        file, close = unpacked(packed)
-    return np.memmap(file, proxy.dtype, "r", int(proxy.offset), proxy.shape, order="F"), close
+        file, delete = unpacked(packed)
+    mapped = np.memmap(file, proxy.dtype, "r", int(proxy.offset), proxy.shape, order="F")
+    delete_after(mapped, delete)
+    return mapped
 
 
 def _grid(path: Path, image: Any, axes: str) -> tuple[NDArray[np.float64], tuple[str, ...]]:

@@ -16,14 +16,14 @@ import numpy as np
 from napari_tileseg.errors import InputError
 from napari_tileseg.io.files import broken_off, check_readable, damaged, too_short
 from napari_tileseg.io.lazy import LazyArray, native
-from napari_tileseg.io.mapped import unpacked
+from napari_tileseg.io.mapped import delete_after, unpacked
 from napari_tileseg.io.segments import KEY, named_by_hand, read_segments, unescaped
 from napari_tileseg.io.space import axes_affine, check_grid, decode_note
 from napari_tileseg.io.units import unit_name
 from napari_tileseg.volume import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -244,19 +244,21 @@ def _voxels(path: Path, stream: IO[bytes], header: Mapping[str, Any], stored: _S
     if skip > 0:
         packed.read(skip)
     if stored.bytes > _WHOLE_BYTES:
-        file, close = unpacked(packed)
+        file, delete = unpacked(packed)
         if file.stat().st_size < stored.bytes:
-            close()
+            delete()
             raise EOFError
-        return _lazy(np.memmap(file, stored.dtype, "r", 0, stored.shape), stored, close)
+        mapped = np.memmap(file, stored.dtype, "r", 0, stored.shape)
+        delete_after(mapped, delete)
+        return _lazy(mapped, stored)
     content = packed.read(stored.bytes)
     if len(content) < stored.bytes:
         raise EOFError
     return native(np.frombuffer(content, stored.dtype).reshape(stored.shape).copy())
 
 
-def _lazy(mapped: NDArray[Any], stored: _Stored, close: Callable[[], None] | None = None) -> LazyArray:
-    return LazyArray(stored.shape, stored.dtype, lambda box: np.asarray(mapped[box]), close=close)
+def _lazy(mapped: NDArray[Any], stored: _Stored) -> LazyArray:
+    return LazyArray(stored.shape, stored.dtype, lambda box: np.asarray(mapped[box]))
 
 
 def _volume(path: Path, header: Mapping[str, Any], stored: _Stored, data: Any) -> Volume:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import math
 import shutil
-import weakref
 import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_tileseg.io.cache import scratch_folder
+from napari_tileseg.io.mapped import delete_after
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +60,7 @@ def unpack(series: tifffile.TiffPageSeries) -> NDArray[Any]:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    weakref.finalize(array, shutil.rmtree, folder, ignore_errors=True)
+    delete_after(array, lambda: shutil.rmtree(folder, ignore_errors=True))
     return array
 
 

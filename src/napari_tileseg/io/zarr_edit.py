@@ -10,6 +10,7 @@ import numpy as np
 from napari_tileseg.errors import OutputError
 from napari_tileseg.io.checks import checks_in, properties_with
 from napari_tileseg.io.lazy import LazyArray, index_ranges
+from napari_tileseg.moving import patiently
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,7 +83,7 @@ class ZarrArray(LazyArray):
                 return
             block = self._read(box)
             block[inside] = value
-            writer[self._stored(box)] = block.reshape(self._full(block.shape))
+            patiently(lambda: writer.__setitem__(self._stored(box), block.reshape(self._full(block.shape))))
             return
         ranges, dropped = index_ranges(key, self.shape)
         if any(span.step != 1 for span in ranges):
@@ -92,7 +93,8 @@ class ZarrArray(LazyArray):
             return
         block = np.empty(shape, self.dtype)
         block[tuple(0 if single else slice(None) for single in dropped)] = value
-        writer[self._stored([slice(span.start, span.stop) for span in ranges])] = block.reshape(self._full(shape))
+        around = self._stored([slice(span.start, span.stop) for span in ranges])
+        patiently(lambda: writer.__setitem__(around, block.reshape(self._full(shape))))
 
     def note(self, provenance: Mapping[str, Any]) -> None:
         """Write how the labels came to be, with what was said of objects, into the group around the array.

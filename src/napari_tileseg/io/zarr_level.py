@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tileseg.moving import patiently
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -64,7 +66,8 @@ class Level:
     def write(self) -> None:
         """Put the row of chunks on the disk, if there is anything new in it."""
         if self.dirty and self._key is not None:
-            self.array[tuple(slice(*span) for span in self._box)] = self._buffer
+            box = tuple(slice(*span) for span in self._box)
+            patiently(lambda: self.array.__setitem__(box, self._buffer))  # somebody may just be looking at it
             self._written.add(self._key)
             self.dirty = False
 

@@ -17,6 +17,7 @@ import json
 import shutil
 import weakref
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from napari_tileseg.io.lazy import LazyArray, box_of
 from napari_tileseg.io.output import refused, take_place
 from napari_tileseg.io.zarr_layout import Layout
 from napari_tileseg.io.zarr_level import Level
-from napari_tileseg.moving import move
+from napari_tileseg.moving import move, patiently
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -221,7 +222,7 @@ class ZarrLabels(LazyArray):
         try:
             group: Any = zarr.open_group(place, mode="r+")
             order = _layout(group.attrs[_LAYOUT]).order
-            group["0"][tuple(slice(*box[axis]) for axis in order)] = labels.transpose(order)
+            patiently(lambda: group["0"].__setitem__(tuple(slice(*box[axis]) for axis in order), labels.transpose(order)))
         except OSError as error:
             raise refused(place, error) from error
 
@@ -411,7 +412,8 @@ class ZarrLabels(LazyArray):
                 slice(low * step, min((high - 1) * step + 1, size)) for (low, high), step, size in zip(part, by, fine.shape, strict=True)
             )
             thin = tuple(slice(None, None, step) for step in by)
-            coarse[tuple(slice(*span) for span in part)] = np.asarray(fine[wide])[thin]
+            found = np.asarray(fine[wide])[thin]
+            patiently(partial(coarse.__setitem__, tuple(slice(*span) for span in part), found))
 
 
 class _LevelView(LazyArray):

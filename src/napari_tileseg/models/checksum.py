@@ -42,7 +42,7 @@ def checksum(files: Sequence[Path], root: Path) -> str:
     if list(files) == [root]:
         return _remembered(root)
     digest = hashlib.sha256()
-    for file in sorted(files):
+    for file in sorted(files, key=lambda file: file.parts):  # Windows puts a before B, others B before a
         name = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
         digest.update(f"{name}\0{_remembered(file)}\n".encode())
     return digest.hexdigest()

@@ -49,7 +49,7 @@ def list_files(folder: Path) -> list[Path]:
     found = list(_walk(folder))
     if not found:
         raise InputError(f'"{folder}" holds no image of a known format.')
-    return sorted(found, key=lambda path: _natural(str(path.relative_to(folder))))
+    return sorted(found, key=lambda path: _natural(path.relative_to(folder).as_posix()))
 
 
 def _walk(folder: Path) -> Iterable[Path]:

@@ -190,6 +190,7 @@ class _Training:
         self.report: Report
         self.plan: Plan
         self.validation: Validation
+        self.sampler: Sampler
         self.state: dict[str, Tensor] | None = None
 
     @property
@@ -219,18 +220,17 @@ class _Training:
             shared, own = self.plan.batch, self.plan.batch // ranks.size
             remarks = (*remarks, f"{ranks.size} processes learn together: of each batch of {shared} crops, {own} each.")
         room = config.memory_limit if config.memory_limit is not None or ranks.size == 1 else memory_room() // ranks.local_size
-        examples = prepare_items(
-            self.report.train,
-            self.report,
-            self.plan.spec,
-            folder=self.work.path / "prepared" / str(ranks.rank),
-            unlabelled=config.unlabelled,
-            axes=config.axes,
-            memory_limit=room,
-            cancel=self.cancel,
-        )
-        sampler = Sampler(
-            examples,
+        self.sampler = Sampler(
+            prepare_items(
+                self.report.train,
+                self.report,
+                self.plan.spec,
+                folder=self.work.path / "prepared" / str(ranks.rank),
+                unlabelled=config.unlabelled,
+                axes=config.axes,
+                memory_limit=room,
+                cancel=self.cancel,
+            ),
             self.plan.augmentation,
             channels=self.plan.channels,
             batch=self.plan.batch * config.accumulation,
@@ -256,7 +256,7 @@ class _Training:
         for remark in remarks:
             self.tell(Noted(remark))
         try:
-            return self._learn(network, sampler, device)
+            return self._learn(network, device)
         except RunError as error:
             if not isinstance(error, Cancelled) and ranks.first and self._best_there():
                 self._complete("failed", 0.0, keep=True)
@@ -266,7 +266,7 @@ class _Training:
             if self.log is not None:
                 self.log.close()
 
-    def _learn(self, network: nn.Module, sampler: Sampler, device: str) -> ModelSpec:
+    def _learn(self, network: nn.Module, device: str) -> ModelSpec:
         config, plan = self.config, self.plan
         options = plan.fit_options(config, device)
         model = copy.deepcopy(network)
@@ -274,7 +274,7 @@ class _Training:
         events = fit(
             network,
             Objective(plan.loss, plan.loss_arguments(config), masks=plan.spec.has_masks),
-            sampler.batch,
+            self.sampler.batch,
             options,
             checkpoint=self.work.checkpoint,
             resume=True,
@@ -386,8 +386,15 @@ class _Training:
         """Write the model; what is needed to go on stays where `keep` says so."""
         written = self.ranks.once(lambda: self._complete(reason, seconds, keep=keep))
         if not keep:
-            self.work.remove()  # other computers have one too
+            self._remove()  # other computers have one too
         return written
+
+    def _remove(self) -> None:
+        """Remove what only a training that goes on needs; files that are open or mapped first go out of hand, or Windows keeps them."""
+        if self.log is not None:
+            self.log.close()
+        vars(self).pop("sampler", None)
+        self.work.remove()
 
     def _complete(self, reason: str, seconds: float, *, keep: bool) -> ModelSpec:
         if self._best_there():
@@ -404,7 +411,7 @@ class _Training:
             self.report = replace(self.report, warnings=(*self.report.warnings, _NOTHING))
         written = write_result(self.output, self.config, self.plan, self.report, self.notes, state, ended=reason, log=self.log)
         if not keep:
-            self.work.remove()
+            self._remove()
         self.tell(TrainingEnded(str(self.output), self.notes["best_epoch"], self.notes["best"], reason, seconds))
         return written
 

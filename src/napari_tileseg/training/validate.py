@@ -14,6 +14,7 @@ from napari_tileseg.errors import Cancelled, OutputError, TileSegError
 from napari_tileseg.io.output import refused
 from napari_tileseg.job import SegmentOptions
 from napari_tileseg.models.predictor import Predictor
+from napari_tileseg.moving import move
 from napari_tileseg.pipeline import segment
 from napari_tileseg.segmentation import label_volume
 from napari_tileseg.training.evaluate import compare, known_only
@@ -181,8 +182,11 @@ class Validation:
             return ()
         new, kept = self.views / "new", self.views / "best"
         if new.is_dir():
-            shutil.rmtree(kept, ignore_errors=True)
-            new.rename(kept)
+            shutil.rmtree(kept, ignore_errors=True)  # Windows leaves what somebody is just looking at
+            kept.mkdir(exist_ok=True)
+            for file in new.iterdir():
+                move(file, kept / file.name)
+            new.rmdir()
         return tuple(
             {
                 "name": item.name,

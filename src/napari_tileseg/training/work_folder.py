@@ -13,6 +13,7 @@ from napari_tileseg.folders import model_folder
 from napari_tileseg.io.output import refused
 from napari_tileseg.locks import lock
 from napari_tileseg.models.package import refuse_other_files
+from napari_tileseg.moving import move
 
 if TYPE_CHECKING:
     from napari_tileseg.training.config import TrainConfig
@@ -130,7 +131,7 @@ class WorkFolder:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f".{path.name}.new")
             temporary.write_bytes(content)
-            temporary.replace(path)
+            move(temporary, path)
         except OSError as error:
             raise refused(path, error) from error
 

@@ -18,6 +18,7 @@ from napari_tileseg.widgets import save as saving
 from napari_tileseg.widgets.bridge import Bridge
 from napari_tileseg.widgets.details import DEEDS, command_line, details_text, help_text
 from napari_tileseg.widgets.dialogs import KEYS, TextDialog, copy_text
+from napari_tileseg.widgets.keys import named
 from napari_tileseg.widgets.states import Action, Message
 
 if TYPE_CHECKING:
@@ -179,4 +180,4 @@ def copy_details(state: Run | Course) -> None:
 
 def show_keys(parent: QWidget, keys: Sequence[tuple[str, str]] = KEYS) -> None:
     """Show the keys of a dock."""
-    TextDialog("Keys", "\n".join(f"{name:<14} {deed}" for name, deed in keys), parent=parent).show()
+    TextDialog("Keys", "\n".join(f"{named(name):<14} {deed}" for name, deed in keys), parent=parent).show()

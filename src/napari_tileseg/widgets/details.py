@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+import sys
 from typing import TYPE_CHECKING
 
 from napari_tileseg.job import regions_of
@@ -14,10 +16,14 @@ if TYPE_CHECKING:
     from napari_tileseg.job import Job, SegmentOptions
     from napari_tileseg.models.spec import ModelSpec
 
-__all__ = ["DEEDS", "command_line", "details_text", "help_text", "list_words", "option_words"]
+__all__ = ["DEEDS", "command_line", "details_text", "help_text", "list_words", "option_words", "shell_line"]
 
 DEEDS = ("Copy as command", "Export job", "Run again")
 """Buttons below the details."""
+
+
+_PLAIN = re.compile(r"[\w.:/\\+=*-]+")
+"""Words that no shell of Windows changes."""
 
 
 def details_text(provenance: Mapping[str, object]) -> str:
@@ -42,7 +48,22 @@ def command_line(job: Job, spec: ModelSpec, output: str) -> str:
     words += ["--channels", list_words(job.channels, ",")] if job.channels else []
     for region in regions_of(job.region):
         words += ["--region", ",".join(f"{start}:{stop}" for start, stop in region)]
-    return shlex.join([*words, *option_words(options, spec)])
+    return shell_line([*words, *option_words(options, spec)])
+
+
+def shell_line(words: Iterable[str]) -> str:
+    """Write words as one line that the system's shell takes apart again.
+
+    Windows' shells know double quotes only. PowerShell would also take commas, braces and ``@`` for its own.
+    """
+    if sys.platform != "win32":
+        return shlex.join(words)
+    return " ".join(word if _PLAIN.fullmatch(word) else _quoted(word) for word in words)
+
+
+def _quoted(word: str) -> str:
+    escaped = re.sub(r'(\\*)"', r'\1\1\\"', word)
+    return '"' + re.sub(r"(\\+)$", r"\1\1", escaped) + '"'
 
 
 def option_words(options: SegmentOptions, spec: ModelSpec) -> list[str]:

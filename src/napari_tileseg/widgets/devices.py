@@ -10,6 +10,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from napari_tileseg.worker.interpreter import creation_flags
+
 __all__ = ["Device", "choices", "parse_smi", "probe"]
 
 
@@ -66,7 +68,7 @@ def _cuda() -> tuple[Device, ...]:
         return ()
     query = [command, "--query-gpu=name,memory.free,memory.total", "--format=csv,noheader,nounits"]
     try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True, creationflags=creation_flags()).stdout
     except (OSError, subprocess.SubprocessError):
         return ()
     return parse_smi(answer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
@@ -13,10 +14,18 @@ if TYPE_CHECKING:
 
     import napari
 
-__all__ = ["SEGMENT_KEY", "bind_segment", "dock_shortcut", "pressed"]
+__all__ = ["CONTROL", "SEGMENT_KEY", "bind_segment", "dock_shortcut", "named", "pressed"]
 
-SEGMENT_KEY = "Control-Shift-G"
+CONTROL = "Meta" if sys.platform == "darwin" else "Control"
+"""What napari calls the key that Qt calls Ctrl: on a Mac that is Command, as in napari's own keys for undo and redo."""
+
+SEGMENT_KEY = f"{CONTROL}-Shift-G"
 """As napari spells it; free on every kind of layer in napari 0.9."""
+
+
+def named(keys: str) -> str:
+    """Return keys as they are called on this system: ``"Ctrl+F"`` is ``"Cmd+F"`` on a Mac."""
+    return keys.replace("Ctrl", "Cmd") if sys.platform == "darwin" else keys
 
 
 def bind_segment(viewer: napari.viewer.Viewer) -> None:

@@ -27,6 +27,7 @@ from napari_tileseg.models.imports import import_model
 from napari_tileseg.models.loaders.describe import safe_name
 from napari_tileseg.models.loaders.registry import loaders
 from napari_tileseg.models.registry import BUNDLED, find_spec
+from napari_tileseg.moving import move
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -178,7 +179,7 @@ def _fetch_file(entry: Entry, folder: Path, sha256: str, on_progress: Progress |
     if not name:
         name = safe_name(given.partition(".")[0] or entry.name) + (".zip" if is_zip(found.path) else Path(given).suffix)
     path = folder / name
-    found.path.replace(path)
+    move(found.path, path)
     return Fetched(path, found.sha256, found.checked, name)
 
 

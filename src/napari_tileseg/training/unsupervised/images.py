@@ -74,7 +74,7 @@ def read_images(config: UnsupervisedConfig) -> tuple[list[Path], list[Volume], t
     files = [root] if root.is_file() or root.name.lower().endswith(".zarr") else list_files(root)
     paths, volumes, left_out = [], [], []
     for path in files:
-        name = stem(path) if path == root else str(path.relative_to(root).with_name(stem(path)))
+        name = stem(path) if path == root else path.relative_to(root).with_name(stem(path)).as_posix()
         try:
             volume = read_volume(path)
         except InputError as error:

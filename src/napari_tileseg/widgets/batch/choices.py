@@ -13,7 +13,7 @@ from napari_tileseg.errors import OptionsError, TileSegError
 from napari_tileseg.io.registry import label_suffixes
 from napari_tileseg.job import Job, SegmentOptions
 from napari_tileseg.models.registry import find_spec
-from napari_tileseg.widgets.details import list_words, option_words
+from napari_tileseg.widgets.details import list_words, option_words, shell_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -264,8 +264,6 @@ def batch_command(job: BatchJob, spec: ModelSpec, *, workers: int = 1, cluster: 
     cluster : str
         Address of a Dask scheduler.
     """
-    import shlex
-
     words = ["tileseg", "batch", *job.inputs, "-o", job.output]
     words += [word for model in job.models for word in ("--model", model)]
     words += [word for pattern in job.pattern for word in ("--pattern", pattern)]
@@ -283,7 +281,7 @@ def batch_command(job: BatchJob, spec: ModelSpec, *, workers: int = 1, cluster: 
     words += [] if job.report else ["--no-report"]
     words += ["--workers", str(workers)] if workers > 1 else []
     words += ["--scheduler", cluster] if cluster else []
-    return shlex.join(words)
+    return shell_line(words)
 
 
 def _told(options: SegmentOptions) -> list[str]:

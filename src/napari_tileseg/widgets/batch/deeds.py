@@ -70,7 +70,8 @@ class BatchDeeds(QObject):
         if row is None or not row.input:
             return
         path = Path(row.input)
-        commands = {"win32": ["explorer", f"/select,{path}"], "darwin": ["open", "-R", str(path)]}
+        # Explorer reads its line itself: with quotes around the whole word, as a list would have, it shows the user's documents.
+        commands: dict[str, str | list[str]] = {"win32": f'explorer /select,"{path}"', "darwin": ["open", "-R", str(path)]}
         if sys.platform in commands and path.exists():
             subprocess.Popen(commands[sys.platform])
         else:

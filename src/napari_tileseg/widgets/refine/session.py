@@ -13,7 +13,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_tileseg.errors import Cancelled, TileSegError
 from napari_tileseg.widgets.bridge import Bridge
 from napari_tileseg.widgets.docks import Docks
-from napari_tileseg.widgets.keys import pressed
+from napari_tileseg.widgets.keys import CONTROL, pressed
 from napari_tileseg.widgets.refine.deeds import Deeds
 from napari_tileseg.widgets.refine.keeper import Keeper
 from napari_tileseg.widgets.refine.marks import Marks
@@ -96,7 +96,7 @@ class RefineSession(QObject):
         self.keeper = Keeper(self)
         self._works: dict[int, Work] = {}
         self._keys: dict[str, Callable[[], object]] = {tool.key: partial(self.toggle, tool.name) for tool in TOOLS if tool.key}
-        self._keys |= {"Control-Z": self.undo, "Control-Shift-Z": self.redo, "Escape": self.escape}
+        self._keys |= {f"{CONTROL}-Z": self.undo, f"{CONTROL}-Shift-Z": self.redo, "Escape": self.escape}
         self._bound: Labels | None = None
         self._bridge = Bridge(self)
         self._stop: threading.Event | None = None
