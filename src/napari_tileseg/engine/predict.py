@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Network", "exact_arithmetic", "largest", "out_of_memory"]
 
-_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|alloc_failed|failed to allocate", re.IGNORECASE)
+_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|not enough memory|alloc_failed|failed to allocate|invalid buffer size",  # the last: Apple's
+    re.IGNORECASE,
+)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from napari_tileseg.engine.predict import out_of_memory
 from napari_tileseg.errors import DeviceMemoryError, ModelError, RunError
 from napari_tileseg.io.output import refused
 from napari_tileseg.moving import move
@@ -62,7 +63,7 @@ _NO_MEMORY = (
 
 def means_no_memory(error: BaseException) -> bool:
     """Tell whether an error says that memory ran out."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in _NO_MEMORY)
+    return out_of_memory(error) or any(words in str(error) for words in _NO_MEMORY)
 
 
 def _share(network: nn.Module) -> nn.Module:
@@ -215,6 +216,8 @@ class Trainer:
         gc.collect()  # else they would still listen for gradients
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+        elif self.device.type == "mps":
+            torch.mps.empty_cache()
 
     def _in_parts(self, parts: list[Batch]) -> float:
         count = sum(len(part.image) for part in parts)
