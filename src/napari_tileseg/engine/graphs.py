@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = ["Graphs", "can_record"]
 
@@ -17,6 +20,9 @@ _MOST = 2
 
 _WARM = 3
 """Calls before a recording: libraries choose how to compute, and allocate, in their first ones."""
+
+_never_waits: WeakSet[Any] = WeakSet()
+"""What has been seen to compute without waiting for the GPU, as a recording must."""
 
 
 def can_record(device: str) -> bool:
@@ -78,11 +84,43 @@ class Graphs:
         with torch.cuda.stream(beside):
             for _ in range(_WARM):
                 self._forward(pixels)
+            if self._forward not in _never_waits:  # once, before results are fetched, which waits too
+                with _refused_to_wait():
+                    self._forward(pixels)
+                _never_waits.add(self._forward)
         torch.cuda.current_stream(batch.device).wait_stream(beside)
         graph: Any = torch.cuda.CUDAGraph()
         # Other threads may allocate meanwhile: results are fetched beside the network.
-        with torch.cuda.graph(graph, stream=beside, capture_error_mode="thread_local"):
+        with _kept_streams(batch.device), torch.cuda.graph(graph, stream=beside, capture_error_mode="thread_local"):
             scores = self._forward(pixels)
         if not isinstance(scores, torch.Tensor):
             raise TypeError(f"a network that returns {type(scores).__name__} cannot be recorded")
         return _Recording(graph, pixels, scores)
+
+
+@contextmanager
+def _refused_to_wait() -> Iterator[None]:
+    """Let what waits for the GPU fail: in a recording it would fail as well, but leave torch's allocator recording for ever.
+
+    For all threads of the process.
+    """
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it is a prototype, which nobody here needs to know
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+@contextmanager
+def _kept_streams(device: torch.device) -> Iterator[None]:
+    """Go back to the streams of before where a recording fails: torch then leaves its own the current one."""
+    here, there = torch.cuda.current_stream(), torch.cuda.current_stream(device)
+    try:
+        yield
+    except BaseException:
+        torch.cuda.set_stream(there)
+        torch.cuda.set_stream(here)  # last, as this also chooses the device
+        raise
