@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_tileseg.engine.backends import AUTOCAST, call
+from napari_tileseg.engine.backends import AUTOCAST, call, release
 from napari_tileseg.engine.fallback import missing_operators
 from napari_tileseg.engine.uncertainty import disagreement
 from napari_tileseg.engine.views import views
@@ -161,6 +161,10 @@ class Network:
                 raise PredictorError(
                     f"The network returned NaN on {_place([tile])}. Its weights, or the normalisation, do not fit the image."
                 )
+
+    def release(self) -> None:
+        """Let recordings of the network go, with the memory that they hold."""
+        release(self._predictor)
 
     @contextmanager
     def _told(self, tiles: Sequence[Tile], window: Sequence[int]) -> Iterator[None]:
