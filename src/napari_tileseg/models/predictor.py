@@ -61,6 +61,8 @@ class Predictor:
 
     def _first(self, batch: torch.Tensor) -> torch.Tensor:
         """Compute the first tiles, and remember how long that took and what they needed."""
+        if self.spec.weights_sha256:  # nothing is remembered otherwise, and others may be measuring
+            _begin(self.device)
         began = time.perf_counter()
         scores: torch.Tensor = self.module(batch.to(self.device))
         taken = _taken(self.device)
@@ -73,6 +75,14 @@ class Predictor:
         """Bytes of the weights on the device."""
         tensors = [*self.module.parameters(), *self.module.buffers()]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _begin(device: str) -> None:
+    """Forget what earlier models have taken on a device; what is there stays counted."""
+    import torch
+
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def _taken(device: str) -> int | None:
