@@ -14,6 +14,7 @@ from napari_tileseg.errors import ModelError, OptionsError, RunError
 from napari_tileseg.training.config import TrainConfig
 from napari_tileseg.training.fit import CheckpointSaved, Finished, FitOptions, Step, fit, learning_rate
 from napari_tileseg.training.losses import CrossEntropyDice
+from napari_tileseg.training.objective import brought
 from napari_tileseg.training.plan import Plan
 from napari_tileseg.training.sampling import Batch
 from napari_tileseg.training.trainer import means_no_memory
@@ -185,3 +186,16 @@ def test_a_gpu_learns_in_bfloat16_only_if_it_computes_in_it(
     plan: Any = SimpleNamespace(learning_rate=1e-3, epoch_steps=5)
     config = TrainConfig(output=str(tmp_path), images="images", labels="labels")
     assert Plan.fit_options(cast("Plan", plan), config, device).precision == precision
+
+
+@pytest.mark.parametrize(("device", "waits"), [("cpu", True), ("mps", True), ("cuda:1", False)])
+def test_labels_are_there_before_their_memory_may_go(device: str, waits: bool) -> None:
+    """An Apple GPU reads the memory of what it was told to copy later, when something else may be in it."""
+    asked: list[bool] = []
+
+    class Labels:
+        def to(self, place: torch.device, *, non_blocking: bool) -> None:
+            asked.append(non_blocking)
+
+    brought(cast("torch.Tensor", Labels()), torch.device(device))
+    assert asked == [not waits]

@@ -24,6 +24,7 @@ from napari_tileseg.io.output import refused
 from napari_tileseg.moving import move
 from napari_tileseg.training.attempt import Abandoned
 from napari_tileseg.training.freezing import set_learning
+from napari_tileseg.training.objective import brought
 from napari_tileseg.training.options import learning_rate
 from napari_tileseg.training.ranks import ALONE
 
@@ -252,7 +253,7 @@ class Trainer:
         told = float(value.detach())
         if self.adversary is not None:
             self.losses["segmentation"] += told
-            labels, maps = (tensor.to(self.device, non_blocking=True) for tensor in (batch.labels, batch.maps))
+            labels, maps = (brought(tensor, self.device) for tensor in (batch.labels, batch.maps))
             self.losses["discriminator"] += self.adversary.learn(image, scores, labels, share, maps=maps, more=more)
         return told
 
@@ -263,7 +264,7 @@ class Trainer:
         assert self.adversary is not None
         if self.progress < self.options.warmup:
             return scores.new_zeros(())
-        labels, maps = (tensor.to(self.device, non_blocking=True) for tensor in (batch.labels, batch.maps))
+        labels, maps = (brought(tensor, self.device) for tensor in (batch.labels, batch.maps))
         term = self.adversary.term(image, scores, labels, maps) * share
         self.losses["adversarial"] += float(term.detach())
         return self.adversary.weight * term
