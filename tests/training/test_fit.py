@@ -17,7 +17,7 @@ from napari_tileseg.training.losses import CrossEntropyDice
 from napari_tileseg.training.objective import brought
 from napari_tileseg.training.plan import Plan
 from napari_tileseg.training.sampling import Batch
-from napari_tileseg.training.trainer import means_no_memory
+from napari_tileseg.training.trainer import layout, means_no_memory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -199,3 +199,12 @@ def test_labels_are_there_before_their_memory_may_go(device: str, waits: bool) -
 
     brought(cast("torch.Tensor", Labels()), torch.device(device))
     assert asked == [not waits]
+
+
+def test_an_apple_gpu_learns_with_each_channel_by_itself() -> None:
+    """Otherwise (torch 2.10, as its own list of faults says) gradients of batch normalisation are wrong there, and the training diverges."""
+    assert [layout("mps", ndim) for ndim in (4, 5)] == [torch.contiguous_format] * 2
+    assert [layout(device, 4) for device in ("cpu", "cuda")] == [torch.channels_last] * 2
+    assert layout("cuda", 5) == torch.channels_last_3d
+    image = torch.zeros(2, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+    assert image.contiguous(memory_format=layout("mps", 4)).is_contiguous()
