@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Any, cast
 
@@ -156,7 +157,7 @@ def from_module(module: Any, spec: ModelSpec, *, device: str = "auto") -> Predic
 
 
 def pick_device(device: str = "auto") -> str:
-    """Return the torch device that a choice stands for.
+    """Return the torch device that a choice stands for; ``"auto"`` passes over GPUs that this torch was not built for.
 
     Raises
     ------
@@ -168,8 +169,19 @@ def pick_device(device: str = "auto") -> str:
     cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     there = [*cuda, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]  # the fastest first
     if device == "auto":
-        return there[0]
+        return next(name for name in there if not name.startswith("cuda") or _has_code(name))
     name = "cuda:0" if device == "cuda" else device
     if name not in there:
         raise OptionsError(f'There is no device "{device}" here. Choose one of: auto, {", ".join(there)}.')
     return name
+
+
+def _has_code(device: str) -> bool:
+    """Say whether this torch was built for a GPU of NVIDIA: newer builds leave old ones out, on which every call would fail."""
+    import torch
+
+    here = torch.cuda.get_device_capability(torch.device(device))
+    built = [re.fullmatch(r"(sm|compute)_(\d+)(\d)[a-z]?", name) for name in torch.cuda.get_arch_list()]
+    codes = [(found[1], (int(found[2]), int(found[3]))) for found in built if found]
+    # Programs serve later GPUs of the same generation; what "compute" stands for is translated for all later ones.
+    return not codes or any(code <= here and (kind == "compute" or code[0] == here[0]) for kind, code in codes)
