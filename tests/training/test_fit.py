@@ -202,7 +202,7 @@ def test_labels_are_there_before_their_memory_may_go(device: str, waits: bool) -
 
 
 def test_an_apple_gpu_learns_with_each_channel_by_itself() -> None:
-    """Otherwise (torch 2.10, as its own list of faults says) gradients of batch normalisation are wrong there, and the training diverges."""
+    """Otherwise gradients of batch normalisation are wrong there (torch's own list of faults), and the training diverges."""
     assert [layout("mps", ndim) for ndim in (4, 5)] == [torch.contiguous_format] * 2
     assert [layout(device, 4) for device in ("cpu", "cuda")] == [torch.channels_last] * 2
     assert layout("cuda", 5) == torch.channels_last_3d

@@ -42,7 +42,7 @@ def exact_arithmetic() -> Iterator[None]:
     """Keep float32 what it is: no TF32, no bfloat16 inside products and convolutions; restored at the end."""
     backends: Any = torch.backends
     if hasattr(backends.cuda.matmul, "fp32_precision"):  # torch >= 2.9: reading the older switches can raise there
-        owners = [backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv]
+        owners = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul, backends.mkldnn.conv]
         name, exact = "fp32_precision", "ieee"  # type: str, Any
     else:
         owners, name, exact = [backends.cuda.matmul, backends.cudnn], "allow_tf32", False
