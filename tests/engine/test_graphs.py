@@ -80,9 +80,16 @@ def noted(graph: Graph, **options: Any) -> Iterator[None]:
 
 
 class Debug:
-    """What torch does when somebody waits for a GPU."""
+    """What torch does when somebody waits for a GPU, and which one is the current one."""
 
     mode: Any = 0
+    device: Any = None
+
+    @contextmanager
+    def on(self, device: Any) -> Iterator[None]:
+        self.device = device
+        yield
+        self.device = None
 
     def set(self, mode: Any) -> None:
         warnings.warn("Synchronization debug mode is a prototype feature", stacklevel=2) if mode == "error" else None
@@ -95,6 +102,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Debug:
     debug = Debug()
     monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: debug.mode)
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", debug.set)
+    monkeypatch.setattr(torch.cuda, "device", debug.on)
     monkeypatch.setattr(torch.cuda, "Stream", Queue)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", Queue)
@@ -171,6 +179,21 @@ def test_only_the_first_recording_of_a_network_looks_whether_it_waits(stand_in: 
             graphs(torch.zeros(count, 1, 8, 8))
     assert modes == [0, 0, 0, "error", 0, 0, 0, 0, 0]
     assert stand_in.mode == 0
+
+
+def test_the_gpu_of_the_batch_is_the_current_one_while_it_is_recorded(stand_in: Debug) -> None:
+    """It may be the second: torch waits for the current one before a recording."""
+    devices: list[Any] = []
+
+    def forward(batch: torch.Tensor) -> torch.Tensor:
+        devices.append(stand_in.device)
+        return batch + 1
+
+    with torch.inference_mode():
+        graphs = Graphs(forward)
+        graphs(torch.zeros(1, 1, 8, 8))
+    assert set(devices) == {torch.device("cpu")}
+    assert stand_in.device is None
 
 
 @pytest.mark.usefixtures("stand_in")

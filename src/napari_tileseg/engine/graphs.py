@@ -70,7 +70,8 @@ class Graphs:
         if size not in self._recordings:
             if len(self._recordings) >= _MOST:
                 return self._forward(batch)
-            self._recordings[size] = self._record(batch)
+            with torch.cuda.device(batch.device):  # torch waits for the current device, and would begin to use the first one for that
+                self._recordings[size] = self._record(batch)
         recording = self._recordings[size]
         recording.pixels.copy_(batch)
         recording.graph.replay()
@@ -91,7 +92,7 @@ class Graphs:
         torch.cuda.current_stream(batch.device).wait_stream(beside)
         graph: Any = torch.cuda.CUDAGraph()
         # Other threads may allocate meanwhile: results are fetched beside the network.
-        with _kept_streams(batch.device), torch.cuda.graph(graph, stream=beside, capture_error_mode="thread_local"):
+        with _kept_stream(batch.device), torch.cuda.graph(graph, stream=beside, capture_error_mode="thread_local"):
             scores = self._forward(pixels)
         if not isinstance(scores, torch.Tensor):
             raise TypeError(f"a network that returns {type(scores).__name__} cannot be recorded")
@@ -115,12 +116,11 @@ def _refused_to_wait() -> Iterator[None]:
 
 
 @contextmanager
-def _kept_streams(device: torch.device) -> Iterator[None]:
-    """Go back to the streams of before where a recording fails: torch then leaves its own the current one."""
-    here, there = torch.cuda.current_stream(), torch.cuda.current_stream(device)
+def _kept_stream(device: torch.device) -> Iterator[None]:
+    """Go back to the stream of before where a recording fails: torch then leaves its own the current one."""
+    before = torch.cuda.current_stream(device)
     try:
         yield
     except BaseException:
-        torch.cuda.set_stream(there)
-        torch.cuda.set_stream(here)  # last, as this also chooses the device
+        torch.cuda.set_stream(before)
         raise
