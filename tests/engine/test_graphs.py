@@ -316,10 +316,16 @@ class TestCuda:
             torch.testing.assert_close(Graphs(module)(batch), module(batch))
 
     def test_memory_comes_back(self) -> None:
+        def reserved() -> int:
+            gc.collect()
+            torch.cuda.empty_cache()
+            return torch.cuda.memory_reserved()
+
         predictor = from_module(network(), SPEC, device="cuda:0")
-        before = torch.cuda.memory_allocated()
+        before = reserved()
         with torch.inference_mode():
-            call(predictor, torch.randn(8, 1, 32, 32, device="cuda:0"), "recorded")
+            call(predictor, torch.randn(8, 1, 512, 512, device="cuda:0"), "recorded")
+        held = reserved()
         release(predictor)
-        gc.collect()
-        assert torch.cuda.memory_allocated() <= before + sum(p.numel() * 8 for p in predictor.module.parameters())
+        # Libraries keep some room to work in, for each stream they were used on.
+        assert reserved() < before + (96 << 20) < held
