@@ -23,8 +23,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from monai.inferers import sliding_window_inference
-from monai.networks.nets import BasicUNet
 
 from napari_tileseg.engine.arrays import ArraySink, ArraySource, FunctionPredictor
 from napari_tileseg.engine.run import run
@@ -85,6 +83,8 @@ class Side:
 def by_monai(image: np.ndarray, window: tuple[int, ...], heads: int) -> Callable[[Timed], np.ndarray]:
     def labels(network: Timed) -> np.ndarray:
         with torch.inference_mode():
+            from monai.inferers import sliding_window_inference
+
             scores = sliding_window_inference(torch.from_numpy(image)[None], window, 1, network, overlap=0.5, mode="gaussian")[0]
             return scores.argmax(0).to(torch.uint8).numpy()
 
@@ -133,6 +133,8 @@ def compare(
     name: str, shape: tuple[int, ...], window: tuple[int, ...], features: tuple[int, ...], heads: int, *, rounds: int, nnunet: bool
 ) -> None:
     torch.manual_seed(0)
+    from monai.networks.nets import BasicUNet
+
     module = BasicUNet(spatial_dims=len(shape), in_channels=1, out_channels=heads, features=features).eval()
     image = np.random.default_rng(0).random((1, *shape), dtype=np.float32)
     sides = [Side("MONAI", by_monai(image, window, heads)), Side("engine", by_engine(image, window, heads))]

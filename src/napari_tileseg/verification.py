@@ -69,7 +69,7 @@ def _check(case: Case, predictor: Any, spec: ModelSpec) -> Check:
     statistics = measure([image], spec.normalization, len(image), image.dtype)
     batch = torch.from_numpy(normalize(image, statistics, spec.normalization))[None].to(predictor.device)
     with torch.inference_mode(), exact_arithmetic():
-        found = predictor.module.answer(batch)[0].double().cpu().numpy()
+        found = predictor.module.answer(batch)[0].cpu().double().numpy()  # Apple GPUs have no float64
     expected = case.expected.astype(np.float64)
     if found.shape != expected.shape:
         return Check(case.name, float("inf"), 1.0, passed=False)

@@ -158,3 +158,34 @@ def test_leaving_tiles_out_changes_nothing_where_none_is_missing(seed: int, shap
     assert windows <= every
     partly = covered & missing  # averages of the tiles that are there stay inside what these say
     assert np.abs(sink.scores[:, partly]).max(initial=0) <= np.abs(image).max() + 1
+
+
+class Far(torch.Tensor):
+    """On another device: of no use together with what is here, until it is brought."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func == torch.Tensor.device.__get__:
+            return torch.device("meta")
+        if func is torch.Tensor.to:
+            return args[0] if args[1].type == "meta" else args[0].as_subclass(torch.Tensor)
+        if any(type(value) is torch.Tensor for value in args) and func is not torch.Tensor.as_subclass:
+            raise RuntimeError("Expected all tensors to be on the same device")
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+def test_tiles_that_went_to_the_host_are_compared_with_those_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = image_of(3, (60, 40))
+    expected, windows = collect(image, by_place, spec_of(), adaptive=True)
+    note, noted = Refinement.note, []
+
+    def far(self: Refinement, tile: Placed, scores: torch.Tensor) -> None:
+        note(self, tile, scores)
+        noted.append(tile)
+        if len(noted) < 20:
+            self._said[tile.kept] = self._said[tile.kept].as_subclass(Far)
+
+    monkeypatch.setattr(Refinement, "note", far)
+    found, again = collect(image, by_place, spec_of(), adaptive=True)
+    assert again == windows
+    np.testing.assert_array_equal(found.labels, expected.labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 from napari_tileseg.engine.arrays import FunctionPredictor
 from napari_tileseg.engine.backends import backends, call, fold_batch_norms, is_short
+from napari_tileseg.engine.predict import exact_arithmetic
 from napari_tileseg.models.predictor import Predictor, from_module, load_model
 from napari_tileseg.models.spec import ModelSpec
 
@@ -93,6 +95,19 @@ def test_a_gpu_may_compute_in_another_short_type(
     if device != "mps":
         assert ways[-2:] == ["channels last", "recorded"]
         assert {f"{kind}, {form}" for kind in types for form in ("channels last", "recorded")} <= set(ways)
+
+
+def test_exact_arithmetic_knows_no_tf32_and_is_restored() -> None:
+    cuda: list[Any] = [torch.backends.cuda.matmul]
+    if hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+        cuda += [torch.backends.cudnn.conv, torch.backends.cudnn.rnn]
+        name, exact = "fp32_precision", "ieee"
+    else:
+        cuda, name, exact = [*cuda, torch.backends.cudnn], "allow_tf32", False
+    before = [getattr(owner, name) for owner in cuda]
+    with exact_arithmetic():
+        assert [getattr(owner, name) for owner in cuda] == [exact] * len(cuda)
+    assert [getattr(owner, name) for owner in cuda] == before
 
 
 def test_float16_is_nearer_to_exact_arithmetic() -> None:

@@ -50,6 +50,20 @@ def test_the_cpu_is_there_and_last() -> None:
     assert free_memory("cpu") > 0
 
 
+def test_what_torch_keeps_of_an_earlier_run_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[torch.device] = []
+
+    def of_gpu(place: torch.device) -> tuple[int, int]:
+        asked.append(place)
+        return 700, 6000
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", of_gpu)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda place: 5000)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda place: 200)
+    assert free_memory("cuda:1") == 700 + 4800
+    assert asked == [torch.device("cuda:1")]
+
+
 def test_one_tile_at_once_without_a_gpu() -> None:
     assert default_batch(plan_tiles((100, 70), (16, 16), overlap=0.5), "cpu") == 1
 

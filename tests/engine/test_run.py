@@ -324,6 +324,7 @@ def test_infinite_scores_are_no_fault() -> None:
 OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
     RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"),
+    RuntimeError("Invalid buffer size: 9.75 GB"),
     RuntimeError("[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
     MemoryError(),
 ]

@@ -24,6 +24,7 @@ from napari_tileseg.engine.exported import can_export
 from napari_tileseg.engine.predict import Network
 from napari_tileseg.engine.tiles import Tile
 from napari_tileseg.engine.ways import WORTH, Ways
+from napari_tileseg.errors import DeviceMemoryError
 from napari_tileseg.models.predictor import from_module
 from napari_tileseg.models.spec import ModelSpec
 
@@ -152,6 +153,28 @@ def test_several_tiles_are_timed_as_the_run_computes_them_or_fewer(room: int) ->
     expected = max(size for size in (8, 4, 2, 1) if size <= room)
     assert set(sizes) == {expected}
     assert found == {"exact": 1 / expected, "bfloat16": 1 / expected}
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_recordings_that_leave_no_memory_for_the_others_are_given_up(rounds: int) -> None:
+    class Scarce:
+        fast, backend, held, released = False, "bfloat16", False, 0
+
+        def __call__(self, batch: torch.Tensor, tiles: Any) -> torch.Tensor:
+            if self.fast and self.backend.endswith("recorded"):
+                self.held = True
+            elif self.held:
+                raise DeviceMemoryError("cuda:0 has no memory left for one tile.")
+            return batch
+
+        def release(self) -> None:
+            self.held, self.released = False, self.released + 1
+
+    network: Any = Scarce()
+    tile = Tile((0, 0), (4, 4)), np.zeros((1, 4, 4), np.float32)
+    found = timing.measure(network, tile, ["bfloat16", "bfloat16, recorded"], rounds=rounds)
+    assert found.keys() == {"exact", "bfloat16"}
+    assert network.released == 1
 
 
 def test_times_of_several_tiles_are_remembered_apart(measured: list[str]) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from napari_tileseg.cli import app
 from napari_tileseg.folders import cache_folder
 from napari_tileseg.models.facts import Facts, facts, remember, sentence
-from napari_tileseg.models.predictor import load_model
+from napari_tileseg.models.predictor import Predictor, load_model
 from napari_tileseg.models.registry import find_spec
+from napari_tileseg.models.spec import ModelSpec
 from napari_tileseg.pipeline import segment
 
 if TYPE_CHECKING:
@@ -76,6 +78,26 @@ def test_a_run_measures_and_show_says_so() -> None:
     assert facts(spec.weights_sha256) == [computed]  # the first tile is the first one
     shown = CliRunner().invoke(app, ["models", "show", "nuclei-2d"]).output
     assert f"Measured on {sentence(computed)}" in shown
+
+
+@pytest.mark.parametrize(("checksum", "memory"), [("ab" * 32, 500), ("", None)])
+def test_the_memory_of_a_gpu_is_that_of_this_model(monkeypatch: pytest.MonkeyPatch, checksum: str, memory: int | None) -> None:
+    """Not the most that any model has taken before; and a model that is not remembered disturbs nobody who measures."""
+    most = [9000]
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: most.append(500))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: most[-1])
+
+    class There:
+        def to(self, device: str) -> torch.Tensor:
+            return torch.zeros(1, 1, 8, 8)
+
+    spec = ModelSpec(name="m", axes="CYX", channels=1, classes=["a", "b"], window=(8, 8), weights_sha256=checksum)
+    predictor = Predictor(torch.nn.Conv2d(1, 2, 1), spec, "cpu")
+    predictor.device = "cuda:0"
+    predictor(cast("torch.Tensor", There()))
+    assert [fact.memory for fact in facts(checksum)] == ([memory] if checksum else [])
+    assert most == ([9000, 500] if checksum else [9000])
 
 
 def test_the_file_is_plain_json() -> None:

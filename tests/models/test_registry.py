@@ -82,6 +82,26 @@ def test_a_loaded_model_predicts_raw_scores(own_models: Path) -> None:
     assert predictor.size == sum(value.numel() * value.element_size() for value in predictor.module.state_dict().values())
 
 
+@pytest.mark.parametrize(
+    ("built", "chosen"),
+    [
+        (["sm_75", "sm_80", "sm_90", "compute_90"], "cuda:1"),
+        (["sm_50", "sm_60", "sm_80"], "cuda:0"),
+        (["sm_70", "compute_80"], "cuda:1"),
+        (["sm_90a", "sm_100"], "cpu"),
+        (["gfx90a"], "cuda:0"),
+    ],
+)
+def test_auto_passes_over_gpus_that_torch_was_not_built_for(built: list[str], chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = [(6, 1), (8, 6)]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(versions))
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: built)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: versions[device.index])
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert pick_device("auto") == chosen
+    assert pick_device("cuda") == "cuda:0"  # who names it gets it
+
+
 def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(OptionsError, match=r'no device "cuda:99" here\. Choose one of: auto, .*cpu'):
         pick_device("cuda:99")

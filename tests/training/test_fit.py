@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import torch
 from torch import nn
 
 from napari_tileseg.errors import ModelError, OptionsError, RunError
+from napari_tileseg.training.config import TrainConfig
 from napari_tileseg.training.fit import CheckpointSaved, Finished, FitOptions, Step, fit, learning_rate
 from napari_tileseg.training.losses import CrossEntropyDice
+from napari_tileseg.training.objective import brought
+from napari_tileseg.training.plan import Plan
 from napari_tileseg.training.sampling import Batch
+from napari_tileseg.training.trainer import layout, means_no_memory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,3 +156,55 @@ def test_the_rate_rises_falls_and_ends_at_zero() -> None:
 def test_options_out_of_range_are_refused(field: str, value: object) -> None:
     with pytest.raises(OptionsError, match=field):
         replace(OPTIONS, **{field: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("error", "means"),
+    [
+        (torch.OutOfMemoryError(), True),
+        (MemoryError(), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 8.90 GiB, other allocations: 48.00 KiB, max allowed: 9.07 GiB)."), True),
+        (RuntimeError("Invalid buffer size: 9.75 GiB"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("could not create a primitive"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+    ],
+    ids=["torch", "Python", "MPS", "MPS, one buffer", "cuBLAS", "oneDNN", "another"],
+)
+def test_every_device_may_say_that_memory_ran_out(error: Exception, means: bool) -> None:
+    assert means_no_memory(error) == means
+
+
+@pytest.mark.parametrize(
+    ("device", "version", "precision"),
+    [("cuda:0", (9, 0), "bfloat16"), ("cuda:1", (7, 5), "float32"), ("cuda", (6, 1), "float32"), ("mps", (0, 0), "float32")],
+)
+def test_a_gpu_learns_in_bfloat16_only_if_it_computes_in_it(
+    device: str, version: tuple[int, int], precision: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda place: version)
+    plan: Any = SimpleNamespace(learning_rate=1e-3, epoch_steps=5)
+    config = TrainConfig(output=str(tmp_path), images="images", labels="labels")
+    assert Plan.fit_options(cast("Plan", plan), config, device).precision == precision
+
+
+@pytest.mark.parametrize(("device", "waits"), [("cpu", True), ("mps", True), ("cuda:1", False)])
+def test_labels_are_there_before_their_memory_may_go(device: str, waits: bool) -> None:
+    """An Apple GPU reads the memory of what it was told to copy later, when something else may be in it."""
+    asked: list[bool] = []
+
+    class Labels:
+        def to(self, place: torch.device, *, non_blocking: bool) -> None:
+            asked.append(non_blocking)
+
+    brought(cast("torch.Tensor", Labels()), torch.device(device))
+    assert asked == [not waits]
+
+
+def test_an_apple_gpu_learns_with_each_channel_by_itself() -> None:
+    """Otherwise gradients of batch normalisation are wrong there (torch's own list of faults), and the training diverges."""
+    assert [layout("mps", ndim) for ndim in (4, 5)] == [torch.contiguous_format] * 2
+    assert [layout(device, 4) for device in ("cpu", "cuda")] == [torch.channels_last] * 2
+    assert layout("cuda", 5) == torch.channels_last_3d
+    image = torch.zeros(2, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+    assert image.contiguous(memory_format=layout("mps", 4)).is_contiguous()

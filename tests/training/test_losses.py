@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from napari_tileseg.errors import InputError, OptionsError
 from napari_tileseg.training.losses import LOSSES, AdversarialLoss, get_loss
@@ -261,6 +262,20 @@ def test_coarser_results_of_a_network_count_half_each() -> None:
     expected = (loss(fine, target) + 0.5 * loss(coarse, target[:, ::2, ::2])) / 1.5
     assert loss([fine, coarse], target).item() == pytest.approx(expected.item())
     assert loss((fine, coarse), target[:, None]).item() == pytest.approx(expected.item())
+
+
+def test_coarser_labels_need_no_float64() -> None:
+    """Which Apple GPUs do not have."""
+
+    class Single(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            found = func(*args, **(kwargs or {}))
+            assert not isinstance(found, Tensor) or found.dtype != torch.float64
+            return found
+
+    scores = [torch.randn(1, 2, side, side) for side in (9, 5, 2)]
+    with Single():
+        assert get_loss("ce_dice")(scores, torch.randint(2, (1, 9, 9))).isfinite()
 
 
 @pytest.mark.parametrize("name", LOSSES)

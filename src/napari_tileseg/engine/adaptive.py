@@ -149,6 +149,7 @@ class Refinement:
             tuple(min(a, b) for a, b in zip(one.kept.stop, other.kept.stop, strict=True)),
         )
         first, second = (self._said[tile.kept][strip.relative_to(tile.kept.start).slices] for tile in (one, other))
+        first = first.to(second.device)  # scores of later tiles may have gone to the host for want of memory
         anything = int(torch.count_nonzero((first > 0) | (second > 0)))
         differs = int(torch.count_nonzero(first != second))
         if differs <= _TOLERANCE * anything:

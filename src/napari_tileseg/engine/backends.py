@@ -29,6 +29,7 @@ __all__ = [
     "RECORDED",
     "backends",
     "call",
+    "computes_bfloat16",
     "fold_batch_norms",
     "is_short",
     "release",
@@ -95,11 +96,15 @@ def starts_slowly(backend: str) -> bool:
     return backend.endswith((COMPILED, ONNX))
 
 
+def computes_bfloat16(device: str) -> bool:
+    """Say whether a GPU of NVIDIA computes in bfloat16 by itself; torch's own answer counts those for which cuDNN has no convolution."""
+    return torch.cuda.get_device_capability(torch.device(device))[0] >= _AMPERE
+
+
 def _types(device: str) -> list[str]:
     """Return the short types that a device is fast with, as far as that is known before it is measured."""
     if device.startswith("cuda"):
-        native = torch.cuda.get_device_capability(torch.device(device))[0] >= _AMPERE
-        return [AUTOCAST, HALF] if native else [HALF]
+        return [AUTOCAST, HALF] if computes_bfloat16(device) else [HALF]
     return [HALF] if device == "mps" else [AUTOCAST]
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = ["Graphs", "can_record"]
 
@@ -17,6 +20,9 @@ _MOST = 2
 
 _WARM = 3
 """Calls before a recording: libraries choose how to compute, and allocate, in their first ones."""
+
+_never_waits: WeakSet[Any] = WeakSet()
+"""What has been seen to compute without waiting for the GPU, as a recording must."""
 
 
 def can_record(device: str) -> bool:
@@ -64,7 +70,8 @@ class Graphs:
         if size not in self._recordings:
             if len(self._recordings) >= _MOST:
                 return self._forward(batch)
-            self._recordings[size] = self._record(batch)
+            with torch.cuda.device(batch.device):  # torch waits for the current device, and would begin to use the first one for that
+                self._recordings[size] = self._record(batch)
         recording = self._recordings[size]
         recording.pixels.copy_(batch)
         recording.graph.replay()
@@ -78,11 +85,42 @@ class Graphs:
         with torch.cuda.stream(beside):
             for _ in range(_WARM):
                 self._forward(pixels)
+            if self._forward not in _never_waits:  # once, before results are fetched, which waits too
+                with _refused_to_wait():
+                    self._forward(pixels)
+                _never_waits.add(self._forward)
         torch.cuda.current_stream(batch.device).wait_stream(beside)
         graph: Any = torch.cuda.CUDAGraph()
         # Other threads may allocate meanwhile: results are fetched beside the network.
-        with torch.cuda.graph(graph, stream=beside, capture_error_mode="thread_local"):
+        with _kept_stream(batch.device), torch.cuda.graph(graph, stream=beside, capture_error_mode="thread_local"):
             scores = self._forward(pixels)
         if not isinstance(scores, torch.Tensor):
             raise TypeError(f"a network that returns {type(scores).__name__} cannot be recorded")
         return _Recording(graph, pixels, scores)
+
+
+@contextmanager
+def _refused_to_wait() -> Iterator[None]:
+    """Let what waits for the GPU fail: in a recording it would fail as well, but leave torch's allocator recording for ever.
+
+    For all threads of the process.
+    """
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it is a prototype, which nobody here needs to know
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+@contextmanager
+def _kept_stream(device: torch.device) -> Iterator[None]:
+    """Go back to the stream of before where a recording fails: torch then leaves its own the current one."""
+    before = torch.cuda.current_stream(device)
+    try:
+        yield
+    except BaseException:
+        torch.cuda.set_stream(before)
+        raise

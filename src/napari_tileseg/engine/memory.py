@@ -15,10 +15,10 @@ __all__ = ["Device", "Estimate", "by_strips", "default_batch", "devices", "estim
 
 _FLOAT = 4
 _FEATURE_MAPS = 256
+"""Feature maps at full size that a network is assumed to hold at once, for a first guess of the batch."""
 _FILLS = 1 << 22
 """Pixels at once that a large GPU should be busy with: two tiles of 128 x 128 x 128, 64 of 256 x 256. A guess, not measured yet."""
 _MOST_TILES = 64
-"""Feature maps at full size that a network is assumed to hold at once, for a first guess of the batch."""
 
 
 @dataclass(frozen=True)
@@ -130,11 +130,16 @@ def devices() -> list[Device]:
 
 
 def free_memory(device: str) -> int:
-    """Return the bytes that are free on a device; a GPU that shares the computer's memory has what the computer has."""
+    """Return the bytes that are free on a device; a GPU that shares the computer's memory has what the computer has.
+
+    What torch keeps of earlier runs or a training is free: it uses that before it asks the GPU, whose own figure leaves it out.
+    """
     if device.startswith("cuda"):
         import torch
 
-        return int(torch.cuda.mem_get_info(torch.device(device))[0])
+        place = torch.device(device)
+        kept = torch.cuda.memory_reserved(place) - torch.cuda.memory_allocated(place)
+        return int(torch.cuda.mem_get_info(place)[0]) + int(kept)
     return _host_memory()[0]
 
 

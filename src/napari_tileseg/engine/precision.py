@@ -155,9 +155,9 @@ def decide(
     timer = timer or (time.process_time if predictor.device == "cpu" else time.perf_counter)
     key = timing_key(spec, plan.window, predictor.device, threads=torch.get_num_threads(), tta=options.tta)
     at_once = min(options.batch or default_batch(plan, predictor.device), plan.tiles_per_row)
-    ways = Ways(network, predictor, chosen[0], key, timer, batch=at_once)
     total = tiles or len(plan)
     try:
+        ways = Ways(network, predictor, chosen[0], key, timer, batch=at_once)
         return _chosen(ways, network, chosen, spec, options, total)
     finally:
         release(predictor)  # ways that were only tried hold memory of the device

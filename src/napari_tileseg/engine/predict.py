@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_tileseg.engine.backends import AUTOCAST, call
+from napari_tileseg.engine.backends import AUTOCAST, call, release
 from napari_tileseg.engine.fallback import missing_operators
 from napari_tileseg.engine.uncertainty import disagreement
 from napari_tileseg.engine.views import views
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Network", "exact_arithmetic", "largest", "out_of_memory"]
 
-_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|alloc_failed|failed to allocate", re.IGNORECASE)
+_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|not enough memory|alloc_failed|failed to allocate|invalid buffer size",  # the last: Apple's
+    re.IGNORECASE,
+)
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -39,7 +42,7 @@ def exact_arithmetic() -> Iterator[None]:
     """Keep float32 what it is: no TF32, no bfloat16 inside products and convolutions; restored at the end."""
     backends: Any = torch.backends
     if hasattr(backends.cuda.matmul, "fp32_precision"):  # torch >= 2.9: reading the older switches can raise there
-        owners = [backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv]
+        owners = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul, backends.mkldnn.conv]
         name, exact = "fp32_precision", "ieee"  # type: str, Any
     else:
         owners, name, exact = [backends.cuda.matmul, backends.cudnn], "allow_tf32", False
@@ -158,6 +161,10 @@ class Network:
                 raise PredictorError(
                     f"The network returned NaN on {_place([tile])}. Its weights, or the normalisation, do not fit the image."
                 )
+
+    def release(self) -> None:
+        """Let recordings of the network go, with the memory that they hold."""
+        release(self._predictor)
 
     @contextmanager
     def _told(self, tiles: Sequence[Tile], window: Sequence[int]) -> Iterator[None]:

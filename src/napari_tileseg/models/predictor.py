@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Any, cast
 
@@ -61,6 +62,8 @@ class Predictor:
 
     def _first(self, batch: torch.Tensor) -> torch.Tensor:
         """Compute the first tiles, and remember how long that took and what they needed."""
+        if self.spec.weights_sha256:  # nothing is remembered otherwise, and others may be measuring
+            _begin(self.device)
         began = time.perf_counter()
         scores: torch.Tensor = self.module(batch.to(self.device))
         taken = _taken(self.device)
@@ -73,6 +76,14 @@ class Predictor:
         """Bytes of the weights on the device."""
         tensors = [*self.module.parameters(), *self.module.buffers()]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _begin(device: str) -> None:
+    """Forget what earlier models have taken on a device; what is there stays counted."""
+    import torch
+
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def _taken(device: str) -> int | None:
@@ -146,7 +157,7 @@ def from_module(module: Any, spec: ModelSpec, *, device: str = "auto") -> Predic
 
 
 def pick_device(device: str = "auto") -> str:
-    """Return the torch device that a choice stands for.
+    """Return the torch device that a choice stands for; ``"auto"`` passes over GPUs that this torch was not built for.
 
     Raises
     ------
@@ -158,8 +169,19 @@ def pick_device(device: str = "auto") -> str:
     cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     there = [*cuda, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]  # the fastest first
     if device == "auto":
-        return there[0]
+        return next(name for name in there if not name.startswith("cuda") or _has_code(name))
     name = "cuda:0" if device == "cuda" else device
     if name not in there:
         raise OptionsError(f'There is no device "{device}" here. Choose one of: auto, {", ".join(there)}.')
     return name
+
+
+def _has_code(device: str) -> bool:
+    """Say whether this torch was built for a GPU of NVIDIA: newer builds leave old ones out, on which every call would fail."""
+    import torch
+
+    here = torch.cuda.get_device_capability(torch.device(device))
+    built = [re.fullmatch(r"(sm|compute)_(\d+)(\d)[a-z]?", name) for name in torch.cuda.get_arch_list()]
+    codes = [(found[1], (int(found[2]), int(found[3]))) for found in built if found]
+    # Programs serve later GPUs of the same generation; what "compute" stands for is translated for all later ones.
+    return not codes or any(code <= here and (kind == "compute" or code[0] == here[0]) for kind, code in codes)

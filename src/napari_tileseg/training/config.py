@@ -110,7 +110,7 @@ class TrainConfig(TomlConfig):
     clip: float = Field(3.0, gt=0, title="Clip", description="Largest norm of a gradient.")
     average: float = Field(0.99, ge=0, lt=1, title="Average", description="Decay of the moving average of the weights, the result.")
     patience: int = Field(30, ge=0, title="Patience", description="Epochs without a better score before it stops; 0: never.")
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", title="Precision", description="auto: bfloat16 on CUDA only.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", title="Precision", description="auto: bfloat16 on CUDA that has it.")
     device: str = Field("auto", title="Device", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="Where it is trained.")
     seed: int = Field(0, ge=0, title="Seed", description="The same one gives the same weights on the same CPU.")
     preview: str = Field("", title="Preview", description="Validation image whose labels are shown after each epoch; the first if empty.")

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    import torch
+
     from napari_tileseg.training.sampling import Batch
 
-__all__ = ["Objective", "crop_to"]
+__all__ = ["Objective", "brought", "crop_to"]
 
 
 class Objective(nn.Module):
@@ -44,13 +46,18 @@ class Objective(nn.Module):
     def forward(self, scores: Tensor, batch: Batch) -> Tensor:
         """Compare raw scores (B, K, *spatial) with a batch that is as large, or larger at all borders."""
         labels, maps = crop_to(batch.labels, scores), crop_to(batch.maps, scores)
-        labels, maps, zoom = (tensor.to(scores.device, non_blocking=True) for tensor in (labels, maps, batch.zoom))
+        labels, maps, zoom = (brought(tensor, scores.device) for tensor in (labels, maps, batch.zoom))
         value: Tensor
         if self.instances:
             value = self.loss(scores, replace(batch, labels=labels, maps=maps, zoom=zoom))
         else:
             value = self.loss(scores, labels)
         return value
+
+
+def brought(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device; only NVIDIA's have copied it, or kept it, when a copy that nobody waits for returns."""
+    return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def crop_to(tensor: Tensor, scores: Tensor) -> Tensor:

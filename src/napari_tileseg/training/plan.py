@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from napari_tileseg.engine.backends import computes_bfloat16
 from napari_tileseg.errors import ModelError, OptionsError
 from napari_tileseg.models.nets import accepted_arguments
 from napari_tileseg.models.nets.tiling import tiling
@@ -103,7 +104,7 @@ class Plan:
         """Return how the network is trained on a device."""
         precision = config.precision
         if precision == "auto":
-            precision = "bfloat16" if device.startswith("cuda") else "float32"
+            precision = "bfloat16" if device.startswith("cuda") and computes_bfloat16(device) else "float32"
         steps = config.epochs * self.epoch_steps
         return FitOptions(
             steps=steps,

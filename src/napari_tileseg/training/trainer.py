@@ -18,11 +18,13 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from napari_tileseg.engine.predict import out_of_memory
 from napari_tileseg.errors import DeviceMemoryError, ModelError, RunError
 from napari_tileseg.io.output import refused
 from napari_tileseg.moving import move
 from napari_tileseg.training.attempt import Abandoned
 from napari_tileseg.training.freezing import set_learning
+from napari_tileseg.training.objective import brought
 from napari_tileseg.training.options import learning_rate
 from napari_tileseg.training.ranks import ALONE
 
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from napari_tileseg.training.ranks import Ranks
     from napari_tileseg.training.sampling import Batch
 
-__all__ = ["Trainer", "means_no_memory"]
+__all__ = ["Trainer", "layout", "means_no_memory"]
 
 
 def _mover(decay: float) -> Callable[[Any, Any, Any], None]:
@@ -62,7 +64,17 @@ _NO_MEMORY = (
 
 def means_no_memory(error: BaseException) -> bool:
     """Tell whether an error says that memory ran out."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in _NO_MEMORY)
+    return out_of_memory(error) or any(words in str(error) for words in _NO_MEMORY)
+
+
+def layout(device: str, ndim: int) -> torch.memory_format:
+    """Return how pixels and weights of so many axes lie in memory while a kind of device learns.
+
+    Elsewhere with all channels of a place side by side, which is faster; there Apple's GPUs find wrong gradients of batch normalisation.
+    """
+    if device == "mps":
+        return torch.contiguous_format
+    return torch.channels_last if ndim == 4 else torch.channels_last_3d
 
 
 def _share(network: nn.Module) -> nn.Module:
@@ -118,7 +130,7 @@ class Trainer:
         network = ranks.synchronised(network)
         parameters = [p for p in network.parameters() if p.requires_grad]
         self.device = parameters[0].device
-        self.format = torch.channels_last if max(p.ndim for p in parameters) == 4 else torch.channels_last_3d
+        self.format = layout(self.device.type, max(p.ndim for p in parameters))
         self.network = set_learning(network.to(memory_format=self.format))  # type: ignore[call-overload]  # torch's stubs lack it
         self._wrapped: nn.Module | None = None if ranks.size > 1 else self.network
         if not ranks.first:
@@ -215,6 +227,8 @@ class Trainer:
         gc.collect()  # else they would still listen for gradients
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+        elif self.device.type == "mps":
+            torch.mps.empty_cache()
 
     def _in_parts(self, parts: list[Batch]) -> float:
         count = sum(len(part.image) for part in parts)
@@ -249,7 +263,7 @@ class Trainer:
         told = float(value.detach())
         if self.adversary is not None:
             self.losses["segmentation"] += told
-            labels, maps = (tensor.to(self.device, non_blocking=True) for tensor in (batch.labels, batch.maps))
+            labels, maps = (brought(tensor, self.device) for tensor in (batch.labels, batch.maps))
             self.losses["discriminator"] += self.adversary.learn(image, scores, labels, share, maps=maps, more=more)
         return told
 
@@ -260,7 +274,7 @@ class Trainer:
         assert self.adversary is not None
         if self.progress < self.options.warmup:
             return scores.new_zeros(())
-        labels, maps = (tensor.to(self.device, non_blocking=True) for tensor in (batch.labels, batch.maps))
+        labels, maps = (brought(tensor, self.device) for tensor in (batch.labels, batch.maps))
         term = self.adversary.term(image, scores, labels, maps) * share
         self.losses["adversarial"] += float(term.detach())
         return self.adversary.weight * term

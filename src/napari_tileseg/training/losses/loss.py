@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_tileseg.errors import InputError
@@ -108,9 +107,10 @@ class WeightedSum(Loss):
 
 
 def _resized(target: Tensor, scores: Tensor) -> Tensor:
+    """Return the nearest labels; whole numbers throughout, since Apple GPUs have no float64 and float32 does not hold all of them."""
     size = scores.shape[2:]
-    if target.shape[-len(size) :] == size:
-        return target
-    channels = target if target.ndim == scores.ndim else target[:, None]
-    near = F.interpolate(channels.to(torch.float64), size=size, mode="nearest-exact").to(target.dtype)
-    return near if target.ndim == scores.ndim else near[:, 0]
+    for axis, wanted in enumerate(size, start=target.ndim - len(size)):
+        if (have := target.shape[axis]) != wanted:
+            places = (2 * torch.arange(wanted, device=target.device) + 1) * have // (2 * wanted)
+            target = target.index_select(axis, places)
+    return target
