@@ -103,7 +103,7 @@ _NUCLEI = Recipe(
             "depth": 0.4,
             "min_size": 20,
             "min_score": 0.8,
-            "min_height": 0.3,
+            "min_height": 0.0,
         },
         licence="CC0-1.0",
         attribution=(
