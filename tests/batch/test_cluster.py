@@ -94,6 +94,7 @@ def test_a_scheduler_knows_its_workers(job: BatchJob) -> None:
     assert make_executor(job, workers=1, scheduler="tcp://x:1", divide=False) == DaskExecutor(scheduler="tcp://x:1", divide=False)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("images")
 def test_workers_and_their_models_stay_from_batch_to_batch(job: BatchJob, tmp_path: Path) -> None:
     with kept(make_executor(job, workers=2)) as executor:
@@ -149,6 +150,7 @@ def test_a_file_that_always_ends_its_worker_fails_alone(
     assert run_batch(job).failed == 1, "it is not tried again unless somebody asks for it"
 
 
+@pytest.mark.slow
 def test_cancel_reaches_a_worker_within_a_tile_and_the_batch_goes_on_later(
     job: BatchJob, tmp_path: Path, write_images: Callable[..., list[Path]], cluster: Any, told: Any
 ) -> None:

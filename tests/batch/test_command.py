@@ -273,6 +273,7 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(batch: Run, tmp_path: Path, m
     assert re.match(r"6 done \(\d of them before\)", said)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process that gets SIGTERM")
 def test_sigterm_stops_a_process_that_can_be_started_again(
     tmp_path: Path, classes_model: str, write_images: Callable[..., list[Path]]

@@ -161,6 +161,7 @@ def outputs(job: BatchJob) -> np.ndarray:
     return np.asarray(read_volume(Path(job.output) / "image.ome.zarr").data)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no SIGKILL")
 def test_a_batch_of_one_large_image_survives_the_death_of_a_worker(job: BatchJob, cluster: Any, tmp_path: Path) -> None:
     from distributed import Client
@@ -186,6 +187,7 @@ def test_a_batch_of_one_large_image_survives_the_death_of_a_worker(job: BatchJob
     assert not list((Path(job.output) / ".tileseg" / "journals").iterdir())
 
 
+@pytest.mark.slow
 def test_a_cancelled_image_goes_on_with_the_shares_that_are_missing(job: BatchJob, cluster: Any, tmp_path: Path) -> None:
     done: list[int] = []
 

@@ -251,6 +251,7 @@ def test_the_sum_over_masks_is_that_of_the_masks_alone() -> None:
         assert torch.allclose(loss(logits, target), alone, rtol=1e-5), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["ce_dice", pytest.param("lovasz_sigmoid", marks=pytest.mark.slow)])
 def test_each_class_is_found_though_they_overlap(tmp_path: Path, loss: str) -> None:
     fields = {"epochs": 3, "epoch_steps": 25, "learning_rate": 1e-2, "average": 0.9, "loss": loss}

@@ -64,6 +64,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 @torchrun
 def test_two_processes_learn_as_one_and_the_first_one_speaks(plain: Path, tmp_path: Path) -> None:
     process = started(plain, tmp_path / "two", epochs=3)
@@ -146,6 +147,8 @@ def test_every_crop_is_learnt_once_in_its_own_part(size: int, batch: int, accumu
 def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr("torch.cuda.get_arch_list", lambda: ["sm_90"])
     with pytest.raises(OptionsError, match="2 processes were started here, but there are 1 GPUs"):
         Ranks(1, 2, 1, 2).device("auto")
     with pytest.raises(OptionsError, match='cannot share the device "cuda:0"'):

@@ -36,6 +36,7 @@ def choose(here: Any, **values: str) -> None:
                 widget.textEdited.emit(value)
 
 
+@pytest.mark.slow
 def test_from_open_images_to_an_anomaly_map(train: Callable[..., Any]) -> None:
     here = train(show=True)
     here.form.source.choose("images")

@@ -233,6 +233,7 @@ def test_a_cancelled_run_is_continued_in_its_own_array(
         plain.close()
 
 
+@pytest.mark.slow
 def test_objects_are_continued_in_the_middle_of_a_sample(stand_in: Callable[..., Any], tmp_path: Path, objects_model: str) -> None:
     film = np.random.default_rng(6).normal(size=(3, 64, 48)).astype(np.float32)
     volume, job = Volume(film, "TYX"), Job(model=objects_model)

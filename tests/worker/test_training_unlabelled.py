@@ -58,6 +58,7 @@ def test_the_events_travel() -> None:
         assert from_line(to_line(Evented(event), 3)).body == Evented(event)
 
 
+@pytest.mark.slow
 def test_it_is_told_as_any_training_is(bench: Any, config: UnsupervisedConfig, tmp_path: Path) -> None:
     views = tmp_path / "views"
     views.mkdir()
