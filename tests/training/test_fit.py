@@ -17,7 +17,7 @@ from napari_tileseg.training.losses import CrossEntropyDice
 from napari_tileseg.training.objective import brought
 from napari_tileseg.training.plan import Plan
 from napari_tileseg.training.sampling import Batch
-from napari_tileseg.training.trainer import layout, means_no_memory
+from napari_tileseg.training.trainer import layout
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -156,23 +156,6 @@ def test_the_rate_rises_falls_and_ends_at_zero() -> None:
 def test_options_out_of_range_are_refused(field: str, value: object) -> None:
     with pytest.raises(OptionsError, match=field):
         replace(OPTIONS, **{field: value})  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("error", "means"),
-    [
-        (torch.OutOfMemoryError(), True),
-        (MemoryError(), True),
-        (RuntimeError("MPS backend out of memory (MPS allocated: 8.90 GiB, other allocations: 48.00 KiB, max allowed: 9.07 GiB)."), True),
-        (RuntimeError("Invalid buffer size: 9.75 GiB"), True),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
-        (RuntimeError("could not create a primitive"), True),
-        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
-    ],
-    ids=["torch", "Python", "MPS", "MPS, one buffer", "cuBLAS", "oneDNN", "another"],
-)
-def test_every_device_may_say_that_memory_ran_out(error: Exception, means: bool) -> None:
-    assert means_no_memory(error) == means
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ class _QuickNorm(nn.Module):
     """A normalisation of instances or groups by torch's own loop over groups, which knows both orders of pixels.
 
     On the CPU instance normalisation turns the pixels around before and after its work. Normalising as many groups as there are
-    channels is the same. What torch's compiler writes for either takes two to seven times as long as that loop, so a compiled
-    network calls it too. GPUs have their own.
+    channels is the same. Torch's compiler does not turn them, but what it writes for groups of several channels takes three to seven
+    times as long as that loop, so a compiled network calls it for these too. GPUs have their own.
     """
 
     def __init__(self, original: nn.GroupNorm | nn.InstanceNorm2d | nn.InstanceNorm3d) -> None:
@@ -34,12 +34,12 @@ class _QuickNorm(nn.Module):
         self.original = original
 
     def forward(self, image: Tensor) -> Tensor:
-        own = self.original
-        if image.device.type != "cpu":
+        own, compiling = self.original, torch.compiler.is_compiling()
+        if image.device.type != "cpu" or (compiling and not isinstance(own, nn.GroupNorm)):
             whole: Tensor = own(image)
             return whole
         groups = own.num_groups if isinstance(own, nn.GroupNorm) else image.shape[1]
-        compute = _group_norm if torch.compiler.is_compiling() else functional.group_norm
+        compute = _group_norm if compiling else functional.group_norm
         return compute(image, groups, own.weight, own.bias, own.eps)
 
 
@@ -47,6 +47,16 @@ def quick_norms(module: nn.Module) -> nn.Module:
     """Replace what normalises instances and groups, in place; scores change by rounding.
 
     Left alone are those with statistics of their training, with hooks, or of a class that is derived from torch's.
+
+    Parameters
+    ----------
+    module : torch module
+        In evaluation mode; any part of it that takes float tensors of shape (N, C, *spatial) and gives them back may be replaced.
+
+    Returns
+    -------
+    torch module
+        The same one.
     """
     for parent in list(module.modules()):
         for name, child in parent._modules.items():

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["Network", "exact_arithmetic", "largest", "out_of_memory"]
 
 _MEMORY = re.compile(
-    r"out of memory|can't allocate memory|not enough memory|alloc_failed|failed to allocate|invalid buffer size",  # the last: Apple's
+    r"out of memory|can't allocate memory|not enough memory|alloc_failed|failed to allocate|bad_alloc"
+    r"|invalid buffer size"  # Apple's
+    r"|could not (create|execute) a primitive(?! descriptor)|could not create a memory",  # oneDNN's; a descriptor: it knows no such thing
     re.IGNORECASE,
 )
 

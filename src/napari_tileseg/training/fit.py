@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from napari_tileseg.engine.allocator import kept_memory
+from napari_tileseg.engine.predict import out_of_memory
 from napari_tileseg.errors import DeviceMemoryError
 from napari_tileseg.training.freezing import set_learning
 from napari_tileseg.training.options import FitOptions, learning_rate
 from napari_tileseg.training.ranks import ALONE
-from napari_tileseg.training.trainer import Trainer, means_no_memory
+from napari_tileseg.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -191,6 +192,6 @@ def _made(pending: Future[Batch]) -> Batch:
     try:
         return pending.result()
     except (MemoryError, RuntimeError) as error:
-        if not means_no_memory(error):
+        if not out_of_memory(error):
             raise
         raise DeviceMemoryError("There is no memory to cut the crops of a batch. Choose a smaller batch, or a smaller window.") from error

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tileseg.engine.predict import out_of_memory
 from napari_tileseg.errors import Cancelled, DeviceMemoryError, OptionsError, OutputError, RunError
 from napari_tileseg.io.output import put_in_place
 from napari_tileseg.models.nets import build_network
@@ -29,9 +30,8 @@ from napari_tileseg.training.probe import probe
 from napari_tileseg.training.ranks import ALONE, joined
 from napari_tileseg.training.report import inspect
 from napari_tileseg.training.result import FITTED, fit_decoder, write_result
-from napari_tileseg.training.sampling import Sampler
+from napari_tileseg.training.sampling import Batch, Sampler
 from napari_tileseg.training.start import start_network
-from napari_tileseg.training.trainer import means_no_memory
 from napari_tileseg.training.training_log import TrainingLog, picture_of
 from napari_tileseg.training.validate import Validation
 from napari_tileseg.training.work_folder import WorkFolder, place_of
@@ -118,7 +118,7 @@ def train(
         try:
             return training.run(resume=resume, overwrite=overwrite)
         except (MemoryError, RuntimeError) as error:  # outside of a batch, which would be learnt in halves
-            if not means_no_memory(error):
+            if not out_of_memory(error):
                 raise
             raise DeviceMemoryError(_NO_ROOM) from error
         finally:
@@ -190,7 +190,7 @@ class _Training:
         self.report: Report
         self.plan: Plan
         self.validation: Validation
-        self.sampler: Sampler
+        self.sampler: Sampler | None = None
         self.state: dict[str, Tensor] | None = None
 
     @property
@@ -266,6 +266,10 @@ class _Training:
             if self.log is not None:
                 self.log.close()
 
+    def _batch(self, number: int) -> Batch:
+        assert self.sampler is not None
+        return self.sampler.batch(number)
+
     def _learn(self, network: nn.Module, device: str) -> ModelSpec:
         config, plan = self.config, self.plan
         options = plan.fit_options(config, device)
@@ -274,7 +278,7 @@ class _Training:
         events = fit(
             network,
             Objective(plan.loss, plan.loss_arguments(config), masks=plan.spec.has_masks),
-            self.sampler.batch,
+            self._batch,
             options,
             checkpoint=self.work.checkpoint,
             resume=True,
@@ -393,7 +397,7 @@ class _Training:
         """Remove what only a training that goes on needs; files that are open or mapped first go out of hand, or Windows keeps them."""
         if self.log is not None:
             self.log.close()
-        vars(self).pop("sampler", None)
+        self.sampler = None
         self.work.remove()
 
     def _complete(self, reason: str, seconds: float, *, keep: bool) -> ModelSpec:

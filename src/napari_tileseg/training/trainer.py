@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from napari_tileseg.training.ranks import Ranks
     from napari_tileseg.training.sampling import Batch
 
-__all__ = ["Trainer", "layout", "means_no_memory"]
+__all__ = ["Trainer", "layout"]
 
 
 def _mover(decay: float) -> Callable[[Any, Any, Any], None]:
@@ -50,21 +50,6 @@ def _mover(decay: float) -> Callable[[Any, Any, Any], None]:
             torch._foreach_copy_(averages, current)
 
     return move
-
-
-_NO_MEMORY = (
-    "DefaultCPUAllocator",
-    "could not create a primitive",
-    "could not execute a primitive",
-    "could not create a memory",
-    "std::bad_alloc",
-)
-"""What torch's allocator on the CPU, oneDNN below it, and C++ say when memory runs out; they have no class of their own for that."""
-
-
-def means_no_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory ran out."""
-    return out_of_memory(error) or any(words in str(error) for words in _NO_MEMORY)
 
 
 def layout(device: str, ndim: int) -> torch.memory_format:
@@ -197,7 +182,7 @@ class Trainer:
                 attempt.meet()  # nobody takes a step that others do not take
                 return value
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not (isinstance(error, Abandoned) or means_no_memory(error)):
+                if not (isinstance(error, Abandoned) or out_of_memory(error)):
                     raise
                 attempt.give_up()
                 if self.parts >= len(batch.image) or len(self.replicas) > 1:

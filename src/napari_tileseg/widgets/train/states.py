@@ -155,10 +155,10 @@ def _message(training: Training) -> Message | None:
         case Phase.RUNNING if training.notes:
             return Message("info", training.notes[-1])
         case Phase.DONE:
-            early = " It did not get better any more." if training.result is not None and training.result.reason == "early" else ""
+            more = " It did not get better any more." if training.result is not None and training.result.reason == "early" else ""
             if training.score == 0:
-                early += " Nothing that it finds in the validation images is right: train longer, or look at the labels."
-            return Message("warning" if training.score == 0 else "done", f"{training.name} is ready{score}.{early}", (*use, Action.CARD))
+                more += " Nothing that it finds in the validation images is right: train longer, or look at the labels."
+            return Message("warning" if training.score == 0 else "done", f"{training.name} is ready{score}.{more}", (*use, Action.CARD))
         case Phase.CANCELLED:
             return Message("warning", f"Stopped. {kept} Continue goes on from there.", (*use, *((Action.CARD,) if use else ())))
         case Phase.FAILED:
