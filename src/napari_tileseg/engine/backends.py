@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_tileseg.engine.compiled import Compiled, can_compile
+from napari_tileseg.engine.convolutions import quick_convolutions
 from napari_tileseg.engine.exported import Exported, can_export
 from napari_tileseg.engine.graphs import Graphs, can_record
 from napari_tileseg.engine.norms import quick_norms
@@ -164,7 +165,7 @@ def _unturned(predictor: Predictor) -> Predictor:
 
 def _channels_last(module: nn.Module, ndim: int) -> nn.Module:
     if module not in _prepared:
-        twin = quick_norms(fold_batch_norms(copy.deepcopy(module).eval()))
+        twin = quick_norms(quick_convolutions(fold_batch_norms(copy.deepcopy(module).eval())))
         for tensor in (*twin.parameters(), *twin.buffers()):
             if tensor.ndim == ndim:
                 tensor.data = tensor.data.contiguous(memory_format=_FORMATS[ndim])

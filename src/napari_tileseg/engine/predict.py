@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_tileseg.engine.backends import AUTOCAST, call, release
+from napari_tileseg.engine.convolutions import quick
 from napari_tileseg.engine.fallback import missing_operators
 from napari_tileseg.engine.uncertainty import disagreement
 from napari_tileseg.engine.views import views
@@ -207,7 +208,8 @@ class Network:
         if self.fast:
             scores = call(member, batch, self.backend)
         else:
-            scores = member(batch)
+            with quick(self._predictor.device):
+                scores = member(batch)
         labels = self._predictor.spec.output == "labels"
         if not isinstance(scores, torch.Tensor) or not (scores.is_floating_point() or labels):
             raise TypeError(f"it returned {_kind(scores)} instead of a tensor of {'labels' if labels else 'floating-point scores'}")

@@ -71,6 +71,7 @@ def _model_and_machine(spec: ModelSpec, window: tuple[int, ...], tta: object) ->
         size,
         f"tta {spec.tta if tta is None else tta}",
         f"torch {version('torch')}",
+        f"napari-tileseg {version('napari-tileseg')}",  # its ways change
         _processor().replace("|", " "),
     ]
 
