@@ -183,7 +183,7 @@ def anonymous() -> int:
         import psutil
 
         return int(psutil.Process().memory_info().rss)
-    return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("RssAnon"))
+    return next(int(line.split()[1]) * 1024 for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("RssAnon"))
 
 
 def run_case(case: Case, folder: Path) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def anonymous(process: psutil.Process) -> int:
     total = 0
     for each in [process, *process.children(recursive=True)]:
         try:
-            lines = Path(f"/proc/{each.pid}/smaps_rollup").read_text()
+            lines = Path(f"/proc/{each.pid}/smaps_rollup").read_text(encoding="utf-8")
         except OSError:
             continue
         total += 1024 * int(next(line for line in lines.splitlines() if line.startswith("Anonymous:")).split()[1])

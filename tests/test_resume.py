@@ -9,7 +9,8 @@ import math
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,9 +30,6 @@ from napari_tileseg.models.spec import ModelSpec
 from napari_tileseg.pipeline import segment
 from napari_tileseg.unfinished import tidy
 from napari_tileseg.volume import Volume
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 OBJECTS = {"output": "instances", "decoder": "watershed", "heads": ["foreground", "border", "distance"], "classes": ["background", "cell"]}
 
@@ -176,6 +174,23 @@ def test_tall_objects_are_taken_up_again(tmp_path: Path) -> None:
     result = segment(image, model(**OBJECTS), axes="YX", out=out, journal=tmp_path / "journal")
     np.testing.assert_array_equal(result.labels, whole.labels)
     assert result.counts == whole.counts
+
+
+def test_chunks_that_the_system_does_not_let_go_stop_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows deletes no file that another program looks at."""
+    image = np.full((60, 20), -2, np.float32)
+    image[2:22, 5:9] = image[30:56, 5:9] = 2
+    whole = segment(image, model(**OBJECTS), axes="YX")
+    unlink = Path.unlink
+
+    def held(path: Path, missing_ok: bool = False) -> None:
+        if path.name.startswith(("scores-", "open-")):
+            raise PermissionError(errno.EACCES, "in use", str(path))
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", held)
+    result = segment(image, model(**OBJECTS), axes="YX", journal=tmp_path / "journal")
+    np.testing.assert_array_equal(result.labels, whole.labels)
 
 
 def test_what_was_given_up_stays_given_up(tmp_path: Path) -> None:

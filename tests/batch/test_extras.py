@@ -147,7 +147,7 @@ def test_tables_and_sheets_of_the_whole_batch(tmp_path: Path) -> None:
     tasks = [task(tmp_path, f"{'long_' * 9}{number}.tif") for number in range(32)]
     for one in tasks[:31]:
         write_extras(one, objects(), model)
-    (Path(tasks[0].objects)).write_text("image,label,new\r\nfirst,1,x\r\n")
+    (Path(tasks[0].objects)).write_text("image,label,new\r\nfirst,1,x\r\n", encoding="utf-8")
     (tmp_path / "report_files").mkdir()
     (tmp_path / "report_files" / "contact_sheet_9.png").touch()
     written = gather_extras(tmp_path, tasks)

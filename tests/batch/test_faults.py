@@ -43,7 +43,7 @@ def truncated(path: Path) -> None:
 
 
 def text(path: Path) -> None:
-    path.write_text("time;cells\n0;12\n")
+    path.write_text("time;cells\n0;12\n", encoding="utf-8")
 
 
 def nothing(path: Path) -> None:

@@ -100,7 +100,7 @@ def test_other_settings_are_said(job: BatchJob, images: list[Path]) -> None:
 def test_interrupted_images_and_foreign_files(job: BatchJob, images: list[Path]) -> None:
     first, second, *_ = list_tasks(job).tasks
     Path(first.journal).mkdir(parents=True)
-    Path(second.output).write_text("somebody's own")
+    Path(second.output).write_text("somebody's own", encoding="utf-8")
     seen = preview(job)
     assert (seen.forecasts[0].action, seen.forecasts[0].reason) == ("continue", "goes on where it was interrupted")
     assert (seen.forecasts[1].action, seen.forecasts[1].reason) == ("do", "replaces what is there")

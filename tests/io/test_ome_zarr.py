@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_tileseg.errors import InputError, OutputError
-from napari_tileseg.io import read_volume, write_labels, zarr_layout
+from napari_tileseg.io import own_labels, read_volume, write_labels, zarr_layout
 from napari_tileseg.io.lazy import LazyArray
 from napari_tileseg.io.registry import suffix_of
 from napari_tileseg.volume import Volume
@@ -257,3 +258,12 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="float32"):
         write_labels(Volume(np.zeros((9, 9), np.float32), "YX"), tmp_path / "a.ome.zarr")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_system_that_never_says_two_names_are_one_file_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_labels, "_is", lambda path, descriptor: False)
+    monkeypatch.setattr(own_labels, "_PATIENCE", 0.0)
+    zarr.open_group(str(tmp_path / "image.zarr"), mode="w", zarr_format=2)
+    (tmp_path / "image.zarr" / "labels").mkdir()
+    own_labels.enlist(tmp_path / "image.zarr" / "labels" / "cells")
+    assert json.loads((tmp_path / "image.zarr" / "labels" / ".zattrs").read_text(encoding="utf-8")) == {"labels": ["cells"]}

@@ -95,10 +95,10 @@ def test_damaged_file_gives_the_defaults_with_one_warning(file: Path, content: b
 
 def test_what_a_newer_version_has_set_stays(file: Path) -> None:
     file.parent.mkdir(parents=True)
-    file.write_text(json.dumps({"quota": 5, "retries": 2}))
+    file.write_text(json.dumps({"quota": 5, "retries": 2}), encoding="utf-8")
     assert read_settings().retries == 2
     write_settings(Settings(offline=True))
-    assert json.loads(file.read_text()) == {"quota": 5, "offline": True}
+    assert json.loads(file.read_text(encoding="utf-8")) == {"quota": 5, "offline": True}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="who may read a file is told in another way there")
@@ -131,5 +131,5 @@ def test_cache_that_is_none_does_no_harm(file: Path, cache: str, monkeypatch: py
     monkeypatch.delenv("TILESEG_CACHE")
     before = cache_folder()
     file.parent.mkdir(parents=True)
-    file.write_text(f'{{"cache": {cache}}}')
+    file.write_text(f'{{"cache": {cache}}}', encoding="utf-8")
     assert cache_folder() == before

@@ -114,7 +114,7 @@ def test_the_child_yields_to_its_parent(parent: object) -> None:
     else:
         assert child.nice() == min(19, here + 10)
     if sys.platform == "linux":
-        assert int(Path(f"/proc/{child.pid}/oom_score_adj").read_text()) == 500
+        assert int(Path(f"/proc/{child.pid}/oom_score_adj").read_text(encoding="utf-8")) == 500
 
 
 def test_a_talkative_model_does_not_fill_the_disk(tmp_path: Path) -> None:

@@ -281,13 +281,14 @@ class Journal:
         self._sweep()
 
     def _sweep(self) -> None:
-        """Delete chunk files that the journal does not name."""
+        """Delete chunk files that the journal does not name, as far as the system lets them go: the next time does the rest."""
         record = self.state.get("objects") or {"chunks": [], "open": {"name": ""}}
         named = {record["open"]["name"], *(chunk["name"] for chunk in record["chunks"])}
         for pattern in ("scores-*.npy", "open-*.npz"):
             for path in self.folder.glob(pattern):
                 if path.name not in named:
-                    path.unlink(missing_ok=True)
+                    with contextlib.suppress(OSError):
+                        path.unlink()
 
 
 def disk_error(error: OSError, folder: Path) -> OutputError:

@@ -222,7 +222,7 @@ def _alone(group: Path) -> Iterator[None]:
             continue
         except OSError:
             pass  # a file system without locks: nobody can tell
-        if _is(path, file.fileno()):
+        if _is(path, file.fileno()) or time.monotonic() > until:  # some file systems never say that it is the same
             break
         file.close()  # another one has deleted it in between, and a third may hold a new one
     try:

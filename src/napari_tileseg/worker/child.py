@@ -90,7 +90,7 @@ def yield_to_others() -> None:
             os.nice(_NICE)
     if sys.platform == "linux":
         with contextlib.suppress(OSError):  # better the model than the viewer
-            Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
+            Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE, encoding="utf-8")
 
 
 class Service:

@@ -49,7 +49,7 @@ class Bright:
 
 
 def load_bright(path: Path, spec: ModelSpec, device: str) -> Bright:
-    return Bright(spec, device, json.loads(path.read_text())["least"])
+    return Bright(spec, device, json.loads(path.read_text(encoding="utf-8"))["least"])
 
 
 ORDINARY = Loader(
@@ -74,7 +74,7 @@ def read_ordinary(path: Path) -> ModelSpec:
         classes=["normal", "anomaly"],
         window=(64, 64),
         output="anomaly",
-        decoder_parameters={"threshold": json.loads(path.read_text())["threshold"], "median": 3, "min_size": 4},
+        decoder_parameters={"threshold": json.loads(path.read_text(encoding="utf-8"))["threshold"], "median": 3, "min_size": 4},
     )
 
 
@@ -90,4 +90,4 @@ class Ordinary(torch.nn.Module):
 
 
 def load_ordinary(path: Path, spec: ModelSpec, device: str) -> object:
-    return from_module(Ordinary(json.loads(path.read_text())["mean"]), spec, device=device)
+    return from_module(Ordinary(json.loads(path.read_text(encoding="utf-8"))["mean"]), spec, device=device)

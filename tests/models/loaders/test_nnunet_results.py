@@ -41,8 +41,8 @@ def copy(tmp_path: Path) -> Path:
 
 def change(file: Path, **values: Any) -> None:
     """Exchange values of a JSON file."""
-    content = json.loads(file.read_text())
-    file.write_text(json.dumps({**content, **values}))
+    content = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**content, **values}), encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def _shout() -> None:
 
 def _note(key: str, text: str = "call") -> None:
     if key in PLAN:
-        with Path(PLAN[key]).open("a") as file:
+        with Path(PLAN[key]).open("a", encoding="utf-8") as file:
             file.write(f"{text}\n")
 
 
