@@ -191,3 +191,15 @@ def test_compiled_networks_hand_it_over_too(handed: list[Any]) -> None:
         for _ in range(2):
             torch.testing.assert_close(forward(tile), expected, rtol=1e-4, atol=1e-4)
     assert handed == [tuple(tile.shape)] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no compiler")
+def test_a_network_that_its_author_has_compiled_runs_inside_of_the_block() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv3d(48, 32, 3, padding=1), nn.ReLU()).eval()
+    tile = torch.randn(1, *DEEP)
+    with torch.inference_mode():
+        expected = network(tile)
+        with quick("cpu"):
+            torch.testing.assert_close(torch.compile(network)(tile), expected, rtol=1e-4, atol=1e-4)

@@ -67,7 +67,7 @@ def quick(device: str) -> AbstractContextManager[Any]:
 class _Quick(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         given = kwargs or {}
-        if func in _FUNCTIONS and (result := _called(*args, **given)) is not None:
+        if func in _FUNCTIONS and not torch.compiler.is_compiling() and (result := _called(*args, **given)) is not None:
             return result
         return func(*args, **given)
 
