@@ -59,7 +59,17 @@ def _pays(image: Tensor, weight: Tensor, stride: Sequence[int]) -> bool:
 def quick(device: str) -> AbstractContextManager[Any]:
     """Return a block inside which convolutions that torch would compute slowly are computed by oneDNN; scores change by rounding.
 
-    For networks as they are: nothing of them is replaced, so it is for whatever calls `torch.nn.functional`.
+    For networks as they are: nothing of them is replaced, so it is for whatever calls `torch.nn.functional`. A network that its author
+    has compiled or scripted keeps to its own convolutions, and so does one that learns.
+
+    Parameters
+    ----------
+    device : str
+        Where the network computes; only on ``"cpu"`` does the block do anything.
+
+    Returns
+    -------
+    context manager
     """
     return _Quick() if device == "cpu" and torch.backends.mkldnn.is_available() else nullcontext()
 
