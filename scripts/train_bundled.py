@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +32,10 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="start from this package, with the recipe's gentle augmentation")
     parser.add_argument("--rate", type=float, help="highest learning rate instead of the recipe's")
     parser.add_argument("--seed", type=int, help="seed instead of the recipe's")
+    parser.add_argument("--crop", type=int, help="side of the crops instead of the recipe's")
+    parser.add_argument("--batch", type=int, help="crops per step instead of the recipe's")
+    parser.add_argument("--shares", type=json.loads, help='shares of the groups of images instead of the recipe\'s, as JSON: {"u2os": 0.1}')
+    parser.add_argument("--average", type=float, help="how much of the moving average of the weights stays in a step")
     parser.add_argument("--threads", type=int, help="threads of torch inside each operation")
     parser.add_argument("--workers", type=int, default=1, help="parts of a batch learnt at once; with --threads 1 on a busy CPU")
     arguments = parser.parse_intermixed_args()
@@ -50,9 +55,14 @@ def train(name: str, arguments: argparse.Namespace) -> None:
         workers=arguments.workers,
         learning_rate=arguments.rate or recipe.fit.learning_rate,
         seed=recipe.fit.seed if arguments.seed is None else arguments.seed,
+        average=arguments.average or recipe.fit.average,
     )
+    recipe = replace(recipe, batch=arguments.batch or recipe.batch, shares=arguments.shares or recipe.shares)
     if arguments.weights:
         recipe = replace(recipe, augmentation=replace(recipe.augmentation, **recipe.gentle))
+    if arguments.crop:
+        size = (arguments.crop,) * recipe.spec.spatial_ndim
+        recipe = replace(recipe, augmentation=replace(recipe.augmentation, size=size))
     torch.manual_seed(options.seed)
     spec = recipe.spec
     pairs = [pair for folder in recipe.folders for pair in list_pairs(arguments.data / folder, "train")]

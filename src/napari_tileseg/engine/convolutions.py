@@ -1,7 +1,8 @@
-"""``quick_convolutions``, ``quick``: convolutions of one small tile by oneDNN, where torch by itself takes its own slow loop.
+"""``quick_convolutions``, ``quick``: 3D convolutions of one small tile by oneDNN, where torch by itself takes its own slow loop.
 
 torch calls oneDNN for a batch of several tiles, but not for a single one with few values, as in the deep levels of a network
-(``use_mkldnn`` in aten/src/ATen/native/Convolution.cpp). In 3D its own loop takes two to six times as long, in 2D up to twice.
+(``use_mkldnn`` in aten/src/ATen/native/Convolution.cpp). In 3D its own loop takes two to six times as long. In 2D it
+is as good for a whole network.
 """
 
 from __future__ import annotations
@@ -23,8 +24,6 @@ __all__ = ["quick", "quick_convolutions"]
 
 _OVERLOOKED = 20480
 """The most values of a tile for which torch does not call oneDNN: the product of its first four sides, whatever the fifth is."""
-
-_FUNCTIONS = (functional.conv2d, functional.conv3d)
 
 _WORTH = 3_000_000
 """The fewest products for which calling oneDNN pays: below, finding the right code takes longer than torch's own loop."""
@@ -51,12 +50,12 @@ def _pays(image: Tensor, weight: Tensor, stride: Sequence[int]) -> bool:
     """Tell whether torch would compute a convolution in its own loop, and oneDNN would do it faster."""
     if image.device.type != "cpu" or image.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
         return False
-    if image.ndim != weight.ndim or len(image) > 1 or math.prod(image.shape[:4]) > _OVERLOOKED or max(weight.shape[2:]) == 1:
+    if image.ndim != 5 or len(image) > 1 or math.prod(image.shape[:4]) > _OVERLOOKED or max(weight.shape[2:]) == 1:
         return False
     return weight.numel() * math.prod(image.shape[2:]) >= _WORTH * math.prod(stride)
 
 
-def quick(device: str) -> AbstractContextManager[Any]:
+def quick(batch: Tensor) -> AbstractContextManager[Any]:
     """Return a block inside which convolutions that torch would compute slowly are computed by oneDNN; scores change by rounding.
 
     For networks as they are: nothing of them is replaced, so it is for whatever calls `torch.nn.functional`. A network that its author
@@ -64,20 +63,21 @@ def quick(device: str) -> AbstractContextManager[Any]:
 
     Parameters
     ----------
-    device : str
-        Where the network computes; only on ``"cpu"`` does the block do anything.
+    batch : Tensor, shape (N, C, *window)
+        What the network is going to compute; the block does nothing where it is not 3D, or not on the CPU.
 
     Returns
     -------
     context manager
     """
-    return _Quick() if device == "cpu" and torch.backends.mkldnn.is_available() else nullcontext()
+    wanted = batch.ndim == 5 and batch.device.type == "cpu" and torch.backends.mkldnn.is_available()
+    return _Quick() if wanted else nullcontext()
 
 
 class _Quick(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         given = kwargs or {}
-        if func in _FUNCTIONS and not torch.compiler.is_compiling() and (result := _called(*args, **given)) is not None:
+        if func is functional.conv3d and not torch.compiler.is_compiling() and (result := _called(*args, **given)) is not None:
             return result
         return func(*args, **given)
 
@@ -92,10 +92,9 @@ def _called(
     groups: int = 1,
 ) -> Tensor | None:
     """Compute what `torch.nn.functional.conv3d` is called with, or None where that may do it by itself."""
-    sides = weight.ndim - 2
     if groups != 1 or isinstance(padding, str) or weight.dtype != torch.float32:
         return None
-    stride, padding, dilation = ([value] * sides if isinstance(value, int) else list(value) for value in (stride, padding, dilation))
+    stride, padding, dilation = ([value] * 3 if isinstance(value, int) else list(value) for value in (stride, padding, dilation))
     if not _pays(input, weight, stride) or torch.is_grad_enabled():
         return None
     return _convolve(input, weight, bias, stride, padding, dilation)
@@ -104,17 +103,17 @@ def _called(
 class _QuickConvolution(nn.Module):
     """The same for one convolution of a network that may be compiled."""
 
-    def __init__(self, original: nn.Conv2d | nn.Conv3d) -> None:
+    def __init__(self, original: nn.Conv3d) -> None:
         super().__init__()
         self.original = original
 
     def forward(self, image: Tensor) -> Tensor:
-        own, compiling = self.original, torch.compiler.is_compiling()
-        if not _pays(image, own.weight, own.stride) or (compiling and image.ndim == 4):  # in 2D the compiler calls oneDNN by itself
+        own = self.original
+        if not _pays(image, own.weight, own.stride):
             result: Tensor = own(image)
             return result
         stride, padding, dilation = list(own.stride), [int(side) for side in own.padding], list(own.dilation)
-        return (_opaque if compiling else _convolve)(image, own.weight, own.bias, stride, padding, dilation)
+        return (_opaque if torch.compiler.is_compiling() else _convolve)(image, own.weight, own.bias, stride, padding, dilation)
 
 
 def quick_convolutions(module: nn.Module) -> nn.Module:
@@ -143,7 +142,7 @@ def quick_convolutions(module: nn.Module) -> nn.Module:
 
 
 def _is_plain(module: nn.Module | None) -> bool:
-    if not isinstance(module, nn.Conv2d | nn.Conv3d) or type(module) not in (nn.Conv2d, nn.Conv3d):
+    if not isinstance(module, nn.Conv3d) or type(module) is not nn.Conv3d:
         return False
     if module._forward_hooks or module._forward_pre_hooks or module.groups > 1:
         return False

@@ -208,7 +208,7 @@ class Network:
         if self.fast:
             scores = call(member, batch, self.backend)
         else:
-            with quick(self._predictor.device):
+            with quick(batch):
                 scores = member(batch)
         labels = self._predictor.spec.output == "labels"
         if not isinstance(scores, torch.Tensor) or not (scores.is_floating_point() or labels):
