@@ -10,6 +10,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from napari_tileseg import __version__
 from napari_tileseg.folders import cache_folder
 from napari_tileseg.moving import move
 
@@ -71,7 +72,7 @@ def _model_and_machine(spec: ModelSpec, window: tuple[int, ...], tta: object) ->
         size,
         f"tta {spec.tta if tta is None else tta}",
         f"torch {version('torch')}",
-        f"napari-tileseg {version('napari-tileseg')}",  # its ways change
+        f"napari-tileseg {__version__}",  # its ways change
         _processor().replace("|", " "),
     ]
 
