@@ -142,7 +142,7 @@ def quick_convolutions(module: nn.Module) -> nn.Module:
 
 
 def _is_plain(module: nn.Module | None) -> bool:
-    if not isinstance(module, nn.Conv3d) or type(module) is not nn.Conv3d:
+    if type(module) is not nn.Conv3d:
         return False
     if module._forward_hooks or module._forward_pre_hooks or module.groups > 1:
         return False
