@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from napari_tileseg.engine.exchange import exchange
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
@@ -134,16 +136,10 @@ def quick_convolutions(module: nn.Module) -> nn.Module:
     """
     if not torch.backends.mkldnn.is_available():
         return module
-    for parent in list(module.modules()):
-        for name, child in parent._modules.items():
-            if _is_plain(child):
-                parent._modules[name] = _QuickConvolution(child)  # type: ignore[arg-type]  # `_is_plain` has looked at it
-    return module
+    return exchange(module, _changed)
 
 
-def _is_plain(module: nn.Module | None) -> bool:
-    if type(module) is not nn.Conv3d:
-        return False
-    if module._forward_hooks or module._forward_pre_hooks or module.groups > 1:
-        return False
-    return module.padding_mode == "zeros" and not isinstance(module.padding, str) and max(module.kernel_size) > 1
+def _changed(part: nn.Module) -> nn.Module | None:
+    if type(part) is not nn.Conv3d or part.groups > 1 or part.padding_mode != "zeros" or isinstance(part.padding, str):
+        return None
+    return _QuickConvolution(part) if max(part.kernel_size) > 1 else None

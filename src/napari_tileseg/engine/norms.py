@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_tileseg.engine.exchange import exchange
+
 __all__ = ["quick_norms"]
 
 _INSTANCE = (nn.InstanceNorm2d, nn.InstanceNorm3d)
@@ -58,14 +60,10 @@ def quick_norms(module: nn.Module) -> nn.Module:
     torch module
         The same one.
     """
-    for parent in list(module.modules()):
-        for name, child in parent._modules.items():
-            if _is_plain(child):
-                parent._modules[name] = _QuickNorm(child)  # type: ignore[arg-type]  # `_is_plain` has looked at it
-    return module
+    return exchange(module, _changed)
 
 
-def _is_plain(module: nn.Module | None) -> bool:
-    if module is None or module._forward_hooks or module._forward_pre_hooks:
-        return False
-    return type(module) is nn.GroupNorm or (type(module) in _INSTANCE and module.running_mean is None)
+def _changed(part: nn.Module) -> nn.Module | None:
+    if type(part) is nn.GroupNorm or (isinstance(part, _INSTANCE) and type(part) in _INSTANCE and part.running_mean is None):
+        return _QuickNorm(part)
+    return None
