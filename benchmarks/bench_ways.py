@@ -29,7 +29,7 @@ from napari_tileseg.models.spec import ModelSpec
 UNET = {"channels": (16, 32, 64, 128, 256), "strides": (2, 2, 2, 2), "num_res_units": 2}
 
 NETWORKS = {
-    "nuclei-2d": ("nuclei-2d", {}, (256, 256)),
+    "nuclei-2d": ("nuclei-2d", {}, (320, 320)),
     "hippocampus-3d": ("hippocampus-3d", {}, (48, 64, 48)),
     "MONAI UNet 2D": ("monai.UNet", UNET, (512, 512)),
     "MONAI SegResNet 2D": ("monai.SegResNet", {"init_filters": 16}, (512, 512)),
