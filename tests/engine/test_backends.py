@@ -69,6 +69,29 @@ def test_every_way_is_the_same_network(name: str) -> None:
     assert all(torch.equal(after[key], value) and after[key].is_contiguous() for key, value in before.items())
 
 
+@pytest.mark.parametrize("name", ["bfloat16, channels last", "channels last"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_lie_side_by_side_from_the_first_layer_on(name: str, channels: int) -> None:
+    strides: list[tuple[int, ...]] = []
+
+    class Look(nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            strides.append(image.stride())
+            return image
+
+    torch.manual_seed(0)
+    # A convolution goes by the strides of pixels and weights, which leave both orders open where there is one channel.
+    layers = nn.Conv2d(channels, 16, 3, padding=1), Look(), nn.Conv2d(16, 1, 3, padding=1), nn.Conv2d(1, 3, 1)
+    network = nn.Sequential(Look(), *layers).eval()
+    predictor = from_module(network, SPEC.model_copy(update={"channels": ["a"] * channels}), device="cpu")
+    batch = torch.randn(2, channels, 64, 64)
+    with torch.inference_mode():
+        found, expected = call(predictor, batch, name), network(batch)
+    assert strides[0][1:] == (1, 64 * channels, channels)
+    assert strides[1][1:] == (1, 64 * 16, 16)
+    assert (found.float() - expected).abs().max() <= (2e-2 if is_short(name) else 1e-5) * expected.abs().max()
+
+
 def test_a_function_has_one_faster_way() -> None:
     assert backends(FunctionPredictor(SPEC, lambda batch: batch)) == ["bfloat16"]
 

@@ -146,7 +146,7 @@ def call(predictor: Predictor, batch: torch.Tensor, backend: str) -> Any:
         elif backend.endswith(RECORDED):
             graphs = _recorded.setdefault(original, {})  # one for each type: it is part of what was recorded
             forward = graphs.get(backend) or graphs.setdefault(backend, Graphs(forward))
-        scores = forward(batch.contiguous(memory_format=_FORMATS[batch.ndim]))
+        scores = forward(_side_by_side(batch))
     return scores.contiguous() if isinstance(scores, torch.Tensor) else scores
 
 
@@ -168,9 +168,19 @@ def _channels_last(module: nn.Module, ndim: int) -> nn.Module:
         twin = quick_norms(quick_convolutions(fold_batch_norms(copy.deepcopy(module).eval())))
         for tensor in (*twin.parameters(), *twin.buffers()):
             if tensor.ndim == ndim:
-                tensor.data = tensor.data.contiguous(memory_format=_FORMATS[ndim])
+                tensor.data = _side_by_side(tensor.data)
         _prepared[module] = twin
     return _prepared[module]
+
+
+def _side_by_side(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor, shape (N, C, *spatial), with all channels of a place side by side."""
+    ordered = tensor.contiguous(memory_format=_FORMATS[tensor.ndim])
+    if ordered.shape[1] > 1:
+        return ordered
+    # Pixels of one channel lie in either order; a convolution goes by the strides, and slower in torch's usual order.
+    strides = ordered.movedim(1, -1).contiguous().stride()
+    return ordered.as_strided(ordered.shape, (strides[0], 1, *strides[1:-1]))
 
 
 def fold_batch_norms(module: nn.Module) -> nn.Module:
