@@ -5,32 +5,37 @@ From the root of the repository::
     python benchmarks/bench_ways.py [--threads 1] [--only "UNet 3D"] [--rounds 5]
 
 One tile, processor time of the network as MONAI calls it (float32, freed memory goes back to the system) divided by that of each way in a
-run ("exact" among them), the best of the rounds; the first tile of a way, which may be compiled, does not count. Weights of MONAI's
-networks are random: time does not depend on them.
+run ("exact" among them). All take turns, and each computes a tile twice in its turn, of which the second counts, as in a run of many tiles;
+the best of the rounds. Weights of MONAI's networks are random: time does not depend on them.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import torch
 from bench_engine import hardware
 
+from napari_tileseg.engine.allocator import kept_memory
 from napari_tileseg.engine.backends import backends
 from napari_tileseg.engine.predict import Network
 from napari_tileseg.engine.tiles import Tile
-from napari_tileseg.engine.ways import measure
+from napari_tileseg.engine.ways import EXACT, compute
 from napari_tileseg.models.nets import build_network
 from napari_tileseg.models.predictor import Predictor, from_module, load_model
 from napari_tileseg.models.spec import ModelSpec
 
+MONAI = "as MONAI calls it"
 UNET = {"channels": (16, 32, 64, 128, 256), "strides": (2, 2, 2, 2), "num_res_units": 2}
 
 NETWORKS = {
     "nuclei-2d": ("nuclei-2d", {}, (320, 320)),
     "hippocampus-3d": ("hippocampus-3d", {}, (48, 64, 48)),
+    "MONAI UNet 2D, small": ("monai.UNet", UNET, (256, 256)),
+    "MONAI SegResNet 2D, small": ("monai.SegResNet", {"init_filters": 16}, (256, 256)),
     "MONAI UNet 2D": ("monai.UNet", UNET, (512, 512)),
     "MONAI SegResNet 2D": ("monai.SegResNet", {"init_filters": 16}, (512, 512)),
     "MONAI BasicUNet 2D": ("monai.BasicUNet", {}, (512, 512)),
@@ -51,15 +56,20 @@ def predictor_of(model: str, arguments: dict[str, object], window: tuple[int, ..
     return from_module(network, spec, device="cpu")
 
 
-def plainly(predictor: Predictor, pixels: np.ndarray, rounds: int) -> float:
-    """Return the processor's seconds for a tile, as MONAI's sliding window calls a network."""
-    batch, seconds = torch.from_numpy(pixels)[None], []
+def measure(predictor: Predictor, pixels: np.ndarray, rounds: int) -> dict[str, float]:
+    """Return the processor's seconds for a tile by the name of the way; `MONAI` is how MONAI's sliding window calls a network."""
+    batch, place = torch.from_numpy(pixels)[None], Tile((0,) * (pixels.ndim - 1), pixels.shape[1:])
+    network = Network(predictor, place.shape)
+    seconds: dict[str, list[float]] = {name: [] for name in (MONAI, EXACT, *backends(predictor))}
     with torch.inference_mode():
-        for _ in range(rounds + 1):
-            start = time.process_time()
-            predictor(batch)
-            seconds.append(time.process_time() - start)
-    return min(seconds[1:])
+        for _ in range(rounds + 1):  # the first one compiles
+            for name, times in seconds.items():
+                with nullcontext() if name == MONAI else kept_memory():
+                    for _ in range(2):
+                        start = time.process_time()
+                        predictor(batch) if name == MONAI else compute(network, batch, place, name)
+                    times.append(time.process_time() - start)
+    return {name: min(times[1:]) for name, times in seconds.items()}
 
 
 def main() -> None:
@@ -75,9 +85,8 @@ def main() -> None:
             continue
         predictor = predictor_of(model, options, window)
         pixels = np.random.default_rng(0).normal(size=(len(predictor.spec.channels), *window)).astype(np.float32)
-        tile = Tile((0,) * len(window), window), pixels
-        plain = plainly(predictor, pixels, arguments.rounds)
-        seconds = measure(Network(predictor, window), tile, backends(predictor), rounds=arguments.rounds, timer=time.process_time)
+        seconds = measure(predictor, pixels, arguments.rounds)
+        plain = seconds.pop(MONAI)
         ways = ", ".join(f"{way} {plain / taken:.2f}" for way, taken in seconds.items())
         print(f"{name}, {' x '.join(map(str, window))}, {plain * 1000:.0f} ms: {ways}", flush=True)
 

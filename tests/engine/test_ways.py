@@ -230,6 +230,36 @@ def test_a_gpu_needs_triton_too(triton: bool, version: tuple[int, int], possible
     assert not can_compile("mps")
 
 
+def test_settings_of_the_compiler_hold_during_a_call_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def settings() -> tuple[bool, int]:
+        return torch._inductor.config.freezing, torch._dynamo.config.recompile_limit
+
+    def network(batch: torch.Tensor) -> torch.Tensor:
+        seen.append(settings())  # the tracer asks too, so they cannot be options of `torch.compile`
+        return batch
+
+    seen: list[tuple[bool, int]] = []
+    monkeypatch.setattr(torch, "compile", lambda module, **options: module)
+    before = settings()
+    Compiled(network)(torch.zeros(2, 1, 4, 4))
+    assert seen == [(True, 64)] * 2
+    assert settings() == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_compile("cpu") or not torch.backends.mkldnn.is_available(), reason="there is no C++ compiler or no oneDNN here")
+def test_weights_are_laid_out_for_the_processor_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    forward, batch = Compiled(torch.nn.Conv2d(3, 16, 3).eval()), torch.randn(1, 3, 32, 32)
+    with torch.inference_mode():
+        forward(batch)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            forward(batch)
+    calls = {event.key for event in profile.key_averages()}
+    assert "mkldnn::_convolution_pointwise" in calls
+    assert "aten::convolution" not in calls
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not can_compile("cpu"), reason="there is no C++ compiler here")
 @pytest.mark.parametrize("way", ["bfloat16, compiled", "compiled"])

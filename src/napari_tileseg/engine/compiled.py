@@ -28,6 +28,9 @@ _VOLTA = 7
 _STUB = "/usr/bin/clang++"
 """Stands on every Mac; without Apple's developer tools all it does is to ask the user to install them."""
 
+_MOST_FORMS = 64
+"""Sizes and types of one function that are compiled; torch's own limit, 8, is reached where blocks share their code (MONAI's BasicUNet)."""
+
 _OPTIONS: dict[str, Any] = {
     "freezing": True,  # weights are laid out for the processor once
     "compile_threads": 1,  # no pool of processes that outlives the run
@@ -63,7 +66,7 @@ class Compiled:
     def __init__(self, module: nn.Module) -> None:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
         with _quiet():
-            self._forward: Any = torch.compile(module, dynamic=False, options=_OPTIONS)
+            self._forward: Any = torch.compile(module, dynamic=False, options=_guards())
         self._sizes: set[int] = set()
 
     def __call__(self, batch: torch.Tensor) -> Any:
@@ -86,9 +89,16 @@ class Compiled:
         return self._forward(batch)[:count]
 
 
+def _guards() -> dict[str, Any]:
+    """Leave out the check before each call whether the module has changed, which takes half a millisecond."""
+    keep = getattr(torch.compiler, "skip_guard_on_all_nn_modules_unsafe", None)  # newer than the oldest torch that will do
+    return {"guard_filter_fn": keep} if keep else {}
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what those who make the compiler warn each other of."""
-    with warnings.catch_warnings():
+    """Keep back what those who make the compiler warn each other of; let a network whose parts are compiled one by one have many."""
+    compiler, tracer = torch._inductor.config, torch._dynamo.config
+    with warnings.catch_warnings(), tracer.patch(recompile_limit=_MOST_FORMS), compiler.patch(_OPTIONS):
         warnings.simplefilter("ignore")
         yield

@@ -15,6 +15,13 @@ __all__ = ["quick_norms"]
 _LANES = 16
 """Numbers of 32 bits in the widest register of a processor."""
 
+_FEW_PLACES = 1024
+"""Below, torch goes from group to group (``feature_map_threshold`` in aten/src/ATen/native/cpu/group_norm_kernel.cpp)."""
+
+_WORTH = 8192
+"""The fewest values for which another way pays."""
+
+_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 _INSTANCE = (nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 
@@ -30,13 +37,18 @@ def _(image: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, ep
 
 def _normalized(image: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     """Normalise groups by torch's loop over the channels of a place, or by whole rows where that loop would be short."""
-    by_rows = _short_loop(image) and image.is_contiguous(memory_format=torch.channels_last if image.ndim == 4 else torch.channels_last_3d)
+    by_rows = _short_loop(image, groups) and image.is_contiguous(memory_format=_FORMATS[image.ndim])
     return (_by_rows if by_rows else functional.group_norm)(image, groups, weight, bias, eps)
 
 
-def _short_loop(image: Tensor) -> bool:
-    """Tell whether the channels of a place fill no register, or leave a rest, for which torch's loop takes two to twenty times as long."""
-    channels = image.shape[1]
+def _short_loop(image: Tensor, groups: int) -> bool:
+    """Tell whether the channels that torch goes through at once fill no register, or leave a rest: that takes two to thirty times as long.
+
+    These are the channels of a group, or all of a place where there are many places.
+    """
+    channels, places = image.shape[1], math.prod(image.shape[2:])
+    if places < _FEW_PLACES:
+        return channels // groups < _LANES // 2 and channels * places >= _WORTH
     return 1 < channels < _LANES or (image.element_size() < 4 and channels % _LANES > 0)
 
 
@@ -67,8 +79,9 @@ class _QuickNorm(nn.Module):
     """A normalisation of instances or groups that knows both orders of pixels.
 
     On the CPU torch turns the pixels around before and after it normalises instances. Normalising as many groups as there are channels
-    is the same, and leaves them as they are. Torch's compiler does not turn them either, but what it writes for groups of several
-    channels takes three to seven times as long, so a compiled network calls what the others call for these too. GPUs have their own.
+    is the same, and leaves them as they are. Torch's compiler does not turn them either, but what it writes is slower for short types,
+    for few channels, and for groups of several channels, there by three to seven times; a compiled network calls what the others call
+    for these. GPUs have their own.
     """
 
     def __init__(self, original: nn.GroupNorm | nn.InstanceNorm2d | nn.InstanceNorm3d) -> None:
@@ -77,11 +90,12 @@ class _QuickNorm(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         own, compiling = self.original, torch.compiler.is_compiling()
-        if image.device.type != "cpu" or (compiling and not isinstance(own, nn.GroupNorm) and not _short_loop(image)):
+        groups = own.num_groups if isinstance(own, nn.GroupNorm) else None
+        alone = groups is None and compiling and image.element_size() == 4 and not 1 < image.shape[1] < _LANES
+        if image.device.type != "cpu" or alone:
             whole: Tensor = own(image)
             return whole
-        groups = own.num_groups if isinstance(own, nn.GroupNorm) else image.shape[1]
-        return (_opaque if compiling else _normalized)(image, groups, own.weight, own.bias, own.eps)
+        return (_opaque if compiling else _normalized)(image, groups or image.shape[1], own.weight, own.bias, own.eps)
 
 
 def quick_norms(module: nn.Module) -> nn.Module:
