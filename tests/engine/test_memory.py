@@ -69,6 +69,22 @@ def test_one_tile_at_once_without_a_gpu() -> None:
 
 
 @pytest.mark.parametrize(
+    ("shape", "window", "device", "batch"),
+    [
+        ((900, 3000), (512, 512), "cpu", 1),
+        ((900, 3000), (320, 320), "cpu", 2),
+        ((900, 3000), (256, 256), "cpu", 4),
+        ((900, 3000), (64, 64), "cpu", 8),
+        ((900, 300), (64, 64), "cpu", 5),
+        ((200, 200, 200), (48, 64, 48), "cpu", 1),
+        ((900, 3000), (64, 64), "mps", 1),
+    ],
+)
+def test_small_tiles_go_together_where_arithmetic_is_fast(shape: tuple[int, ...], window: tuple[int, ...], device: str, batch: int) -> None:
+    assert default_batch(plan_tiles(shape, window, overlap=0.0), device, fast=True) == batch
+
+
+@pytest.mark.parametrize(
     ("shape", "window", "free", "batch"),
     [
         pytest.param((9000, 30000), (256, 256), 1 << 40, 64, id="small tiles, many at once"),

@@ -74,7 +74,37 @@ def blocks(*, cell: float = 1.0) -> np.ndarray:
 
 def test_equal_labels_and_more_speed_are_taken() -> None:
     verdict = decide(ArraySource(blocks()), FunctionPredictor(spec_of(), bright), AUTO, timer=fast_is(faster=True))
-    assert verdict == Verdict(True, "bfloat16: 2.0 times as fast, agreement 1.0000 on 4 tiles.", "bfloat16")
+    assert verdict == Verdict(True, "bfloat16: 2.0 times as fast, agreement 1.0000 on 4 tiles.", "bfloat16", batch=7)
+
+
+def sizes_of(image: np.ndarray, options: SegmentOptions, verdict: Verdict | None = None, *, most: int = 99) -> list[int]:
+    """Segment an image with a network that takes no more tiles at once; return how many it was given in the run itself."""
+
+    def scores(batch: torch.Tensor) -> torch.Tensor:
+        if len(batch) > most:
+            raise ValueError("one at a time, please")
+        sizes.append(len(batch))
+        return bright(batch)
+
+    sizes: list[int] = []
+    sink, predictor = ArraySink(image.shape[1:]), FunctionPredictor(spec_of(), scores)
+    verdict = verdict or decide(ArraySource(image), predictor, options, timer=fast_is(faster=True))
+    assert verdict.fast or options.precision == "exact"
+    sizes.clear()
+    list(run(ArraySource(image), predictor, sink, options=options, verdict=verdict))
+    np.testing.assert_array_equal(sink.labels, image[0] > 0.5)
+    return sizes
+
+
+def test_small_tiles_are_computed_together_where_that_is_faster() -> None:
+    assert sizes_of(blocks(), AUTO) == [7] * 7
+    assert sizes_of(blocks(), AUTO.model_copy(update={"batch": 2})) == [2, 2, 2, 1] * 7
+    assert sizes_of(blocks(), AUTO.model_copy(update={"precision": "exact"}), Verdict(False)) == [1] * 49
+    assert sizes_of(blocks(), AUTO, Verdict(True, "told by an earlier run")) == [1] * 49
+
+
+def test_a_network_that_takes_one_tile_only_gets_one() -> None:
+    assert sizes_of(blocks(), AUTO, most=1) == [1] * 49
 
 
 def test_no_speed_no_risk() -> None:

@@ -18,6 +18,7 @@ from napari_tileseg.engine.convolutions import quick_convolutions
 from napari_tileseg.engine.exported import Exported, can_export
 from napari_tileseg.engine.graphs import Graphs, can_record
 from napari_tileseg.engine.norms import quick_norms
+from napari_tileseg.engine.packing import pack_convolutions
 
 if TYPE_CHECKING:
     from napari_tileseg.engine.protocols import Predictor
@@ -165,7 +166,8 @@ def _unturned(predictor: Predictor) -> Predictor:
 
 def _channels_last(module: nn.Module, ndim: int) -> nn.Module:
     if module not in _prepared:
-        twin = quick_norms(quick_convolutions(fold_batch_norms(copy.deepcopy(module).eval())))
+        twin = pack_convolutions(fold_batch_norms(copy.deepcopy(module).eval()))
+        twin = quick_norms(quick_convolutions(twin))
         for tensor in (*twin.parameters(), *twin.buffers()):
             if tensor.ndim == ndim:
                 tensor.data = _side_by_side(tensor.data)

@@ -19,6 +19,9 @@ _FEATURE_MAPS = 256
 _FILLS = 1 << 22
 """Pixels at once that a large GPU should be busy with: two tiles of 128 x 128 x 128, 64 of 256 x 256. A guess, not measured yet."""
 _MOST_TILES = 64
+_SMALL = 1 << 18
+"""Pixels at once, one tile of 512 x 512, that a processor is busy with."""
+_MOST_SMALL = 8
 
 
 @dataclass(frozen=True)
@@ -143,15 +146,16 @@ def free_memory(device: str) -> int:
     return _host_memory()[0]
 
 
-def default_batch(plan: TilePlan, device: str) -> int:
+def default_batch(plan: TilePlan, device: str, *, fast: bool = False) -> int:
     """Return how many tiles to compute at once when nobody has said.
 
-    One where there is no GPU: more is not faster there. Otherwise what half of the free memory takes, under a cautious
+    One where there is no GPU: more is not faster there, but for small tiles in a faster way than exact arithmetic, of which what goes
+    before and after each of a network's operations takes a good part. Otherwise what half of the free memory takes, under a cautious
     guess of what a network holds, and no more than keeps the device busy; a wrong guess costs a retry, not the run.
     """
-    if not device.startswith("cuda"):
-        return 1
     pixels = math.prod(plan.window)
+    if not device.startswith("cuda"):
+        return max(1, min(_MOST_SMALL, _SMALL // pixels, plan.tiles_per_row)) if fast and device == "cpu" else 1
     fills = min(_MOST_TILES, max(8, _FILLS // pixels))
     return max(1, min(fills, free_memory(device) // (2 * _FEATURE_MAPS * _FLOAT * pixels), plan.tiles_per_row))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from napari_tileseg.engine.recipe import resolve
 from napari_tileseg.engine.tiles import Tile
 from napari_tileseg.engine.timings import EXACT, RUN, remember, timing_key
 from napari_tileseg.engine.ways import Ways, compute, measure
+from napari_tileseg.errors import PredictorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,11 +56,14 @@ class Verdict:
         A sentence; told to the user where the run stays exact.
     backend : str
         The way, one of `napari_tileseg.engine.backends.backends`.
+    batch : int
+        How many tiles at once it was timed with; a run may take more.
     """
 
     fast: bool
     reason: str = ""
     backend: str = AUTOCAST
+    batch: int = 1
 
 
 def agreement(exact: NDArray[Any], fast: NDArray[Any], classes: list[int]) -> float | None:
@@ -154,11 +158,17 @@ def decide(
     chosen = contrast_tiles(source, plan)
     timer = timer or (time.process_time if predictor.device == "cpu" else time.perf_counter)
     key = timing_key(spec, plan.window, predictor.device, threads=torch.get_num_threads(), tta=options.tta)
-    at_once = min(options.batch or default_batch(plan, predictor.device), plan.tiles_per_row)
+    at_once = min(options.batch or default_batch(plan, predictor.device, fast=True), plan.tiles_per_row)
     total = tiles or len(plan)
     try:
-        ways = Ways(network, predictor, chosen[0], key, timer, batch=at_once)
-        return _chosen(ways, network, chosen, spec, options, total)
+        try:
+            ways = Ways(network, predictor, chosen[0], key, timer, batch=at_once)
+        except PredictorError:
+            if at_once == 1 or options.batch:
+                raise
+            at_once = 1  # there are networks that were exported for a single tile
+            ways = Ways(network, predictor, chosen[0], key, timer)
+        return replace(_chosen(ways, network, chosen, spec, options, total), batch=at_once)
     finally:
         release(predictor)  # ways that were only tried hold memory of the device
 

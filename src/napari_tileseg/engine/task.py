@@ -111,6 +111,8 @@ class Task:
         self.network.fast = self.verdict.fast or self.relief.fast
         if self.verdict.fast:
             self.network.backend = self.verdict.backend
+            if not self.options.batch and not self.relief.notes:
+                self.ferry.batch = max(self.ferry.batch, self.verdict.batch)
         if not self.network.fast and not told:
             yield Warned(self.verdict.reason)
 
