@@ -34,7 +34,7 @@ from napari_tileseg.training.data import list_pairs, prepare_image, read_array
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SETS = {"nuclei-2d": ("bbbc039_u2os_nuclei", (3, 3)), "hippocampus-3d": ("hippocampus_mri", (3, 3, 3))}
+SETS = {"nuclei-2d": ("bbbc039_u2os_nuclei", (4, 4)), "hippocampus-3d": ("hippocampus_mri", (3, 3, 3))}
 """The images, and how many of them lie side by side along each axis."""
 OPTIONS = SegmentOptions(precision="auto", overlap=0.5)
 

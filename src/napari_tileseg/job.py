@@ -75,7 +75,7 @@ class SegmentOptions(Parsed):
     window: tuple[int, ...] | None = Field(None, title="Window", description="Tile size in pixels, one number per axis of the model.")
     overlap: float | None = Field(None, ge=0, lt=1, title="Overlap", description="Share of a tile seen twice.")
     adaptive: bool = Field(
-        False, title="Adaptive overlap", description="Little overlap (0.125 if none is given), and more only where tiles disagree."
+        False, title="Adaptive overlap", description="Little overlap (0.1 if none is given), and more only where tiles disagree."
     )
     blending: Literal["gaussian", "constant", "nnunet", "crop", "cellpose"] | None = Field(
         None, title="Blending", description="How overlaps are averaged."

@@ -19,6 +19,7 @@ from napari_tileseg.engine.exported import Exported, can_export
 from napari_tileseg.engine.graphs import Graphs, can_record
 from napari_tileseg.engine.norms import quick_norms
 from napari_tileseg.engine.packing import pack_convolutions
+from napari_tileseg.engine.relus import quick_relus
 
 if TYPE_CHECKING:
     from napari_tileseg.engine.protocols import Predictor
@@ -167,7 +168,7 @@ def _unturned(predictor: Predictor) -> Predictor:
 def _channels_last(module: nn.Module, ndim: int) -> nn.Module:
     if module not in _prepared:
         twin = pack_convolutions(fold_batch_norms(copy.deepcopy(module).eval()))
-        twin = quick_norms(quick_convolutions(twin))
+        twin = quick_relus(quick_norms(quick_convolutions(twin)))
         for tensor in (*twin.parameters(), *twin.buffers()):
             if tensor.ndim == ndim:
                 tensor.data = _side_by_side(tensor.data)

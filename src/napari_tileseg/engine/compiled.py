@@ -98,7 +98,9 @@ def _guards() -> dict[str, Any]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep back what those who make the compiler warn each other of; let a network whose parts are compiled one by one have many."""
-    compiler, tracer = torch._inductor.config, torch._dynamo.config
+    from torch._dynamo import config as tracer  # seconds to import
+    from torch._inductor import config as compiler
+
     with warnings.catch_warnings(), tracer.patch(recompile_limit=_MOST_FORMS), compiler.patch(_OPTIONS):
         warnings.simplefilter("ignore")
         yield

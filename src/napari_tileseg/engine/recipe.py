@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FIRST_OVERLAP", "Recipe", "resolve"]
 
-FIRST_OVERLAP = 0.125
+FIRST_OVERLAP = 0.1
 """Overlap of the first pass of an adaptive run where the user names none."""
 
 
