@@ -15,7 +15,7 @@ _INFINITY = -128
 
 
 class _QuickReLU(nn.Module):
-    """A rectifier that reads bfloat16 as whole numbers of the same width, which takes a quarter of the time; equal but for the sign of 0."""
+    """A rectifier that reads bfloat16 as whole numbers of that width, in a quarter of the time; equal but for the sign of 0."""
 
     def __init__(self, original: nn.ReLU) -> None:
         super().__init__()
