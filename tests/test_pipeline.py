@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -309,6 +309,20 @@ def test_the_fast_way_is_tried_once_for_all_planes_and_noted() -> None:
     assert settings["precision_reason"]
     # Four ways are warmed up and timed three times each, then looked at; afterwards every plane is computed once.
     assert calls <= 4 * 4 + 4 + 60
+
+
+def test_the_provenance_tells_how_many_tiles_went_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_tileseg.engine import precision
+
+    image, model = _image((64, 64)), from_module(Threshold(), _spec(window=16), device="cpu")
+
+    def batch(fast: bool, **options: Any) -> int:
+        monkeypatch.setattr(precision, "decide", lambda *given, **more: precision.Verdict(fast, "told so", batch=3))
+        result = segment(Volume(image, "YX"), model, options=SegmentOptions(precision="auto", **options))
+        found: int = result.provenance["settings"]["batch"]
+        return found
+
+    assert [batch(True), batch(False), batch(True, batch=2)] == [3, 1, 2]
 
 
 @pytest.mark.parametrize(

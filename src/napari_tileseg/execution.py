@@ -293,6 +293,9 @@ class Run:
             self.verdict = decide(source, self.predictor, self.options, tiles=self.tiles, check=self._raise_if_cancelled)
             self.settings["precision"] = self.verdict.backend if self.verdict.fast else "exact"
             self.settings["precision_reason"] = self.verdict.reason
+            usual = default_batch(largest(self.layouts), self.predictor.device)
+            if self.verdict.fast and not self.options.batch and self.verdict.batch > usual:
+                self.settings["batch"] = self.verdict.batch
         return self.verdict
 
     def tissue(self, part: Part) -> Callable[[Tile], bool] | None:
