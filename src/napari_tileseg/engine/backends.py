@@ -17,7 +17,7 @@ from napari_tileseg.engine.compiled import Compiled, can_compile
 from napari_tileseg.engine.convolutions import quick_convolutions
 from napari_tileseg.engine.exported import Exported, can_export
 from napari_tileseg.engine.graphs import Graphs, can_record
-from napari_tileseg.engine.norms import quick_norms
+from napari_tileseg.engine.norms import FORMATS, quick_norms
 from napari_tileseg.engine.packing import pack_convolutions
 from napari_tileseg.engine.relus import quick_relus
 
@@ -58,7 +58,6 @@ _LAST = "channels last"
 _MOST_SCORES = 32
 _AMPERE = 8
 """First version of NVIDIA's GPUs that computes in bfloat16."""
-_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -178,7 +177,7 @@ def _channels_last(module: nn.Module, ndim: int) -> nn.Module:
 
 def _side_by_side(tensor: torch.Tensor) -> torch.Tensor:
     """Return a tensor, shape (N, C, *spatial), with all channels of a place side by side."""
-    ordered = tensor.contiguous(memory_format=_FORMATS[tensor.ndim])
+    ordered = tensor.contiguous(memory_format=FORMATS[tensor.ndim])
     if ordered.shape[1] > 1:
         return ordered
     # Pixels of one channel lie in either order; a convolution goes by the strides, and slower in torch's usual order.

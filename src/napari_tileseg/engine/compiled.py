@@ -32,7 +32,7 @@ _MOST_FORMS = 64
 """Sizes and types of one function that are compiled; torch's own limit, 8, is reached where blocks share their code (MONAI's BasicUNet)."""
 
 _OPTIONS: dict[str, Any] = {
-    "freezing": True,  # weights are laid out for the processor once
+    "freezing": True,  # weights are laid out for the processor once; as an option of `torch.compile` it would not reach the tracer
     "compile_threads": 1,  # no pool of processes that outlives the run
 }
 
@@ -65,13 +65,13 @@ class Compiled:
 
     def __init__(self, module: nn.Module) -> None:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
-        with _quiet():
+        with _compiling():
             self._forward: Any = torch.compile(module, dynamic=False, options=_guards())
         self._sizes: set[int] = set()
 
     def __call__(self, batch: torch.Tensor) -> Any:
         """Return what the module returns for a batch, shape (N, C, *window)."""
-        with _quiet():
+        with _compiling():
             if batch.device.type != "cpu":
                 return self._together(batch)
             # One by one: every other number of tiles would be compiled anew.
@@ -96,8 +96,8 @@ def _guards() -> dict[str, Any]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep back what those who make the compiler warn each other of; let a network whose parts are compiled one by one have many."""
+def _compiling() -> Iterator[None]:
+    """Set the compiler and its tracer up, for this call only, and keep back what their makers warn each other of."""
     from torch._dynamo import config as tracer  # seconds to import
     from torch._inductor import config as compiler
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from napari_tileseg.engine.exchange import exchange
 
-__all__ = ["quick_norms"]
+__all__ = ["FORMATS", "quick_norms"]
 
 _LANES = 16
 """Numbers of 32 bits in the widest register of a processor."""
@@ -21,7 +21,9 @@ _FEW_PLACES = 1024
 _WORTH = 8192
 """The fewest values for which another way pays."""
 
-_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""Order of memory with all channels of a place side by side, by the number of axes."""
+
 _INSTANCE = (nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 
@@ -37,7 +39,7 @@ def _(image: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, ep
 
 def _normalized(image: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     """Normalise groups by torch's loop over the channels of a place, or by whole rows where that loop would be short."""
-    by_rows = _short_loop(image, groups) and image.is_contiguous(memory_format=_FORMATS[image.ndim])
+    by_rows = _short_loop(image, groups) and image.is_contiguous(memory_format=FORMATS[image.ndim])
     return (_by_rows if by_rows else functional.group_norm)(image, groups, weight, bias, eps)
 
 
